@@ -1,0 +1,219 @@
+"""What a BERT is made of: one frozen dataclass whose fields are the names in everybody's `config.json`.
+
+Because the names are BERT's own (Google's `bert_config.json`, Hugging Face's `config.json`), reading a config needs no
+mapping. Keys that only other software uses are ignored; keys that would change the arithmetic in a way minibert
+does not implement are refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from reprlib import repr as short  # cuts what a damaged file may hold down to one short line
+
+from minibert.files import read_json
+
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
+
+# A key whose value would make the model something else than the BERT of model.py, and the only value accepted.
+ARITHMETIC_KEYS = {
+    "model_type": "bert",
+    "position_embedding_type": "absolute",
+    "is_decoder": False,
+    "add_cross_attention": False,
+    "tie_word_embeddings": True,
+}
+
+REQUIRED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+
+# Far above any published BERT; a larger value is a damaged file, not a model.
+SIZES = {
+    "vocab_size": 5_000_000,
+    "hidden_size": 32_768,
+    "num_hidden_layers": 512,
+    "num_attention_heads": 1_024,
+    "intermediate_size": 262_144,
+    "max_position_embeddings": 1_048_576,
+    "type_vocab_size": 1_024,
+}
+LIMITS = {**SIZES, "num_labels": 100_000}
+REMEDY = "copy the config.json that belongs to the weights"
+
+
+def numbered_labels(count: object) -> dict[int, str]:
+    """Names for labels that have none: {0: "LABEL_0", 1: "LABEL_1", …}, as transformers calls them."""
+    check_size("num_labels", count)
+    return {i: f"LABEL_{i}" for i in range(count)}
+
+
+def check_size(name: str, value: object) -> None:
+    """A whole number from 1 to its limit."""
+    if type(value) is not int or value < 1:
+        raise ValueError(f"config: {name} is {short(value)}; it must be a whole number of at least 1")
+    if value > LIMITS[name]:
+        raise ValueError(
+            f"config: {name} is {short(value)}, more than the limit of {LIMITS[name]}; is the file damaged? {REMEDY}"
+        )
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """Sizes and constants of one model; defaults are bert-base-uncased (Devlin et al. 2018, section 3).
+
+    Raises:
+        ValueError: a value has the wrong type, is out of range, or does not fit another one.
+    """
+
+    vocab_size: int = 30522  # V: rows of the token embedding
+    hidden_size: int = 768  # E: width of the residual stream
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12  # H: must divide hidden_size; head size D = E / H
+    intermediate_size: int = 3072  # F: inner width of the feed-forward network
+    hidden_act: str = "gelu"  # "gelu" is the erf form; "gelu_new" and "gelu_pytorch_tanh" are Google's tanh form
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512  # the longest sequence, [CLS] and [SEP] included
+    type_vocab_size: int = 2  # segments A and B
+    initializer_range: float = 0.02  # standard deviation of fresh weights
+    layer_norm_eps: float = 1e-12  # not PyTorch's 1e-5
+    pad_token_id: int = 0
+    classifier_dropout: float | None = None  # None: hidden_dropout_prob
+    id2label: dict[int, str] = field(default_factory=lambda: numbered_labels(2))
+
+    @property
+    def head_size(self) -> int:
+        """D, the width of one attention head."""
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def num_labels(self) -> int:
+        return len(self.id2label)
+
+    def __post_init__(self) -> None:
+        for name in SIZES:
+            check_size(name, getattr(self, name))
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"config: hidden_size {self.hidden_size} is not divisible by num_attention_heads"
+                f" {self.num_attention_heads}; every head needs the same whole size"
+            )
+        if self.hidden_act not in ACTIVATIONS:
+            raise ValueError(
+                f"config: hidden_act {short(self.hidden_act)} is unknown; known are {', '.join(ACTIVATIONS)}"
+            )
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
+            self._check_number(name, low=0, high=1, optional=name == "classifier_dropout")
+        self._check_number("initializer_range", low=0, high=10)
+        self._check_number("layer_norm_eps", low=0, high=1)
+        if type(self.pad_token_id) is not int or not 0 <= self.pad_token_id < self.vocab_size:
+            raise ValueError(
+                f"config: pad_token_id is {short(self.pad_token_id)}; it must be an id from 0 to below vocab_size"
+                f" {self.vocab_size}"
+            )
+        self._check_labels()
+
+    def _check_number(self, name: str, low: float, high: float, optional: bool = False) -> None:
+        """One float field: low <= value < high."""
+        value = getattr(self, name)
+        if value is None and optional:
+            return
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value < high:
+            raise ValueError(f"config: {name} is {short(value)}; it must be a number from {low} to below {high}")
+
+    def _check_labels(self) -> None:
+        labels = self.id2label
+        if not isinstance(labels, dict) or set(labels) != set(range(len(labels))) or not labels:
+            raise ValueError(f"config: id2label is {short(labels)}; it must name the labels 0, 1, 2 … without a gap")
+        check_size("num_labels", len(labels))
+        if not all(isinstance(label, str) for label in labels.values()):
+            raise ValueError(f"config: id2label is {short(labels)}; every name must be a string")
+        if len(set(labels.values())) < len(labels):
+            raise ValueError(f"config: id2label {short(labels)} gives one name to two labels; name each differently")
+        object.__setattr__(self, "id2label", {i: labels[i] for i in range(len(labels))})  # our own copy, in order
+
+    def replace(self, **changes: object) -> BertConfig:
+        """A copy with some fields changed, checked again."""
+        return dataclasses.replace(self, **changes)
+
+    # ---- config.json ----
+
+    @classmethod
+    def from_dict(cls, values: object, source: str = "config") -> BertConfig:
+        """Reads the dictionary of a `config.json`, of Hugging Face or of Google.
+
+        Raises:
+            ValueError: not a BERT, a required field is missing, or a value is out of range; `source` names the file.
+        """
+        if not isinstance(values, dict):
+            raise ValueError(f"{source}: holds a {type(values).__name__}, not an object of BERT's settings; {REMEDY}")
+        for key, wanted in ARITHMETIC_KEYS.items():
+            if values.get(key, wanted) not in (wanted, None):
+                raise ValueError(
+                    f"{source}: {key} is {short(values[key])}; minibert implements {wanted!r} only, choose such a model"
+                )
+        missing = [name for name in REQUIRED if name not in values]
+        if missing:
+            raise ValueError(f"{source}: lacks {', '.join(missing)}; {REMEDY}")
+        known = {f.name for f in dataclasses.fields(cls)} - {"id2label"}
+        own = {name: value for name, value in values.items() if name in known}
+        if own.get("pad_token_id", 0) is None:
+            del own["pad_token_id"]
+        try:
+            if values.get("id2label") is not None:
+                own["id2label"] = _int_keys(values["id2label"])
+            elif values.get("num_labels") is not None:
+                own["id2label"] = numbered_labels(values["num_labels"])
+            return cls(**own)
+        except ValueError as error:
+            raise ValueError(str(error).replace("config:", f"{source}:", 1)) from None
+
+    @classmethod
+    def from_file(cls, path: Path | str) -> BertConfig:
+        """Reads `config.json`.
+
+        Raises:
+            ValueError: the file is missing, is not UTF-8 JSON, or does not describe a BERT.
+        """
+        return cls.from_dict(read_json(Path(path), REMEDY), source=str(path))
+
+    def to_dict(self) -> dict[str, object]:
+        """The dictionary that `config.json` holds; `transformers` reads it as a BertConfig."""
+        values = dataclasses.asdict(self)
+        values["id2label"] = {str(i): label for i, label in self.id2label.items()}
+        values["label2id"] = {label: i for i, label in self.id2label.items()}
+        return {"model_type": "bert", **values, "position_embedding_type": "absolute"}
+
+    def num_parameters(self) -> int:
+        """Weights of the encoder with its pooler (no heads), counted from the sizes alone."""
+        E, F = self.hidden_size, self.intermediate_size
+        tables = self.vocab_size + self.max_position_embeddings + self.type_vocab_size
+        layer = 4 * (E * E + E) + (E * F + F) + (F * E + E) + 4 * E
+        return tables * E + 2 * E + self.num_hidden_layers * layer + E * E + E
+
+
+def _int_keys(labels: object) -> dict[int, object]:
+    """JSON has only string keys: {"0": "neg"} -> {0: "neg"}; a number as a name becomes text."""
+    try:
+        by_number = {int(i): str(label) if type(label) is int else label for i, label in labels.items()}
+    except (AttributeError, ValueError):
+        raise ValueError(f"config: id2label is {short(labels)}; it must map '0', '1', … to names") from None
+    if len(by_number) < len(labels):
+        raise ValueError(f"config: id2label is {short(labels)}; it gives two names to one label, keep one")
+    return by_number
+
+
+# Google's published small sizes (github.com/google-research/bert, README of 2020-03-11); feed-forward is always 4 E.
+PRESETS = {
+    name: dict(
+        num_hidden_layers=layers, hidden_size=width, num_attention_heads=width // 64, intermediate_size=4 * width
+    )
+    for name, layers, width in [
+        ("tiny", 2, 128),
+        ("mini", 4, 256),
+        ("small", 4, 512),
+        ("medium", 8, 512),
+        ("base", 12, 768),
+        ("large", 24, 1024),
+    ]
+}

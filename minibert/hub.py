@@ -1,0 +1,75 @@
+"""Where a model's files are: a directory, or a name on the Hugging Face hub."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import huggingface_hub
+
+# HTTPError is the base of all errors of the hub's HTTP library (requests, httpx or httpx2, by version).
+from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+# What minibert reads; everything else in a repository (TensorFlow, ONNX, Flax …) stays there.
+PATTERNS = [
+    "config.json",
+    "model.safetensors*",  # the file, or the index of its shards
+    "model-*-of-*.safetensors",
+    "vocab.txt",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+]
+OLD_PATTERNS = ["pytorch_model.bin*", "pytorch_model-*-of-*.bin"]  # fetched only where there are no safetensors
+
+OFFLINE_REMEDY = (
+    "give a local directory, or set HF_ENDPOINT to a mirror (such as https://hf-mirror.com), or fill the cache once"
+    " where there is a network and set HF_HUB_OFFLINE=1"
+)
+
+
+def resolve(name: str | Path) -> Path:
+    """The directory that holds a model's files: `name` itself, or the hub's cache after a download.
+
+    Raises:
+        ValueError: no such directory, no such name, or no network; the message says what to do.
+    """
+    text = str(name)
+    if os.path.isdir(text):
+        return Path(name)
+    if os.path.exists(text):
+        raise ValueError(f"{text!r} is a file; give the model directory that it lies in")
+    local = isinstance(name, Path) or text.startswith((".", "/", "~")) or "\\" in text or text.count("/") > 1
+    if local or not text:
+        raise ValueError(f"{text!r}: no such directory; give a model directory or a hub name such as bert-base-chinese")
+    try:
+        directory = fetch(text, PATTERNS)
+        if not any(directory.glob("model*.safetensors*")):
+            directory = fetch(text, OLD_PATTERNS)
+        return directory
+    except HFValidationError:
+        raise ValueError(f"{text!r} is neither a directory nor a hub name such as bert-base-chinese") from None
+    except RepositoryNotFoundError:
+        raise ValueError(
+            f"{text!r} is neither a directory here nor a public model on the hub; check the spelling, or log in first"
+            " where it is private"
+        ) from None
+    except (HTTPError, OSError) as error:
+        reason = (str(error).split("\n")[0].strip() or type(error).__name__)[:200]
+        raise ValueError(
+            f"{text!r}: no such directory, and it cannot be fetched from the hub ({reason}); {OFFLINE_REMEDY}"
+        ) from None
+
+
+def fetch(name: str, patterns: list[str]) -> Path:
+    """Brings the files that match into the hub's cache, and returns their directory.
+
+    Without a network an incomplete directory is returned too: what it lacks may be a file that nobody needs (another
+    program fetched it), and who needs it names it.
+    """
+    try:
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns, etag_timeout=5))
+    except LocalEntryNotFoundError as error:
+        if getattr(error, "snapshot_path", None) is None:  # older releases do not tell
+            raise
+        return Path(error.snapshot_path)

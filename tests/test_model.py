@@ -1,0 +1,207 @@
+"""Proves that the model equals transformers and the float64 reference, forward and backward.
+
+Stirred weights, padded batches of pairs, prime sizes (see conftest.py). Run: pytest tests/test_model.py
+"""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import transformers
+from conftest import MODELS, outputs, padded_batch, small_config, stir, twins
+from test_reference import FINAL, run_reference
+
+from minibert.attention import BACKENDS
+from minibert.checkpoint import BACK, translate
+from minibert.model import BertForMaskedLM, BertForSequenceClassification, BertModel
+
+LENGTHS = [1, 2, 3, 17, 128, 257, 512]
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("length", LENGTHS)
+def test_every_head_and_backend_equals_transformers(name, backend, length):
+    ours, theirs = twins(name, backend)
+    batch = padded_batch(rows=3, length=length, seed=length)
+    with torch.no_grad():
+        torch.testing.assert_close(outputs(ours(**batch)), outputs(theirs(**batch)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("length", [1, 7, 61])
+def test_every_head_and_backend_equals_the_reference(name, backend, length):
+    ours, _ = twins(name, backend)
+    batch = padded_batch(rows=3, length=length, seed=length)
+    stages = run_reference(ours, batch)
+    with torch.no_grad():
+        for stage, tensor in zip(FINAL[name], outputs(ours(**batch)), strict=True):
+            np.testing.assert_allclose(tensor.numpy(), stages[stage], rtol=0, atol=1e-5, err_msg=stage)
+
+
+@pytest.mark.parametrize("activation", ["gelu_new", "gelu_pytorch_tanh", "relu"])
+def test_other_activations_equal_transformers(activation):
+    ours, theirs = twins("BertForMaskedLM", hidden_act=activation)
+    batch = padded_batch(rows=3, length=13)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(**batch), theirs(**batch).logits, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ["BertForSequenceClassification", "BertForPreTraining"])
+def test_every_gradient_equals_transformers(name, backend):
+    """Relative to the largest number of each gradient: a sum over a batch has that many digits."""
+    ours, theirs = twins(name, backend)
+    batch = padded_batch(rows=5, length=13)
+    for model in (ours, theirs):
+        loss = torch.zeros(())
+        for tensor in outputs(model(**batch)):
+            flat = tensor.flatten(0, -2)
+            loss = loss + F.cross_entropy(flat, torch.arange(len(flat)) % tensor.shape[-1])
+        loss.backward()
+    wanted = {name: p.grad for name, p in theirs.named_parameters()}
+    for name, p in ours.named_parameters():
+        theirs_grad = wanted[translate(name, BACK)]
+        size = theirs_grad.abs().max()
+        if name.endswith("key.bias"):  # exactly 0 in exact arithmetic: it moves all scores of a query alike
+            size = wanted[translate(name.replace("key", "query"), BACK)].abs().max()
+        assert size > 1e-5, f"{name} has no gradient to compare"
+        difference = (p.grad - theirs_grad).abs().max() / size
+        assert difference <= 1e-5, f"{name}: {difference:.1e}"
+
+
+def test_real_weights_equal_transformers_and_the_reference(minilm):
+    ours = BertModel.from_pretrained(minilm)
+    theirs = transformers.BertModel.from_pretrained(minilm).eval()
+    batch = padded_batch(rows=3, length=53, vocab_size=30522)
+    stages = run_reference(ours, batch)
+    with torch.no_grad():
+        mine, wanted = ours(**batch), theirs(**batch)
+    torch.testing.assert_close(mine.last_hidden_state, wanted.last_hidden_state, rtol=0, atol=1e-5)
+    torch.testing.assert_close(mine.pooler_output, wanted.pooler_output, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(mine.last_hidden_state.numpy(), stages["last_hidden_state"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_padding_does_not_change_a_row(backend):
+    model = stir(BertModel(small_config(), backend))
+    batch = padded_batch(rows=1, length=9)
+    longer = {name: F.pad(tensor, (0, 8)) for name, tensor in batch.items()}
+    with torch.no_grad():
+        short, long = model(**batch).last_hidden_state, model(**longer).last_hidden_state
+    torch.testing.assert_close(long[:, :9], short, rtol=0, atol=1e-6)
+
+
+def test_other_rows_do_not_change_a_row():
+    model = stir(BertModel(small_config()))
+    batch = padded_batch(rows=4, length=9)
+    with torch.no_grad():
+        together = model(**batch).pooler_output
+        alone = torch.cat([model(*(t[i : i + 1] for t in batch.values())).pooler_output for i in range(4)])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
+
+
+def test_mask_and_segments_may_be_left_out():
+    model = stir(BertModel(small_config()))
+    ids = padded_batch(rows=2, length=6)["input_ids"]
+    with torch.no_grad():
+        full = model(ids, torch.ones_like(ids), torch.zeros_like(ids)).last_hidden_state
+        assert torch.equal(model(ids).last_hidden_state, full)
+
+
+def test_the_order_of_the_arguments_is_ids_mask_segments():
+    model = stir(BertForSequenceClassification(small_config()))
+    batch = padded_batch(rows=3, length=8)
+    with torch.no_grad():
+        wanted = model(**batch)
+        assert torch.equal(model(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"]), wanted)
+
+
+def test_masks_may_have_holes_and_any_number_type():
+    model = stir(BertModel(small_config()))
+    ids = padded_batch(rows=2, length=6)["input_ids"]
+    mask = torch.tensor([[1, 0, 1, 1, 0, 1], [1, 1, 0, 0, 0, 0]])
+    with torch.no_grad():
+        wanted = model(ids, mask).last_hidden_state
+        for kind in (torch.bool, torch.float32, torch.int8):
+            assert torch.equal(model(ids, mask.to(kind)).last_hidden_state, wanted)
+
+
+def test_dropout_is_on_in_training_and_off_in_eval():
+    model = stir(BertForSequenceClassification(small_config()))
+    batch = padded_batch(rows=3, length=8)
+    with torch.no_grad():
+        assert torch.equal(model(**batch), model(**batch))
+        model.train()
+        assert not torch.equal(model(**batch), model(**batch))
+
+
+@pytest.mark.parametrize("part", ["hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"])
+def test_each_dropout_of_the_config_is_used(part):
+    off = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, classifier_dropout=0.0)
+    model = stir(BertForSequenceClassification(small_config(**{**off, part: 0.5}))).train()
+    batch = padded_batch(rows=3, length=8)
+    with torch.no_grad():
+        assert not torch.equal(model(**batch), model(**batch))
+
+
+def test_dropout_draws_the_same_numbers_as_transformers():
+    """Same seed, same masks: dropout stands at the same places, in the same order."""
+    ours, theirs = twins("BertForSequenceClassification", "eager")
+    theirs.set_attn_implementation("eager")
+    batch = padded_batch(rows=3, length=8)
+    with torch.no_grad():
+        torch.manual_seed(0)
+        mine = ours.train()(**batch)
+        torch.manual_seed(0)
+        torch.testing.assert_close(mine, theirs.train()(**batch).logits, rtol=0, atol=1e-5)
+
+
+def test_fresh_weights_follow_the_table():
+    config = small_config(vocab_size=1009, hidden_size=120, num_attention_heads=4, pad_token_id=3)
+    model = BertForMaskedLM(config)
+    for name, parameter in model.named_parameters():
+        if name.endswith("norm.weight"):
+            assert (parameter == 1).all(), name
+        elif parameter.dim() == 1:
+            assert (parameter == 0).all(), name
+        elif parameter.numel() > 2000:
+            assert parameter.std().item() == pytest.approx(0.02, rel=0.1), name
+            assert abs(parameter.mean().item()) < 2e-3, name
+    assert (model.bert.embeddings.token.weight[3] == 0).all()
+
+
+def test_the_masked_lm_decoder_is_the_token_embedding():
+    model = stir(BertForMaskedLM(small_config()))
+    batch = padded_batch(rows=1, length=4)
+    with torch.no_grad():
+        before = model(**batch)[..., 100]
+        model.bert.embeddings.token.weight[100] += 1  # an id that the batch must not contain
+        assert 100 not in batch["input_ids"]
+        assert not torch.allclose(model(**batch)[..., 100], before)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ((torch.zeros(1, 522, dtype=torch.long),), "522 tokens long, more than max_position_embeddings 521; truncate"),
+        ((torch.tensor([[5, 101]]),), "input_ids holds 101, outside 0 … 100 .vocab_size 101.; does the vocabulary"),
+        ((torch.tensor([[-1, 5]]),), "input_ids holds -1, outside 0 … 100"),
+        ((torch.tensor([[5, 6]]), None, torch.tensor([[0, 2]])), "token_type_ids holds 2, outside 0 … 1"),
+        ((torch.tensor([[5, 6]]), torch.tensor([[1]])), r"attention_mask has shape \[1, 1\], input_ids \[1, 2\]"),
+        ((torch.tensor([5, 6]),), r"input_ids has shape \[2\]; give \[batch, sequence\]"),
+    ],
+)
+def test_impossible_inputs_are_named_before_any_index_error(inputs, message):
+    with pytest.raises(ValueError, match=message):
+        BertModel(small_config())(*inputs)
+
+
+def test_a_single_real_token_sees_only_itself(minilm):
+    model = BertModel.from_pretrained(minilm)
+    ids = torch.tensor([[101, 0, 0]])
+    with torch.no_grad():
+        padded = model(ids, torch.tensor([[1, 0, 0]])).last_hidden_state[:, 0]
+        alone = model(ids[:, :1]).last_hidden_state[:, 0]
+    torch.testing.assert_close(padded, alone, rtol=0, atol=1e-5)
