@@ -1,0 +1,311 @@
+"""WordPiece, the specification: a text in, its pieces out, each with the stretch of the text it came from.
+
+Every step is a small generator over (character, index in the source text), so the way back is never lost:
+
+    source            "Née à 北京,1999"
+    clean             "Née à 北京,1999"          control characters go, every kind of white space becomes " "
+    isolate_chinese   "Née à  北  京 ,1999"
+    decompose         "Ne◌́e a◌̀  北  京 ,1999"    Unicode's NFD: letters and accents apart
+    drop_accents      "Nee a  北  京 ,1999"
+    lower             "nee a  北  京 ,1999"
+    words             nee | a | 北 | 京 | , | 1999
+    wordpiece         nee | a | 北 | 京 | , | 1999, or 19 ##99, or [UNK]: the vocabulary decides
+
+Ids and offsets equal Hugging Face's `tokenizers` (BertNormalizer, BertPreTokenizer, WordPiece), on any Python.
+Where Google's tokenization.py differs, a test in tests/test_wordpiece.py names it. All is linear in the text's length.
+"""
+
+import re
+import unicodedata
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Container, Iterable, Iterator
+from functools import cache
+from typing import NamedTuple
+
+from minibert import unicode_tables
+
+MAX_WORD = 100  # characters after normalisation; a longer word is unknown as a whole. Google's limit is 200
+UNKNOWN = "[UNK]"
+CONTINUES = "##"  # stands before every piece that does not begin its word
+
+WHITESPACE = "\t\n\r \xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+WHITESPACE += "\u2028\u2029\u202f\u205f\u3000"
+CHINESE = (  # CJK ideographs; not kana, not Hangul, and nothing from U+30000 on
+    (0x4E00, 0x9FFF),
+    (0x3400, 0x4DBF),
+    (0x20000, 0x2A6DF),
+    (0x2A700, 0x2B73F),
+    (0x2B740, 0x2B81F),
+    (0x2B920, 0x2CEAF),  # Unicode's block begins at U+2B820; the reference's slip is part of its behaviour
+    (0xF900, 0xFAFF),
+    (0x2F800, 0x2FA1F),
+)
+
+Chars = Iterable[tuple[str, int]]  # characters, each with its index in the source text
+
+
+class Piece(NamedTuple):
+    """A token and the half-open stretch [start, end) of the source text it stands for, in code points."""
+
+    token: str
+    start: int
+    end: int
+
+
+def tokenize(
+    text: str,
+    vocab: Container[str],
+    lowercase: bool = True,
+    strip_accents: bool | None = None,
+    tokenize_chinese_chars: bool = True,
+    unknown: str = UNKNOWN,
+    longest: int = MAX_WORD,
+) -> list[Piece]:
+    """The pieces of a text that holds no special tokens.
+
+    >>> tokenize("Unwantéd!", {"un", "##want", "##ed"})  # doctest: +NORMALIZE_WHITESPACE
+    [Piece(token='un', start=0, end=2), Piece(token='##want', start=2, end=6), Piece(token='##ed', start=6, end=8),
+     Piece(token='[UNK]', start=8, end=9)]
+    """
+    chars = normalize(text, lowercase, strip_accents, tokenize_chinese_chars)
+    return [
+        Piece(token, sources[start], sources[end - 1] + 1)
+        for word, sources in words(chars)
+        for token, start, end in wordpiece(word, vocab, unknown, longest)
+    ]
+
+
+def normalize(
+    text: str, lowercase: bool = True, strip_accents: bool | None = None, tokenize_chinese_chars: bool = True
+) -> Chars:
+    """The steps before splitting. strip_accents=None means: as lowercase says, as in the original BERT."""
+    chars = clean(zip(text, range(len(text)), strict=True))
+    if tokenize_chinese_chars:
+        chars = isolate_chinese(chars)
+    if lowercase if strip_accents is None else strip_accents:
+        chars = drop_accents(decompose(chars))
+    if lowercase:
+        chars = lower(chars)
+    return chars
+
+
+def clean(chars: Chars) -> Chars:
+    """Removes control, format and private-use characters, U+0000 and U+FFFD; any white space becomes a plain space.
+
+    What is removed does not separate: "a\\x0bb" is the word "ab".
+    """
+    for char, source in chars:
+        if char in WHITESPACE:
+            yield " ", source
+        elif not is_removed(char):
+            yield char, source
+
+
+def isolate_chinese(chars: Chars) -> Chars:
+    """Spaces around every Chinese character: each becomes a word of its own."""
+    for char, source in chars:
+        if is_chinese(char):
+            yield " ", source
+            yield char, source
+            yield " ", source
+        else:
+            yield char, source
+
+
+def decompose(chars: Chars) -> Chars:
+    """Unicode's NFD: "é" becomes "e" and U+0301, and neighbouring marks are put into their canonical order.
+
+    The marks move, the sources do not: after sorting, the source positions are handed out in the old order, one to each
+    character that opened a source character. So it is in the reference; it shows where two kept marks change places.
+    """
+    sources: deque[int] = deque()  # of the source characters read and not yet handed out
+
+    def parts() -> Iterator[tuple[str, bool]]:
+        for char, source in chars:
+            sources.append(source)
+            yield from decomposition(char)
+
+    source = 0
+    for part, opens in canonical_order(parts()):
+        if opens:
+            source = sources.popleft()
+        yield part, source
+
+
+def canonical_order(parts: Iterable[tuple[str, bool]]) -> Iterator[tuple[str, bool]]:
+    """Sorts every run of marks by combining class, equal ones as they stood; a character of class 0 begins a run."""
+    run: list[tuple[str, bool]] = []
+    for part in parts:
+        if combining_class(part[0]) == 0:
+            yield from run if len(run) == 1 else sorted(run, key=lambda mark: combining_class(mark[0]))
+            run = []
+        run.append(part)
+    yield from sorted(run, key=lambda mark: combining_class(mark[0]))
+
+
+def drop_accents(chars: Chars) -> Chars:
+    """Removes the non-spacing marks that `decompose` has laid bare."""
+    return ((char, source) for char, source in chars if not is_nonspacing_mark(char))
+
+
+def lower(chars: Chars) -> Chars:
+    """Character by character: a Greek capital sigma at a word's end gives σ, where Python's str.lower() gives ς."""
+    for char, source in chars:
+        for small in LOWERCASE.get(char, char):  # U+0130, and no other, gives two: "i" and U+0307
+            yield small, source
+
+
+def words(chars: Chars) -> Iterator[tuple[str, list[int]]]:
+    """Cuts at spaces, and around every punctuation character; yields (word, source index of each of its characters).
+
+    Of a word too long for `wordpiece` only the first MAX_WORD + 1 characters are kept, and the last one's source.
+
+    >>> [word for word, _ in words(normalize("Don't  stop!"))]
+    ['don', "'", 't', 'stop', '!']
+    """
+    word: list[str] = []
+    sources: list[int] = []
+    for char, source in chars:
+        stands_alone = is_punctuation(char)
+        if word and (stands_alone or char == " "):
+            yield "".join(word), sources
+            word, sources = [], []
+        if stands_alone:
+            yield char, [source]
+        elif len(word) > MAX_WORD:
+            sources[-1] = source
+        elif char != " ":
+            word.append(char)
+            sources.append(source)
+    if word:
+        yield "".join(word), sources
+
+
+def wordpiece(word: str, vocab: Container[str], unknown: str = UNKNOWN, longest: int = MAX_WORD) -> list[Piece]:
+    """Cuts a word into pieces, always taking the longest one the vocabulary has; spans count from the word's start.
+
+    Pieces after the first carry "##". Where the rest begins with no piece the whole word is unknown: nothing is tried
+    again with shorter ones. longest: of the vocabulary's tokens, if known; saves the time to look for longer ones.
+
+    >>> wordpiece("unaffable", {"un", "##aff", "##able", "##a"})  # doctest: +NORMALIZE_WHITESPACE
+    [Piece(token='un', start=0, end=2), Piece(token='##aff', start=2, end=5),
+     Piece(token='##able', start=5, end=9)]
+    """
+    if len(word) > MAX_WORD:
+        return [Piece(unknown, 0, len(word))]
+    pieces = []
+    start = 0
+    while start < len(word):
+        prefix = CONTINUES if start else ""
+        for end in range(min(len(word), start + longest), start, -1):
+            if prefix + word[start:end] in vocab:
+                pieces.append(Piece(prefix + word[start:end], start, end))
+                start = end
+                break
+        else:
+            return [Piece(unknown, 0, len(word))]
+    return pieces
+
+
+# --- Units: what a cache or a fast twin may encode apart --------------------------------------------------------------
+
+
+def units(text: str, tokenize_chinese_chars: bool = True) -> Iterator[re.Match]:
+    """The stretches of a text that no step joins: cut at white space, and around punctuation and Chinese characters.
+
+    All three end a word on either side, and none is a mark, so that no mark is sorted across the cut: tokenize(text) is
+    the tokenize(unit) of its units one after the other, shifted by their starts.
+    """
+    return _UNIT[tokenize_chinese_chars].finditer(text)
+
+
+# --- Unicode, from frozen tables --------------------------------------------------------------------------------------
+# Every answer is remembered: there are at most 1,114,112 characters, and a text uses few of them.
+
+
+@cache
+def is_chinese(char: str) -> bool:
+    return any(first <= ord(char) <= last for first, last in CHINESE)
+
+
+def _spans(table: str) -> list[tuple[int, int]]:
+    """ "41-43 50" -> [(0x41, 0x43), (0x50, 0x50)]"""
+    spans = (span.partition("-") for span in table.split())
+    return [(int(first, 16), int(last or first, 16)) for first, _, last in spans]
+
+
+def _bounds(table: str) -> list[int]:
+    """ "41-43 50" -> [0x41, 0x44, 0x50, 0x51]: inside is what has an odd number of bounds at or below it."""
+    return [bound for first, last in _spans(table) for bound in (first, last + 1)]
+
+
+_REMOVED = _bounds(unicode_tables.REMOVED)
+_PUNCTUATION = _bounds(unicode_tables.PUNCTUATION)
+_NONSPACING_MARKS = _bounds(unicode_tables.NONSPACING_MARKS)
+_DECOMPOSABLE = _bounds(unicode_tables.DECOMPOSABLE)
+
+
+def _inside(char: str, bounds: list[int]) -> bool:
+    return bisect_right(bounds, ord(char)) % 2 == 1
+
+
+@cache
+def is_removed(char: str) -> bool:
+    return _inside(char, _REMOVED)
+
+
+@cache
+def is_punctuation(char: str) -> bool:
+    return _inside(char, _PUNCTUATION)
+
+
+@cache
+def is_nonspacing_mark(char: str) -> bool:
+    return _inside(char, _NONSPACING_MARKS)
+
+
+@cache
+def decomposition(char: str) -> tuple[tuple[str, bool], ...]:
+    """The parts of a character, the first one marked True: "é" -> (("e", True), (U+0301, False))."""
+    parts = unicodedata.normalize("NFD", char) if _inside(char, _DECOMPOSABLE) else char
+    return tuple((part, position == 0) for position, part in enumerate(parts))
+
+
+def _read_classes(table: str) -> dict[str, int]:
+    """ "300-301:230" -> {U+0300: 230, U+0301: 230}"""
+    classes = {}
+    for entry in table.split():
+        span, _, number = entry.partition(":")
+        for first, last in _spans(span):
+            classes.update((chr(code), int(number)) for code in range(first, last + 1))
+    return classes
+
+
+def _read_lowercase(table: str) -> dict[str, str]:
+    """ "41-42+20 100/102+1" -> {"A": "a", "B": "b", "Ā": "ā", "Ă": "ă"}"""
+    letters = {"\u0130": "i\u0307"}
+    for first, step, last, delta in re.findall(r"(\w+)([-/])(\w+)([+-]\w+)", table):
+        for code in range(int(first, 16), int(last, 16) + 1, 2 if step == "/" else 1):
+            letters[chr(code)] = chr(code + int(delta, 16))
+    return letters
+
+
+_COMBINING_CLASSES = _read_classes(unicode_tables.COMBINING_CLASSES)
+LOWERCASE = _read_lowercase(unicode_tables.LOWERCASE)
+
+
+def combining_class(char: str) -> int:
+    return _COMBINING_CLASSES.get(char, 0)
+
+
+def _unit_pattern(alone: Iterable[tuple[int, int]]) -> re.Pattern:
+    """One character of the spans `alone`, or a run of others without white space."""
+    inside = "".join(f"\\U{first:08X}-\\U{last:08X}" for first, last in alone)
+    return re.compile(f"[{inside}]|[^{inside}{WHITESPACE}]+")
+
+
+_UNIT = {
+    True: _unit_pattern([*_spans(unicode_tables.PUNCTUATION), *CHINESE]),
+    False: _unit_pattern(_spans(unicode_tables.PUNCTUATION)),
+}
