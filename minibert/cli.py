@@ -1,0 +1,213 @@
+"""The command line: `minibert COMMAND …`, the same as `python -m minibert COMMAND …`.
+
+Every command's options are the fields of a dataclass. Results go to stdout, all else to stderr. Exit status: 0 done,
+1 `parity` found a difference, 2 a mistake that one line explains, 130 interrupted, 141 the output's reader has gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, dataclass
+from typing import Any, NoReturn
+
+from minibert.data import encode_examples, label_ids, read_examples
+from minibert.inference import TextClassifier, classify, score
+from minibert.options import add_options, argument, option
+from minibert.parity import ParityOptions, failures, ladder, to_dict, to_table
+from minibert.table import encoding_dict, encoding_table
+from minibert.tokenizer import Tokenizer
+from minibert.train import TrainOptions, train
+from minibert.vocab import learn_vocabulary
+
+# ---- commands: an options dataclass and what to do with it ----
+
+
+def run_train(options: TrainOptions) -> None:
+    """Fine-tune a classifier by the explicit loop; without options, on the bundled reviews."""
+    scores, out = train(options)
+    print(f"accuracy {scores.accuracy:.3f}  loss {scores.loss:.4f}  {out}")
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    directory: str = argument("a trained model")
+    data: str = option(MISSING, "data file with labels, .tsv .csv or .jsonl")
+    columns: str | None = option(None, "column names of a file without a header, such as label,text")
+    quoting: str = option("minimal", "minimal: fields may stand in double quotes; none: quotes are text (GLUE)")
+    batch_size: int = option(32, "texts per batch")
+    attention: str = option("auto", "attention backend: auto, eager, sdpa")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1 …")
+    json: bool = option(False, "print one JSON object")
+
+
+def run_evaluate(options: EvaluateOptions) -> None:
+    """Score a trained classifier on a labelled file."""
+    columns = options.columns.split(",") if options.columns else None
+    rows = read_examples(options.data, columns, options.quoting)
+    classifier = TextClassifier.from_pretrained(options.directory, options.attention, options.device)
+    truth = label_ids(rows, classifier.labels)
+    encoding = encode_examples(classifier.tokenizer, rows, classifier.max_length)
+    logits = classify(classifier.model, encoding, classifier.tokenizer.pad_id, options.batch_size)
+    scores = score(logits, truth)
+    if options.json:
+        print_json({"rows": len(rows), "labels": classifier.labels, **scores._asdict()})
+    else:
+        print(
+            f"accuracy {scores.accuracy:.3f}  loss {scores.loss:.4f}  macro F1 {scores.macro_f1:.3f}  rows {len(rows)}"
+        )
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    directory: str = argument("a trained model")
+    text: Sequence[str] = argument("texts to classify (default: one a line from stdin)")
+    pair: str | None = option(None, "a second text that goes with the text")
+    attention: str = option("auto", "attention backend: auto, eager, sdpa")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1 …")
+    json: bool = option(False, "print one JSON object")
+
+
+def run_predict(options: PredictOptions) -> None:
+    """Classify texts: label, probability and text, a line each."""
+    texts = options.text or read_stdin()
+    classifier = TextClassifier.from_pretrained(options.directory, options.attention, options.device)
+    probabilities = classifier.logits(texts, repeat_pair(options.pair, texts)).softmax(dim=1)
+    best = probabilities.argmax(dim=1).tolist()
+    labels = [classifier.labels[i] for i in best]
+    if options.json:
+        rows = [
+            {"text": text, "label": label, "probabilities": dict(zip(classifier.labels, row, strict=True))}
+            for text, label, row in zip(texts, labels, probabilities.tolist(), strict=True)
+        ]
+        print_json({"predictions": rows})
+        return
+    for text, label, i, row in zip(texts, labels, best, probabilities.tolist(), strict=True):
+        print(f"{label}\t{row[i]:.4f}\t{text}")
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    text: Sequence[str] = argument("texts to encode (default: one a line from stdin)")
+    pair: str | None = option(None, "a second text that goes with each text")
+    model: str | None = option(None, "directory or hub name of the vocabulary (default: the bundled reviews')")
+    max_length: int = option(512, "longest row in tokens, [CLS] and [SEP] included")
+    truncation: str = option("longest_first", "longest_first, only_first, only_second or none")
+    padding: str = option("longest", "longest, max_length or none")
+    split_special_tokens: bool = option(False, "read [SEP] and its like in a text as plain text")
+    json: bool = option(False, "print one JSON object")
+
+
+def run_encode(options: EncodeOptions) -> None:
+    """Show how texts become numbers: tokens, ids, segments, masks, and the text decoded back."""
+    texts = options.text or read_stdin()
+    call = dict(
+        pairs=repeat_pair(options.pair, texts),
+        max_length=options.max_length,
+        truncation=options.truncation,
+        padding=options.padding,
+        split_special_tokens=options.split_special_tokens,
+    )
+    tokenizer = Tokenizer.from_pretrained(options.model) if options.model else bundled_tokenizer()
+    if options.json:
+        print_json(encoding_dict(tokenizer, texts, **call))
+    else:
+        print(encoding_table(tokenizer, texts, **call))
+
+
+def bundled_tokenizer() -> Tokenizer:
+    """The vocabulary that `minibert train` learns from the bundled reviews."""
+    defaults = TrainOptions().filled()
+    return Tokenizer(learn_vocabulary(read_examples(defaults.data).texts, defaults.vocab_size))
+
+
+def run_parity(options: ParityOptions) -> int:
+    """Compare a model with the float64 reference (and transformers), stage by stage."""
+    rungs = ladder(options)
+    print_json(to_dict(rungs)) if options.json else print(to_table(rungs, options.layers))
+    return 1 if failures(rungs) else 0
+
+
+COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
+    "train": (TrainOptions, run_train),
+    "evaluate": (EvaluateOptions, run_evaluate),
+    "predict": (PredictOptions, run_predict),
+    "encode": (EncodeOptions, run_encode),
+    "parity": (ParityOptions, run_parity),
+}
+
+# ---- parsing and running ----
+
+
+class Parser(argparse.ArgumentParser):
+    """Says a mistake in one line, without the whole usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def parse(arguments: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """The command and the values of its options, which may stand before, between and after its texts."""
+    parser = Parser(prog="minibert", description="BERT from scratch: train it, use it, look inside it.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (options, run) in COMMANDS.items():
+        add_options(commands.add_parser(name, help=run.__doc__, description=run.__doc__), options)
+    command = arguments[0] if arguments else ""
+    if command not in COMMANDS:
+        parser.parse_args(arguments)  # prints the help or the mistake, and exits
+    return command, vars(commands.choices[command].parse_intermixed_args(arguments[1:]))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # Chinese output also where the locale is C
+    command, values = parse(sys.argv[1:] if arguments is None else arguments)
+    options, run = COMMANDS[command]
+    try:
+        status = run(options(**values)) or 0
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # as with `minibert encode … | head -1`: nobody is left to be told
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python complains when it flushes at exit
+        return 141  # 128 + SIGPIPE
+    except (ValueError, OSError) as error:
+        print(f"minibert: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("minibert: interrupted", file=sys.stderr)
+        return 130
+
+
+# ---- small helpers ----
+
+
+def read_stdin() -> list[str]:
+    """One text a line.
+
+    Raises:
+        ValueError: nothing there, or not UTF-8.
+    """
+    if sys.stdin.isatty():
+        raise ValueError("no text given; write it after the command, or pipe texts in, one a line")
+    try:
+        text = sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"standard input is not UTF-8 (byte {error.start})") from None
+    if not text:
+        raise ValueError("standard input is empty; give one text a line")
+    return text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+
+
+def repeat_pair(pair: str | None, texts: Sequence[str]) -> list[str] | None:
+    return None if pair is None else [pair] * len(texts)
+
+
+def print_json(value: object) -> None:
+    print(json.dumps(value, ensure_ascii=False))

@@ -1,0 +1,309 @@
+"""From a data file to batches: read and check every row, encode once, deal out padded rectangles.
+
+A file is `.tsv`, `.csv` or `.jsonl`, UTF-8, with a header (or `columns`) that names its columns:
+
+    label   text                 any other columns are ignored; for pairs there is text_b as well
+    好      房间很干净，下次还住
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from minibert.config import BertConfig
+from minibert.tokenizer import Encoding, Tokenizer
+
+# Column names in use: GLUE's, CLUE's and those of the common Chinese sentiment sets; compared in lower case.
+COLUMNS = {
+    "label": ("label", "quality"),
+    "text": ("text", "text_a", "sentence", "sentence1", "review", "#1 string"),
+    "pair": ("text_b", "sentence2", "#2 string"),
+}
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The rows of one file, in order: `lines[i]` is where row i begins, for messages."""
+
+    texts: list[str]
+    pairs: list[str] | None
+    labels: list[str] | None
+    lines: list[int]
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, rows: Sequence[int]) -> Examples:
+        """Some of the rows."""
+
+        def pick(column: list | None) -> list | None:
+            return None if column is None else [column[row] for row in rows]
+
+        return Examples(pick(self.texts), pick(self.pairs), pick(self.labels), pick(self.lines), self.source)
+
+
+# ---- reading ----
+
+
+def read_examples(
+    path: str | Path, columns: Sequence[str] | None = None, quoting: str = "minimal", labelled: bool = True
+) -> Examples:
+    """Reads and checks a whole data file.
+
+    Args:
+        columns: the column names of a file without a header.
+        quoting: "minimal", a field may stand in double quotes; "none", a quote is a character like any other (GLUE).
+        labelled: whether a label column must be there.
+
+    Raises:
+        ValueError: the file is missing, empty, not UTF-8, of an unknown kind, lacks a column or has a bad row; with
+            file, line and reason.
+    """
+    path = Path(path)
+    kind = path.suffix.lower()
+    if kind not in (".tsv", ".csv", ".jsonl"):
+        raise ValueError(f"{path}: unknown kind of file {kind!r}; use .tsv, .csv or .jsonl")
+    if quoting not in ("minimal", "none"):
+        raise ValueError(f"quoting {quoting!r} is unknown; choose minimal or none")
+    text = read_text(path)
+    rows = list(read_jsonl(text, path) if kind == ".jsonl" else read_table(text, path, columns, quoting))
+    if not rows:
+        raise ValueError(f"{path}: holds no rows; give at least one")
+    names = find_columns(list(dict.fromkeys(name for _, row in rows for name in row)), path, labelled)
+    for line, row in rows:
+        check_row(f"{path}:{line}", row, names)
+    picked = {kind: [row[name] for _, row in rows] for kind, name in names.items()}
+    if "label" in picked:
+        picked["label"] = [str(label).strip() for label in picked["label"]]
+    return Examples(
+        picked["text"], picked.get("pair"), picked.get("label"), [line for line, _ in rows], source=str(path)
+    )
+
+
+def read_text(path: Path) -> str:
+    """A whole UTF-8 file, with or without a byte order mark."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise ValueError(f"{path}: is a directory; give a data file") from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{path}:{line}: byte 0x{data[error.start]:02x} is not UTF-8; convert the file (GBK is common for Chinese:"
+            " iconv -f GBK -t UTF-8)"
+        ) from None
+    if not text.strip():
+        raise ValueError(f"{path}: is empty; give a file with rows")
+    return text
+
+
+Row = tuple[int, dict[str, object]]  # the line it begins on, and its fields by column
+
+
+def read_table(text: str, path: Path, columns: Sequence[str] | None, quoting: str) -> Iterator[Row]:
+    """The rows of a .tsv or .csv, with the line each begins on."""
+    csv.field_size_limit(2**31 - 1)  # a text may be long; the default stops at 131,072
+    reader = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter="," if path.suffix.lower() == ".csv" else "\t",
+        quoting=csv.QUOTE_NONE if quoting == "none" else csv.QUOTE_MINIMAL,
+        strict=True,
+    )
+    header = None if columns is None else [name.strip() for name in columns]
+    line = 1
+    try:
+        for fields in reader:
+            if header is None:
+                header = [name.strip() for name in fields]
+                if repeated := [name for name in header if name and header.count(name) > 1]:
+                    raise ValueError(f"{path}:{line}: two columns are named {repeated[0]!r}; rename one")
+            elif fields:
+                if len(fields) != len(header):
+                    raise ValueError(
+                        f"{path}:{line}: has {len(fields)} columns, not the {len(header)} of {', '.join(header)}; is"
+                        " the row cut off, or a delimiter inside a text? (quotes that are plain text: --quoting none)"
+                    )
+                yield line, dict(zip(header, fields, strict=True))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise ValueError(
+            f"{path}:{line}: a quoted field is not closed properly ({error}); if quotes are plain text here, use"
+            " --quoting none"
+        ) from None
+
+
+def read_jsonl(text: str, path: Path) -> Iterator[Row]:
+    """The objects of a .jsonl, one a line."""
+    for line, raw in enumerate(text.split("\n"), 1):
+        if not raw.strip():
+            continue
+        try:
+            row = json.loads(raw)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path}:{line}: not JSON ({error}); write one object a line") from None
+        if not isinstance(row, dict):
+            raise ValueError(f'{path}:{line}: holds a {type(row).__name__}, not an object such as {{"text": …}}')
+        yield line, row
+
+
+def find_columns(columns: Sequence[str], path: Path, labelled: bool) -> dict[str, str]:
+    """Which column of the file is the label, the text and the pair."""
+    present = {name.strip().lower(): name for name in columns}
+    found = {}
+    for kind, known in COLUMNS.items():
+        name = next((present[alias] for alias in known if alias in present), None)
+        if name is not None:
+            found[kind] = name
+        elif kind == "text" or (kind == "label" and labelled):
+            raise ValueError(
+                f"{path}: has no {kind} column; its columns are {', '.join(map(repr, columns))[:300]}. A header must"
+                f" name one of {', '.join(known)}; for a file without a header use --columns"
+            )
+    if not labelled:
+        found.pop("label", None)
+    return found
+
+
+def check_row(place: str, row: dict[str, object], names: dict[str, str]) -> None:
+    """One row's fields: strings that are UTF-8, and a label that is not empty. An empty text is fine."""
+    for kind, name in names.items():
+        value = row.get(name)
+        if kind == "label" and isinstance(value, int):
+            continue  # a class number; only JSON has them
+        if not isinstance(value, str):
+            raise ValueError(f"{place}: {name} is {'missing' if value is None else repr(value)[:80]}; give a string")
+        if kind == "label" and not value.strip():
+            raise ValueError(f"{place}: the label is empty; give every row one")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"{place}: {name} holds half of a surrogate pair, which is no character; repair the row"
+            ) from None
+
+
+# ---- labels ----
+
+
+def label_names(examples: Examples) -> list[str]:
+    """The classes of a training file: numbers in numeric order, names in alphabetical order.
+
+    Raises:
+        ValueError: fewer than two.
+    """
+    names = sorted(set(examples.labels), key=lambda name: (0, int(name), name) if is_int(name) else (1, 0, name))
+    if len(names) < 2:
+        raise ValueError(
+            f"{examples.source}: every row has the label {names[0]!r}; a classifier needs two classes or more"
+        )
+    return names
+
+
+def is_int(text: str) -> bool:
+    return text.isascii() and text.removeprefix("-").isdigit()
+
+
+def label_ids(examples: Examples, names: Sequence[str]) -> NDArray[np.int64]:
+    """Labels as numbers. [N]
+
+    Raises:
+        ValueError: a label that the model was not trained on.
+    """
+    index = {name: i for i, name in enumerate(names)}
+    for label, line in zip(examples.labels, examples.lines, strict=True):
+        if label not in index:
+            raise ValueError(
+                f"{examples.source}:{line}: label {label!r} is none of the training data's {', '.join(names)[:200]}"
+            )
+    return np.array([index[label] for label in examples.labels], np.int64)
+
+
+def hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
+    """Splits rows at random, reproducibly: (what remains, the share held out)."""
+    order = np.random.default_rng(seed).permutation(len(examples)).tolist()
+    count = max(1, round(share * len(examples)))
+    return examples.take(sorted(order[count:])), examples.take(sorted(order[:count]))
+
+
+# ---- batches ----
+
+
+class Batch(NamedTuple):
+    """What a model takes, in its order, then the labels (zeros where there are none); all int64, on one device."""
+
+    input_ids: Tensor  # [B, S]
+    attention_mask: Tensor  # [B, S]
+    token_type_ids: Tensor  # [B, S]
+    labels: Tensor  # [B]
+
+    def to(self, device: torch.device | str) -> Batch:
+        return Batch(*(tensor.to(device) for tensor in self))
+
+
+def check_vocabulary(tokenizer: Tokenizer, config: BertConfig, source: str) -> None:
+    """A vocabulary and a model that do not belong together give nonsense without any error; so compare their sizes.
+
+    Raises:
+        ValueError: they differ.
+    """
+    if tokenizer.vocab_size != config.vocab_size:
+        raise ValueError(
+            f"{source}: the vocabulary has {tokenizer.vocab_size} tokens, the config says vocab_size"
+            f" {config.vocab_size}; use the vocab.txt that belongs to the weights"
+        )
+
+
+def encode_examples(tokenizer: Tokenizer, examples: Examples, max_length: int) -> Encoding:
+    """Token ids of all rows, unpadded; a text that is too long is cut (pairs: the longer one first)."""
+    return tokenizer(examples.texts, examples.pairs, max_length=max_length, padding="none")
+
+
+def collate(encoding: Encoding, labels: NDArray | None, rows: Sequence[int], pad_id: int) -> Batch:
+    """The rows padded to the longest of them: ids with [PAD], mask and segments with 0."""
+    length = max(int(encoding.length[row]) for row in rows)
+    input_ids = np.full((len(rows), length), pad_id, np.int64)
+    mask, segments = np.zeros_like(input_ids), np.zeros_like(input_ids)
+    for i, row in enumerate(rows):
+        n = int(encoding.length[row])
+        input_ids[i, :n] = encoding.input_ids[row]
+        segments[i, :n] = encoding.token_type_ids[row]
+        mask[i, :n] = 1
+    chosen = np.zeros(len(rows), np.int64) if labels is None else labels[np.asarray(rows)]
+    return Batch(*(torch.from_numpy(array) for array in (input_ids, mask, segments, chosen)))
+
+
+def shuffled(count: int, seed: int, epoch: int) -> list[int]:
+    """The order of an epoch: depends on seed and epoch alone, so a resumed run deals the same cards."""
+    return np.random.default_rng((seed, epoch)).permutation(count).tolist()
+
+
+def by_length(lengths: NDArray) -> list[int]:
+    """Longest first: neighbours of equal length pad little, and the largest batch fails first if memory is short."""
+    return np.argsort(-np.asarray(lengths), kind="stable").tolist()
+
+
+def chunks(order: Sequence[int], size: int) -> list[Sequence[int]]:
+    """Consecutive runs of `size`; the last may be shorter.
+
+    Raises:
+        ValueError: a size below 1.
+    """
+    if size < 1:
+        raise ValueError(f"batch_size is {size}; it must be at least 1")
+    return [order[start : start + size] for start in range(0, len(order), size)]

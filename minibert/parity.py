@@ -1,0 +1,232 @@
+"""The ladder of parity: where, on the way from ids to logits, does a model first differ from the reference?
+
+Every stage of the forward pass is compared with `reference.py` in float64, for each attention backend and (where it is
+installed) for `transformers`, over a sweep of lengths, each as a padded batch of pairs.
+
+What a model gives out has to agree within TOLERANCE. On the way there numbers get larger (one of MiniLM's feed-forward
+outputs reaches 186), and float32 keeps seven digits of them: there the tolerance is that of the stage's largest number.
+The first stage above it is where to start looking.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from minibert import reference
+from minibert.attention import BACKENDS, eager
+from minibert.checkpoint import TABLE, export_weights, read_weights, their_name, translate
+from minibert.config import BertConfig
+from minibert.hub import resolve
+from minibert.layout import Padded
+from minibert.loop import say
+from minibert.model import BertBase, BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel
+from minibert.options import argument, option
+
+LENGTHS = (1, 2, 3, 7, 16, 31, 64, 128, 257, 512)
+TOLERANCE = 1e-5
+OUTPUTS = ("last_hidden_state", "pooler", "classifier", "mlm", "nsp")
+
+
+@dataclass(frozen=True)
+class ParityOptions:
+    model: str = argument("directory or hub name of a BERT")
+    lengths: str | None = option(
+        None, f"lengths to try (default: {','.join(map(str, LENGTHS))} as far as the model goes)"
+    )
+    layers: bool = option(False, "a row for every layer instead of the worst layer of each stage")
+    seed: int = option(0, "seed of the random token ids")
+    json: bool = option(False, "print one JSON object")
+
+
+@dataclass
+class Rung:
+    """One stage: how far each candidate is from the reference, at worst over the sweep."""
+
+    stage: str
+    size: float  # largest absolute value of the stage in the reference
+    differences: dict[str, float]  # "eager", "sdpa", "transformers" -> largest absolute difference
+
+    @property
+    def limit(self) -> float:
+        """The largest difference that float32 explains."""
+        return TOLERANCE if self.stage in OUTPUTS else TOLERANCE * max(1.0, self.size)
+
+
+def ladder(options: ParityOptions) -> list[Rung]:
+    """Runs the sweep. One rung per stage, in the order of computation."""
+    candidates = load_candidates(options.model)
+    config, weights = candidates["eager"].config, export_weights(candidates["eager"])
+    weights = {name: tensor.detach().numpy() for name, tensor in weights.items()}
+    rungs: dict[str, Rung] = {}
+    for length in pick_lengths(options.lengths, config):
+        say(f"length {length}")
+        batch = padded_batch(length, config, options.seed)
+        wanted = reference.forward(weights, config, *(tensor.numpy() for tensor in batch))
+        for who, model in candidates.items():
+            seen = record_stages(model, batch)
+            for stage, value in wanted.items():
+                rung = rungs.setdefault(stage, Rung(stage, 0.0, {}))
+                rung.size = max(rung.size, float(np.abs(value).max()))
+                if stage in seen:
+                    difference = np.abs(seen[stage] - value).max()
+                    rung.differences[who] = float(np.maximum(difference, rung.differences.get(who, 0)))  # keeps NaN
+    return list(rungs.values())
+
+
+def load_candidates(name: str) -> dict[str, nn.Module]:
+    """The checkpoint once for each of our backends, and in transformers where that is installed."""
+    keys = {their_name(key) for key in read_weights(resolve(name))[1]}
+    heads = {
+        "classifier.weight": BertForSequenceClassification,
+        "cls.seq_relationship.weight": BertForPreTraining,
+        "cls.predictions.bias": BertForMaskedLM,
+    }
+    kind = next((heads[key] for key in heads if key in keys), BertModel)
+    candidates: dict[str, nn.Module] = {who: kind.from_pretrained(name, attention=who) for who in BACKENDS}
+    try:
+        import transformers
+    except ImportError:
+        say("transformers is not installed: comparing with the float64 reference alone")
+        return candidates
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    candidates["transformers"] = getattr(transformers, kind.__name__).from_pretrained(resolve(name)).eval()
+    return candidates
+
+
+def pick_lengths(wanted: str | None, config: BertConfig) -> list[int]:
+    """The lengths to try, none longer than the model goes."""
+    limit = config.max_position_embeddings
+    if wanted is None:
+        return [length for length in LENGTHS if length <= limit]
+    lengths = [int(word) if word.strip().isdigit() else 0 for word in wanted.split(",")]
+    if not all(1 <= length <= limit for length in lengths):
+        raise ValueError(f"lengths {wanted!r}; give whole numbers from 1 to {limit} with commas between them")
+    return lengths
+
+
+def padded_batch(length: int, config: BertConfig, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Random ids, mask and segments [3, length]: a full row, one half full, one with a single real token."""
+    random = torch.Generator().manual_seed(seed + length)
+    ids = torch.randint(config.vocab_size, (3, length), generator=random)
+    mask = (torch.arange(length) < torch.tensor([[length], [-(-length // 2)], [1]])).long()
+    segments = (torch.arange(length) >= torch.tensor([[-(-length // 3)], [length], [0]])).long()
+    return ids, mask, segments * (config.type_vocab_size > 1)
+
+
+# ---- the stages of a model that runs ----
+
+
+def record_stages(model: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, NDArray]:
+    """One forward pass; what each module gave, under the reference's names for it."""
+    ids, mask, segments = batch
+    with torch.no_grad(), recording(model) as seen:
+        model(input_ids=ids, attention_mask=mask, token_type_ids=segments)
+        if isinstance(model, BertBase):  # no module of ours forms these two; the other models hide them
+            add_attention(seen, model.config, Padded.from_mask(mask))
+    seen["last_hidden_state"] = seen[f"layers.{model.config.num_hidden_layers - 1}.ffn.norm"]
+    return {stage: tensor.numpy() for stage, tensor in seen.items()}
+
+
+@contextmanager
+def recording(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Forward hooks on every module that has a name in our table; removed again whatever happens."""
+    seen: dict[str, Tensor] = {}
+
+    def keep(stage: str) -> Callable[[nn.Module, tuple, object], None]:
+        def hook(module: nn.Module, inputs: tuple, output: object) -> None:
+            if stage.endswith(".attention.output"):
+                seen[stage.replace("output", "context")] = inputs[0]  # what the projection projects
+            elif isinstance(output, Tensor):
+                seen[stage] = output
+
+        return hook
+
+    handles = [
+        module.register_forward_hook(keep(stage))
+        for name, module in model.named_modules()
+        if (stage := stage_name(name, isinstance(model, BertBase)))
+    ]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def stage_name(module: str, ours: bool) -> str | None:
+    """The reference's name for what a module gives: its own name with us, through the key table in transformers."""
+    name = module.removeprefix("bert.")
+    if ours or name == "pooler":
+        return name or None
+    known = translate(their_name(f"{module}.weight"), TABLE)
+    return known and known.removeprefix("bert.").removesuffix(".weight")
+
+
+def add_attention(seen: dict[str, Tensor], config: BertConfig, layout: Padded) -> None:
+    """Scores and probabilities, by the specification's functions from the queries and keys that were seen."""
+    for i in range(config.num_hidden_layers):
+        at = f"layers.{i}.attention"
+        q, k = (
+            seen[f"{at}.{name}"].unflatten(-1, (config.num_attention_heads, config.head_size)).transpose(1, 2)
+            for name in ("query", "key")
+        )
+        seen[f"{at}.scores"] = eager.scores(q, k)
+        seen[f"{at}.probs"] = eager.probabilities(seen[f"{at}.scores"], layout)
+
+
+# ---- showing ----
+
+
+def failures(rungs: list[Rung]) -> list[tuple[str, str]]:
+    """(stage, backend) wherever minibert is further off than the tolerance, in the order of computation."""
+    return [
+        (rung.stage, who)
+        for rung in rungs
+        for who, difference in rung.differences.items()
+        if who in BACKENDS and not difference <= rung.limit  # so that NaN fails
+    ]
+
+
+def merge_layers(rungs: list[Rung]) -> list[Rung]:
+    """One rung per kind of stage: of each difference the worst layer's."""
+    merged: dict[str, Rung] = {}
+    for rung in rungs:
+        stage = re.sub(r"layers\.\d+", "layers.*", rung.stage)
+        into = merged.setdefault(stage, Rung(stage, 0.0, {}))
+        into.size = max(into.size, rung.size)
+        for who, difference in rung.differences.items():
+            into.differences[who] = float(np.maximum(difference, into.differences.get(who, 0)))
+    return list(merged.values())
+
+
+def to_table(rungs: list[Rung], layers: bool) -> str:
+    """Largest |difference| to the float64 reference, a row per stage."""
+    rows = rungs if layers else merge_layers(rungs)
+    columns = list(dict.fromkeys(who for rung in rows for who in rung.differences))
+    width = max(len(rung.stage) for rung in rows)
+    lines = ["largest absolute difference to the float64 reference"]
+    lines.append(f"{'stage':{width}}  {'largest':>8}" + "".join(f"  {who:>12}" for who in columns))
+    for rung in rows:
+        cells = (f"{rung.differences[who]:12.1e}" if who in rung.differences else f"{'–':>12}" for who in columns)
+        lines.append(f"{rung.stage:{width}}  {rung.size:8.3g}" + "".join(f"  {cell}" for cell in cells))
+    failed = failures(rungs)
+    verdict = "; ".join(f"{stage} ({who})" for stage, who in failed[:3])
+    lines.append(f"first above the tolerance: {verdict}" if failed else f"equal: every stage within {TOLERANCE:.0e}")
+    return "\n".join(lines)
+
+
+def to_dict(rungs: list[Rung]) -> dict[str, object]:
+    return {
+        "tolerance": TOLERANCE,
+        "above": failures(rungs),
+        "stages": [{"stage": rung.stage, "largest": rung.size, "differences": rung.differences} for rung in rungs],
+    }

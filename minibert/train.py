@@ -1,0 +1,512 @@
+"""Fine-tuning a classifier, by an explicit loop.
+
+Read `fit` first: it is the loop, top to bottom. Before it stand the options and what is made from them (`prepare`),
+after it what a run leaves behind (`finish`). Parts that pretraining's loop needs as well are in loop.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import shlex
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import nn
+from tqdm import tqdm
+
+from minibert.baselines import bag_of_tokens_accuracy, majority_accuracy
+from minibert.config import PRESETS, BertConfig
+from minibert.data import (
+    Batch,
+    Examples,
+    check_vocabulary,
+    chunks,
+    collate,
+    encode_examples,
+    hold_out,
+    label_ids,
+    label_names,
+    read_examples,
+    shuffled,
+)
+from minibert.files import atomic_write
+from minibert.hub import resolve
+from minibert.inference import Scores, classify, pick_device, score
+from minibert.loop import (
+    Interrupt,
+    Means,
+    append_metrics,
+    cpu_threads,
+    learning_rate,
+    load_state,
+    on_terminal,
+    optimizer_groups,
+    read_metrics,
+    remove_state,
+    save_state,
+    say,
+)
+from minibert.model import BertForSequenceClassification
+from minibert.options import option
+from minibert.report import Report, render
+from minibert.tokenizer import Encoding, Tokenizer
+from minibert.vocab import learn_vocabulary
+
+SMALL = 5_000_000  # weights: below, threads wait for each other longer than they compute
+REVIEWS = Path(__file__).parent / "assets" / "reviews"
+
+
+# ---- options ----
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Everything a fine-tuning run depends on."""
+
+    model: str | None = option(None, "directory or hub name of a pretrained BERT (default: train one from scratch)")
+    preset: str = option("tiny", f"size of a model from scratch: {', '.join(PRESETS)}")
+    vocab_size: int = option(4000, "most tokens of the vocabulary learned for a model from scratch")
+    data: str | None = option(None, "training file, .tsv .csv or .jsonl (default: the bundled reviews)")
+    dev: str | None = option(None, "validation file (default: a tenth of the training rows)")
+    test: str | None = option(None, "test file, used once at the end")
+    columns: str | None = option(None, "column names of files without a header, such as label,text")
+    quoting: str = option("minimal", "minimal: fields may stand in double quotes; none: quotes are text (GLUE)")
+    out: str | None = option(None, "directory for the trained model (default: the next free runs/train-N)")
+    epochs: int | None = option(None, "passes over the training data (default: 3, from scratch 10)")
+    batch_size: int = option(32, "texts per batch")
+    accumulation: int = option(1, "batches per optimizer step")
+    lr: float | None = option(None, "peak learning rate (default: 5e-5, from scratch 1e-3)")
+    warmup: float = option(0.1, "share of the steps over which the learning rate rises")
+    weight_decay: float = option(0.01, "AdamW's decay, on weights but not on biases and LayerNorms")
+    clip: float = option(1.0, "largest gradient norm; 0 switches clipping off")
+    dropout: float | None = option(None, "dropout everywhere (default: as the model's config says)")
+    max_length: int = option(128, "longest text in tokens, [CLS] and [SEP] included")
+    attention: str = option("auto", "attention backend: auto, eager, sdpa")
+    precision: str = option("fp32", "fp32, or bf16 for autocast")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1 …")
+    threads: int | None = option(None, "CPU threads (default: 1 for a model below 5 million weights, else all cores)")
+    seed: int = option(0, "seed of everything random")
+    log_every: int = option(5, "batches between two log lines")
+    resume: str | None = option(None, "directory of an interrupted run: continue it with its own options")
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulation", "log_every", "threads"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        limits = {"warmup": 1, "clip": 1e9, "weight_decay": 1e3, "lr": 1e3, "dropout": 0.99, "seed": 2**63 - 1}
+        for name, high in limits.items():
+            if getattr(self, name) is not None and not 0 <= getattr(self, name) <= high:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must lie between 0 and {high:g}")
+        for name, known in (("preset", PRESETS), ("precision", ("fp32", "bf16"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose {', '.join(known)}")
+
+    def filled(self) -> TrainOptions:
+        """The options with the defaults that depend on others, so that what is recorded is what ran."""
+        changes: dict[str, object] = {"epochs": 3, "lr": 5e-5} if self.model else {"epochs": 10, "lr": 1e-3}
+        if self.data is None:
+            bundled = {name: str(REVIEWS / f"{name}.tsv") for name in ("dev", "test")}
+            changes |= {"data": str(REVIEWS / "train.tsv"), **bundled}
+        return dataclasses.replace(self, **{k: v for k, v in changes.items() if getattr(self, k) is None})
+
+    def command(self) -> str:
+        """The command line that repeats the run."""
+        words = ["minibert", "train"]
+        for f in dataclasses.fields(self):
+            if getattr(self, f.name) != f.default:
+                words += [f"--{f.name.replace('_', '-')}", str(getattr(self, f.name))]
+        return shlex.join(words)
+
+
+# ---- before the loop ----
+
+
+@dataclass
+class Progress:
+    """How far a run has come. With weights, optimizer and random state it is all that resuming needs."""
+
+    epoch: int = 0  # the one being trained, from 0
+    batch: int = 0  # batches of it already done
+    step: int = 0  # batches done in all epochs; metrics.jsonl counts by it
+    best_epoch: int = -1
+    best_accuracy: float = -1.0
+    metrics_bytes: int = 0  # length of metrics.jsonl
+    window: Means = field(default_factory=Means)  # since the last log line
+    whole: Means = field(default_factory=Means)  # since the epoch began
+
+
+@dataclass
+class Split:
+    """One data file: its rows, their encodings, their labels as numbers [N]."""
+
+    examples: Examples
+    encoding: Encoding
+    labels: NDArray[np.int64]
+
+
+@dataclass
+class Run:
+    """Everything the loop touches."""
+
+    options: TrainOptions
+    out: Path
+    device: torch.device
+    model: BertForSequenceClassification
+    tokenizer: Tokenizer
+    optimizer: torch.optim.AdamW
+    train: Split
+    dev: Split
+    test: Split | None
+    progress: Progress = field(default_factory=Progress)
+    clock: list[float] = field(default_factory=lambda: [time.perf_counter()])  # start of each epoch, end of the last
+
+    @property
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return -(-len(self.train.labels) // self.options.batch_size)
+
+    @property
+    def updates_per_epoch(self) -> int:
+        """Optimizer steps."""
+        return -(-self.batches_per_epoch // self.options.accumulation)
+
+
+def train(options: TrainOptions) -> tuple[Scores, Path]:
+    """A whole fine-tuning run. Returns the scores on the test file (else the validation rows) and the directory.
+
+    Raises:
+        ValueError: anything in options, data or model that cannot be used; before anything is written.
+        OSError: the output cannot be written.
+        KeyboardInterrupt: stopped by Ctrl-C or SIGTERM; the state is saved and `resume` continues.
+    """
+    started = time.perf_counter()
+    resumed = options.resume is not None
+    if resumed:
+        if options != TrainOptions(resume=options.resume):
+            raise ValueError("--resume continues a run with its own options; leave the other options out")
+        out = Path(options.resume)
+        options = stored_options(out)
+        run = prepare(options, out)
+        run.progress = Progress(**load_state(out, run.model, run.optimizer))
+    else:
+        options = options.filled()
+        run = prepare(options, free_directory(options.out))
+        run.out.mkdir(parents=True, exist_ok=True)
+    with cpu_threads(options.threads or (1 if run.parameters < SMALL else torch.get_num_threads())):
+        if not resumed:
+            write_json(run.out / "run.json", facts(run))
+        with Interrupt() as interrupt:
+            fit(run, interrupt)
+        scores = finish(run, time.perf_counter() - started)
+    remove_state(run.out)
+    return scores, run.out
+
+
+def free_directory(out: str | None) -> Path:
+    """Where the run goes: `out` if nothing is there yet, by default the next runs/train-N."""
+    if out is None:
+        number = 1
+        while Path(f"runs/train-{number}").exists():
+            number += 1
+        return Path(f"runs/train-{number}")
+    path = Path(out)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(f"{path} exists already; choose another --out, or --resume {path} if it was interrupted")
+    return path
+
+
+def stored_options(out: Path) -> TrainOptions:
+    """The options of the run that was interrupted in `out`."""
+    try:
+        return TrainOptions(**json.loads((out / "run.json").read_text(encoding="utf-8"))["options"])
+    except FileNotFoundError:
+        raise ValueError(f"{out}: holds no run.json, so there is no run to resume") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{out / 'run.json'}: not the record of a run ({error}); start a new run") from None
+
+
+def prepare(options: TrainOptions, out: Path) -> Run:
+    """Reads and checks everything: data, labels, vocabulary, model. Writes nothing."""
+    device = pick_device(options.device)
+    torch.manual_seed(options.seed)
+    read = {name: read_split(options, getattr(options, name)) for name in ("data", "dev", "test")}
+    names = label_names(read["data"])
+    if read["dev"] is None:
+        read["data"], read["dev"] = hold_out(read["data"], 0.1, options.seed)
+    labels = {name: rows and label_ids(rows, names) for name, rows in read.items()}  # checked before anything slow
+    tokenizer, model = build(options, read["data"], names)
+    if options.max_length > model.config.max_position_embeddings:
+        raise ValueError(
+            f"max_length is {options.max_length}, more than the model's max_position_embeddings"
+            f" {model.config.max_position_embeddings}"
+        )
+    splits = {
+        name: rows and Split(rows, encode_examples(tokenizer, rows, options.max_length), labels[name])
+        for name, rows in read.items()
+    }
+    model.to(device)
+    optimizer = torch.optim.AdamW(optimizer_groups(model, options.weight_decay), lr=options.lr)
+    return Run(options, out, device, model, tokenizer, optimizer, splits["data"], splits["dev"], splits["test"])
+
+
+def read_split(options: TrainOptions, path: str | None) -> Examples | None:
+    columns = options.columns.split(",") if options.columns else None
+    return None if path is None else read_examples(path, columns, options.quoting)
+
+
+def build(options: TrainOptions, rows: Examples, names: list[str]) -> tuple[Tokenizer, BertForSequenceClassification]:
+    """Tokenizer and model: from a checkpoint, or from scratch with a vocabulary learned from the training rows."""
+    changes: dict[str, object] = {"id2label": dict(enumerate(names))}
+    if options.dropout is not None:
+        rates = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+        changes |= dict.fromkeys(rates, options.dropout)
+    if options.model is not None:
+        directory = resolve(options.model)
+        config = BertConfig.from_file(directory / "config.json").replace(**changes)
+        tokenizer = Tokenizer.from_pretrained(directory)
+        tokenizer.model_max_length = options.max_length  # goes into the trained directory, where texts are cut alike
+        check_vocabulary(tokenizer, config, options.model)
+        model = BertForSequenceClassification.from_pretrained(directory, options.attention, config=config)
+        return tokenizer, model
+    vocabulary = learn_vocabulary(rows.texts + (rows.pairs or []), options.vocab_size)
+    tokenizer = Tokenizer(vocabulary, model_max_length=options.max_length)
+    config = BertConfig(
+        vocab_size=tokenizer.vocab_size,
+        max_position_embeddings=options.max_length,  # a position that no training text reaches would stay random
+        pad_token_id=tokenizer.pad_id,
+        **PRESETS[options.preset],
+        **changes,
+    )
+    return tokenizer, BertForSequenceClassification(config, options.attention)
+
+
+# ---- the loop ----
+
+
+def fit(run: Run, interrupt: Interrupt) -> None:
+    """Trains `run.model`; after every epoch validates, and keeps the best epoch's model in `run.out`.
+
+    Raises:
+        ValueError: the loss is no number.
+        KeyboardInterrupt: asked to stop; the state has been saved.
+    """
+    options, model, progress = run.options, run.model, run.progress
+    while progress.epoch < options.epochs:
+        model.train()
+        for batch, share, last in epoch_batches(run):
+            batch = batch.to(run.device)
+            with torch.autocast(run.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
+                logits = model(batch.input_ids, batch.attention_mask, batch.token_type_ids)  # [B, L]
+            loss = F.cross_entropy(logits.float(), batch.labels)
+            (loss * share).backward()
+            if last:  # of the batches that make one optimizer step
+                update = progress.epoch * run.updates_per_epoch + progress.batch // options.accumulation
+                total = options.epochs * run.updates_per_epoch
+                for group in run.optimizer.param_groups:
+                    group["lr"] = learning_rate(update, total, options.lr, options.warmup)
+                if options.clip:
+                    nn.utils.clip_grad_norm_(model.parameters(), options.clip)
+                run.optimizer.step()
+                run.optimizer.zero_grad()
+            record(run, loss.item(), int((logits.argmax(dim=1) == batch.labels).sum()), len(batch.labels))
+            if last and interrupt.requested:
+                save_state(run.out, model, run.optimizer, progress)
+                say(f"state saved; continue with: minibert train --resume {shlex.quote(str(run.out))}")
+                raise KeyboardInterrupt
+        validate(run)
+
+
+def epoch_batches(run: Run) -> Iterator[tuple[Batch, float, bool]]:
+    """What is left of the epoch: (batch, its share of the rows of its optimizer step, whether it ends that step)."""
+    options, split, done = run.options, run.train, run.progress.batch
+    order = chunks(shuffled(len(split.labels), options.seed, run.progress.epoch), options.batch_size)
+    title = f"epoch {run.progress.epoch + 1}/{options.epochs}"
+    with tqdm(total=len(order), initial=done, desc=title, unit="batch", leave=False, disable=not on_terminal()) as bar:
+        for i in range(done, len(order)):
+            first = i - i % options.accumulation
+            group = order[first : first + options.accumulation]
+            share = len(order[i]) / sum(map(len, group))
+            yield collate(split.encoding, split.labels, order[i], run.tokenizer.pad_id), share, order[i] is group[-1]
+            bar.update()
+
+
+def record(run: Run, loss: float, hits: int, rows: int) -> None:
+    """Adds a batch to the running means; every `log_every` batches writes and prints them."""
+    options, progress = run.options, run.progress
+    progress.batch += 1
+    progress.step += 1
+    check_loss(run, loss)
+    progress.window.add(loss, hits, rows)
+    progress.whole.add(loss, hits, rows)
+    if progress.step % options.log_every == 0:
+        mean, lr = progress.window, run.optimizer.param_groups[0]["lr"]
+        row = {"step": progress.step, "loss": mean.loss, "accuracy": mean.accuracy, "lr": lr}
+        progress.metrics_bytes = append_metrics(run.out, row)
+        say(
+            f"epoch {progress.epoch + 1}/{options.epochs}  batch {progress.batch:>3}/{run.batches_per_epoch}"
+            f"  loss {mean.loss:.4f}  accuracy {mean.accuracy:.3f}"
+        )
+        progress.window = Means()
+
+
+def check_loss(run: Run, loss: float) -> None:
+    """Raises ValueError where training has run away, before any file holds what is left of the model."""
+    if np.isfinite(loss):
+        return
+    progress = run.progress
+    kept = f"the best model so far stays in {run.out}" if progress.best_epoch >= 0 else "no epoch was finished"
+    raise ValueError(
+        f"the loss is {loss} at step {progress.step} (epoch {progress.epoch + 1}, batch {progress.batch}); try a"
+        f" smaller --lr than {run.options.lr:g}; {kept}"
+    )
+
+
+def validate(run: Run) -> None:
+    """Ends an epoch: scores the validation rows, keeps the model if it is the best so far, saves the state."""
+    progress, mean = run.progress, run.progress.whole
+    scores = evaluate(run, run.model, run.dev)
+    check_loss(run, scores.loss)
+    row = {"epoch": progress.epoch + 1, "train_loss": mean.loss, "train_accuracy": mean.accuracy}
+    row |= {"dev_loss": scores.loss, "dev_accuracy": scores.accuracy}
+    progress.metrics_bytes = append_metrics(run.out, row)
+    best = scores.accuracy > progress.best_accuracy
+    say(
+        f"epoch {progress.epoch + 1}/{run.options.epochs}  train loss {mean.loss:.4f}  accuracy {mean.accuracy:.3f}"
+        f"  │  dev loss {scores.loss:.4f}  accuracy {scores.accuracy:.3f}{'  best so far' if best else ''}"
+    )
+    if best:
+        progress.best_epoch, progress.best_accuracy = progress.epoch, scores.accuracy
+        run.model.save_pretrained(run.out)
+        run.tokenizer.save_pretrained(run.out)
+    progress.epoch, progress.batch, progress.whole = progress.epoch + 1, 0, Means()
+    run.clock.append(time.perf_counter())
+    save_state(run.out, run.model, run.optimizer, progress)
+
+
+def evaluate(run: Run, model: BertForSequenceClassification, split: Split) -> Scores:
+    """Scores of one split, without dropout and without gradients."""
+    return score(predict(run, model, split), split.labels)
+
+
+def predict(run: Run, model: BertForSequenceClassification, split: Split) -> torch.Tensor:
+    """Logits of one split, [N, L]."""
+    model.eval()
+    with torch.autocast(run.device.type, torch.bfloat16, enabled=run.options.precision == "bf16"):
+        return classify(model, split.encoding, run.tokenizer.pad_id, run.options.batch_size)
+
+
+# ---- after the loop ----
+
+
+def finish(run: Run, seconds: float) -> Scores:
+    """Scores the best epoch's model on the test file (else the validation rows); writes run.json and report.html."""
+    name, split = ("test", run.test) if run.test is not None else ("dev", run.dev)
+    model = BertForSequenceClassification.from_pretrained(run.out, run.options.attention).to(run.device)
+    logits = predict(run, model, split)
+    scores = score(logits, split.labels)
+    known, asked = (part.encoding.input_ids for part in (run.train, split))
+    baselines = {
+        "majority class": majority_accuracy(run.train.labels, split.labels),
+        "bag of tokens (naive Bayes)": bag_of_tokens_accuracy(
+            known, run.train.labels, asked, split.labels, run.tokenizer.vocab_size
+        ),
+    }
+    result = {"split": name, "accuracy": scores.accuracy, "loss": scores.loss, "macro_f1": scores.macro_f1}
+    write_json(run.out / "run.json", facts(run) | {"result": result, "baselines": baselines, "seconds": seconds})
+    write_report(run, scores, logits, name, split, baselines, seconds)
+    for baseline, accuracy in baselines.items():
+        say(f"{baseline:>28}  accuracy {accuracy:.3f} on {name}")
+    return scores
+
+
+def facts(run: Run) -> dict[str, object]:
+    """What someone needs to repeat the run."""
+    return {
+        "command": run.options.command(),
+        "options": dataclasses.asdict(run.options),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "tokenizers": tokenizers.__version__,
+        },
+        "device": str(run.device),
+        "threads": torch.get_num_threads(),
+        "parameters": run.parameters,
+        "rows": {"train": len(run.train.labels), "dev": len(run.dev.labels)}
+        | ({"test": len(run.test.labels)} if run.test is not None else {}),
+        "rows_at_max_length": int((run.train.encoding.length == run.options.max_length).sum()),  # cut, or just fitting
+    }
+
+
+def write_json(path: Path, values: dict[str, object]) -> None:
+    atomic_write(path, (json.dumps(values, ensure_ascii=False, indent=2) + "\n").encode("utf-8"))
+
+
+def write_report(
+    run: Run,
+    scores: Scores,
+    logits: torch.Tensor,
+    name: str,
+    split: Split,
+    baselines: dict[str, float],
+    seconds: float,
+) -> None:
+    """report.html, from the metrics and the predictions on `split`."""
+    options, known, metrics = run.options, facts(run), read_metrics(run.out)
+    labels = list(run.model.config.id2label.values())
+    epochs = [row | {"seconds": None} for row in metrics if "epoch" in row]
+    for row, start, end in zip(reversed(epochs), run.clock[-2::-1], run.clock[:0:-1], strict=False):
+        row["seconds"] = end - start  # epochs before an interruption have none: times are no part of the saved state
+    report = Report(
+        title=f"minibert: {Path(options.data).parent.name}/{Path(options.data).name}",
+        summary={
+            "model": options.model or f"{options.preset}, from scratch",
+            "parameters": f"{known['parameters']:,}",
+            "rows": ", ".join(f"{count:,} {part}" for part, count in known["rows"].items()),
+            "seconds": f"{seconds:.0f} on {known['device']}, {known['threads']} threads",
+            "versions": ", ".join(f"{package} {version}" for package, version in known["versions"].items()),
+        },
+        labels=labels,
+        steps=[row for row in metrics if "step" in row],
+        epochs=epochs,
+        steps_per_epoch=run.batches_per_epoch,
+        confusion=scores.confusion,
+        split=name,
+        result={"accuracy": scores.accuracy, "loss": scores.loss, "macro_f1": scores.macro_f1},
+        baselines=baselines,
+        mistakes=worst_mistakes(logits, split, labels),
+        options=known["options"],
+        command=known["command"],
+    )
+    atomic_write(run.out / "report.html", render(report).encode("utf-8"))
+
+
+def worst_mistakes(logits: torch.Tensor, split: Split, labels: list[str], most: int = 20) -> list[dict]:
+    """The wrong predictions of which the model was surest."""
+    sure, guess = logits.softmax(dim=1).max(dim=1)
+    wrong = (guess != torch.from_numpy(split.labels)).nonzero().flatten().tolist()
+    wrong.sort(key=lambda row: -sure[row].item())
+    rows = split.examples
+    return [
+        {
+            "text": rows.texts[row],
+            "pair": rows.pairs[row] if rows.pairs is not None else None,
+            "label": labels[split.labels[row]],
+            "predicted": labels[guess[row]],
+            "probability": sure[row].item(),
+        }
+        for row in wrong[:most]
+    ]

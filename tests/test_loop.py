@@ -1,0 +1,252 @@
+"""Proves the parts of a training loop: the schedule and the parameter groups are those of transformers, states come
+back whole, signals are wishes. Run: pytest tests/test_loop.py
+"""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import torch
+import transformers
+from conftest import MODELS, small_config, stir
+from torch import nn
+
+from minibert.loop import (
+    METRICS,
+    STATE,
+    Interrupt,
+    Means,
+    append_metrics,
+    learning_rate,
+    load_state,
+    optimizer_groups,
+    read_metrics,
+    remove_state,
+    save_state,
+)
+from minibert.train import Progress
+
+# ---- learning ----
+
+
+def test_the_learning_rate_equals_an_example_by_hand():
+    """10 steps, warm-up over 0.4 of them: 0/4 … 3/4 of the peak, the peak, then down by 1/6 a step."""
+    rates = [learning_rate(step, 10, 6.0, 0.4) for step in range(10)]
+    assert rates == pytest.approx([0, 1.5, 3, 4.5, 6, 5, 4, 3, 2, 1])
+
+
+def test_without_warmup_the_learning_rate_starts_at_its_peak():
+    assert [learning_rate(step, 4, 8.0, 0.0) for step in range(4)] == [8, 6, 4, 2]
+
+
+@pytest.mark.parametrize("total", [1, 2, 7, 30, 1001])
+@pytest.mark.parametrize("warmup", [0.0, 0.05, 0.1, 0.5, 1.0])
+def test_the_schedule_of_a_whole_run_equals_that_of_transformers(total, warmup):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=3e-4)
+    schedule = transformers.get_linear_schedule_with_warmup(optimizer, int(warmup * total), total)
+    for step in range(total):
+        assert learning_rate(step, total, 3e-4, warmup) == pytest.approx(schedule.get_last_lr()[0], rel=1e-12)
+        optimizer.step()
+        schedule.step()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_weight_decay_is_for_all_but_biases_and_layer_norms(name):
+    model = MODELS[name](small_config())
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    decayed, plain = optimizer_groups(model, 0.25)
+    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.25, 0.0)
+    by_name = {name for name in names.values() if name.endswith("bias") or "norm" in name}
+    assert {names[id(parameter)] for parameter in plain["params"]} == by_name
+    assert {names[id(parameter)] for parameter in decayed["params"]} == set(names.values()) - by_name
+    assert len(decayed["params"]) + len(plain["params"]) == len(names), "a parameter stands in two groups"
+
+
+def test_means_weigh_batches_by_their_rows():
+    means = Means()
+    means.add(loss=1.0, hits=1, rows=1)
+    means.add(loss=4.0, hits=0, rows=2)
+    assert (means.loss, means.accuracy) == (3.0, pytest.approx(1 / 3))
+    assert (Means().loss, Means().accuracy) == (0, 0)
+
+
+# ---- metrics and state ----
+
+
+def test_metrics_are_one_json_object_a_line_and_their_length_is_told(tmp_path):
+    assert append_metrics(tmp_path, {"step": 1}) == len('{"step": 1}\n')
+    length = append_metrics(tmp_path, {"epoch": 1, "name": "好"})
+    assert length == (tmp_path / METRICS).stat().st_size
+    assert read_metrics(tmp_path) == [{"step": 1}, {"epoch": 1, "name": "好"}]
+
+
+def trained(steps: int) -> tuple[nn.Module, torch.optim.AdamW]:
+    """A small model with dropout, some steps on."""
+    torch.manual_seed(0)
+    model = stir(MODELS["BertForSequenceClassification"](small_config())).train()
+    optimizer = torch.optim.AdamW(optimizer_groups(model, 0.01), lr=1e-2)
+    for _ in range(steps):
+        step(model, optimizer)
+    return model, optimizer
+
+
+def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> float:
+    loss = nn.functional.cross_entropy(model(torch.arange(10).view(2, 5)), torch.tensor([0, 1]))
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss.item()
+
+
+def test_a_run_goes_on_from_a_saved_state_as_if_nothing_had_happened(tmp_path):
+    """Weights, AdamW's moments and the random numbers of dropout: each makes the next losses others if it is lost."""
+    model, optimizer = trained(steps=3)
+    save_state(tmp_path, model, optimizer, Progress(epoch=2, step=3))
+    expected = [step(model, optimizer) for _ in range(3)]
+    model, optimizer = trained(steps=0)
+    progress = load_state(tmp_path, model, optimizer)
+    assert [step(model, optimizer) for _ in range(3)] == expected
+    assert (progress["epoch"], progress["step"]) == (2, 3)
+
+
+def test_progress_comes_back_with_its_means(tmp_path):
+    model, optimizer = trained(steps=1)
+    (tmp_path / METRICS).write_text("x" * 9)
+    saved = Progress(1, 2, 3, 4, 0.5, 6, window=Means(1.5, 2, 3), whole=Means(2.5, 4, 5))
+    save_state(tmp_path, model, optimizer, saved)
+    assert Progress(**load_state(tmp_path, model, optimizer)) == saved
+
+
+def test_loading_a_state_cuts_the_metrics_to_where_they_were(tmp_path):
+    model, optimizer = trained(steps=1)
+    length = append_metrics(tmp_path, {"step": 1})
+    save_state(tmp_path, model, optimizer, Progress(metrics_bytes=length))
+    append_metrics(tmp_path, {"step": 2})
+    load_state(tmp_path, model, optimizer)
+    assert read_metrics(tmp_path) == [{"step": 1}]
+
+
+def test_metrics_that_have_lost_lines_are_refused(tmp_path):
+    model, optimizer = trained(steps=1)
+    save_state(tmp_path, model, optimizer, Progress(metrics_bytes=100))
+    append_metrics(tmp_path, {"step": 1})
+    with pytest.raises(ValueError, match="shorter than when the state was saved"):
+        load_state(tmp_path, model, optimizer)
+
+
+def test_without_a_state_there_is_nothing_to_resume(tmp_path):
+    model, optimizer = trained(steps=0)
+    save_state(tmp_path, model, optimizer, Progress())
+    remove_state(tmp_path)
+    with pytest.raises(ValueError, match="nothing to resume"):
+        load_state(tmp_path, model, optimizer)
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("true",)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "tensor", "foreign", "code"])
+def test_a_damaged_state_is_refused_in_one_line(tmp_path, damage):
+    model, optimizer = trained(steps=1)
+    save_state(tmp_path, model, optimizer, Progress())
+    path = tmp_path / STATE
+    whole = path.read_bytes()
+    if damage == "tensor":
+        torch.save(torch.zeros(3), path)
+    elif damage == "foreign":
+        save_state(tmp_path, nn.Linear(2, 2), optimizer, Progress())
+    elif damage == "code":
+        torch.save(Evil(), path)
+    else:
+        path.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "text": b"no state"}[damage])
+    with pytest.raises(ValueError, match="not a whole training state") as caught:
+        load_state(tmp_path, model, optimizer)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_state_is_plain_data_that_needs_no_code_to_load(tmp_path):
+    model, optimizer = trained(steps=1)
+    save_state(tmp_path, model, optimizer, Progress(epoch=3))
+    state = torch.load(tmp_path / STATE, weights_only=True)
+    assert state["progress"] == json.loads(json.dumps(dataclasses.asdict(Progress(epoch=3))))
+
+
+# ---- signals ----
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+    time.sleep(0.01)  # the handler runs between two instructions
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_a_wish(number, capsys):
+    with Interrupt() as interrupt:
+        assert not interrupt.requested
+        send(number)
+        assert interrupt.requested
+    assert "once more to stop at once" in capsys.readouterr().err
+
+
+def test_a_signal_while_stderr_waits_for_its_reader_is_a_wish_too():
+    """As with `minibert train 2>&1 | less`: Python refuses to write to a stream from within a write to it.
+
+    The process fills a pipe that nobody reads until it has blocked, gets the signal there, and is read from then on.
+    """
+    code = (
+        "import sys; from minibert.loop import Interrupt\n"
+        "with Interrupt() as interrupt:\n"
+        "    sys.stderr.write('x' * 1_000_000)\n"
+        "print(interrupt.requested)"
+    )
+    pipe = subprocess.PIPE
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=pipe, stderr=pipe, text=True, env=env)
+    assert process.stderr.read(1) == "x"
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (out, process.returncode) == ("True\n", 0), err[-500:]
+
+
+@pytest.mark.parametrize("numbers", [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGINT)])
+def test_the_second_signal_stops_at_once(numbers):
+    with Interrupt():
+        send(numbers[0])
+        with pytest.raises(KeyboardInterrupt):
+            send(numbers[1])
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_handlers_from_before_are_back_afterwards(fails):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        with Interrupt():
+            assert signal.getsignal(signal.SIGTERM) != before[1]
+            if fails:
+                raise ValueError("in the loop")
+    except ValueError:
+        pass
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_outside_the_main_thread_signals_are_left_alone():
+    """Python lets only the main thread set handlers; a notebook's worker may train all the same."""
+    seen = []
+
+    def work() -> None:
+        with Interrupt() as interrupt:
+            seen.append(interrupt.requested)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [False]

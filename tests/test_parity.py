@@ -1,0 +1,83 @@
+"""Proves that the ladder of parity names the stage where a model goes wrong. Run: pytest tests/test_parity.py"""
+
+import pytest
+import torch
+from conftest import MODELS, small_config, stir, twins
+
+from minibert import attention
+from minibert.attention import eager
+from minibert.model import BertModel
+from minibert.parity import ParityOptions, failures, ladder, merge_layers, to_table
+
+
+@pytest.fixture
+def model_dir(tmp_path):
+    stir(MODELS["BertForSequenceClassification"](small_config())).save_pretrained(tmp_path)
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_right_model_passes_at_every_stage(name, tmp_path):
+    _, theirs = twins(name)
+    theirs.save_pretrained(tmp_path)
+    rungs = ladder(ParityOptions(str(tmp_path), lengths="1,7,61"))
+    assert failures(rungs) == []
+    assert max(rung.differences["transformers"] for rung in rungs if "transformers" in rung.differences) <= 1e-5
+
+
+def test_the_ladder_has_every_stage_in_the_order_of_computation(model_dir):
+    stages = [rung.stage for rung in merge_layers(ladder(ParityOptions(model_dir, lengths="3")))]
+    layer = ["query", "key", "value", "scores", "probs", "context", "norm"]
+    assert stages == [
+        *(f"embeddings.{name}" for name in ("token", "position", "segment", "norm")),
+        *(f"layers.*.attention.{name}" for name in layer),
+        *(f"layers.*.ffn.{name}" for name in ("inner", "output", "norm")),
+        *("last_hidden_state", "pooler", "classifier"),
+    ]
+
+
+def test_every_stage_is_measured_for_both_backends(model_dir):
+    for rung in ladder(ParityOptions(model_dir, lengths="3")):
+        assert {"eager", "sdpa"} <= rung.differences.keys(), rung.stage
+
+
+def test_a_missing_root_d_is_first_seen_in_the_scores(model_dir, monkeypatch):
+    right = eager.scores
+    monkeypatch.setattr(eager, "scores", lambda q, k, scale=None: right(q, k, scale=1.0))
+    assert failures(ladder(ParityOptions(model_dir, lengths="7")))[0] == ("layers.0.attention.scores", "eager")
+
+
+def test_a_backend_that_drops_the_mask_is_first_seen_in_its_context(model_dir, monkeypatch):
+    def maskless(q, k, v, layout, dropout_p=0.0, scale=None):
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v)
+
+    monkeypatch.setitem(attention.BACKENDS, "sdpa", maskless)
+    assert failures(ladder(ParityOptions(model_dir, lengths="7")))[0] == ("layers.0.attention.context", "sdpa")
+
+
+def test_nan_is_a_failure(model_dir, monkeypatch):
+    monkeypatch.setitem(attention.BACKENDS, "sdpa", lambda q, *_: q * float("nan"))
+    assert ("last_hidden_state", "sdpa") in failures(ladder(ParityOptions(model_dir, lengths="7")))
+
+
+def test_recording_leaves_no_hook_behind(model_dir):
+    from minibert.parity import recording
+
+    model = BertModel.from_pretrained(model_dir)
+    with pytest.raises(ZeroDivisionError), recording(model):
+        raise ZeroDivisionError
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_the_table_has_a_row_per_stage_and_a_verdict(model_dir):
+    rungs = ladder(ParityOptions(model_dir, lengths="3"))
+    table = to_table(rungs, layers=False).splitlines()
+    assert table[1].split() == ["stage", "largest", "eager", "sdpa", "transformers"]
+    assert len(table) == 2 + len(merge_layers(rungs)) + 1
+    assert table[-1] == "equal: every stage within 1e-05"
+
+
+@pytest.mark.parametrize("lengths", ["0", "522", "seven", "3,,4", "-1"])
+def test_impossible_lengths_are_named(model_dir, lengths):
+    with pytest.raises(ValueError, match="from 1 to 521"):
+        ladder(ParityOptions(model_dir, lengths=lengths))
