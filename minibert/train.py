@@ -428,6 +428,7 @@ def finish(run: Run, seconds: float) -> Scores:
     write_report(run, scores, logits, name, split, baselines, seconds)
     for baseline, accuracy in baselines.items():
         say(f"{baseline:>28}  accuracy {accuracy:.3f} on {name}")
+    say(f"{'report':>28}  {run.out / 'report.html'}")
     return scores
 
 
