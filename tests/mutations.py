@@ -1,0 +1,451 @@
+"""Proves that the tests bite: breaks the package in one place at a time, and expects a named test to fail.
+
+    python tests/mutations.py                   # all; exit 1 if one survives
+    python tests/mutations.py --only chinese    # those whose name holds the word
+
+Every mutation is made in a fresh copy of minibert/, tests/ and pyproject.toml; the working tree is never touched.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+
+
+class Mutation(NamedTuple):
+    """`old` stands exactly once in `file`; with `new` in its place `test` must fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+MUTATIONS = [
+    Mutation(
+        "chinese block one character short",
+        "minibert/wordpiece.py",
+        "(0x4E00, 0x9FFF)",
+        "(0x4E00, 0x9FFE)",
+        "tests/test_wordpiece.py::test_every_border_of_the_unicode_tables_agrees_with_tokenizers",
+    ),
+    Mutation(
+        "chinese block as Unicode has it",
+        "minibert/wordpiece.py",
+        "(0x2B920, 0x2CEAF)",
+        "(0x2B820, 0x2CEAF)",
+        "tests/test_wordpiece.py::test_where_google_differs_the_words_are_those_of_tokenizers",
+    ),
+    Mutation(
+        "accents stay",
+        "minibert/wordpiece.py",
+        "if not is_nonspacing_mark(char))",
+        "if not is_nonspacing_mark(char) or True)",
+        "tests/test_wordpiece.py::test_accents_go_and_case_goes",
+    ),
+    Mutation(
+        "accents stripped in cased text too",
+        "minibert/wordpiece.py",
+        "if lowercase if strip_accents is None else strip_accents:",
+        "if strip_accents is not False:",
+        "tests/test_wordpiece.py::test_cased_text_keeps_accents",
+    ),
+    Mutation(
+        "limit of 200 characters, as Google has it",
+        "minibert/wordpiece.py",
+        "MAX_WORD = 100 ",
+        "MAX_WORD = 200 ",
+        "tests/test_wordpiece.py::test_a_word_of_100_characters_is_cut_and_one_of_101_is_unknown",
+    ),
+    Mutation(
+        "limit off by one",
+        "minibert/wordpiece.py",
+        "    if len(word) > MAX_WORD:\n        return",
+        "    if len(word) >= MAX_WORD:\n        return",
+        "tests/test_wordpiece.py::test_a_word_of_100_characters_is_cut_and_one_of_101_is_unknown",
+    ),
+    Mutation(
+        "## dropped",
+        "minibert/wordpiece.py",
+        'prefix = CONTINUES if start else ""',
+        'prefix = ""',
+        "tests/test_wordpiece.py::test_later_pieces_carry_two_hashes",
+    ),
+    Mutation(
+        "shortest match first",
+        "minibert/wordpiece.py",
+        "in range(min(len(word), start + longest), start, -1)",
+        "in range(start + 1, min(len(word), start + longest) + 1)",
+        "tests/test_wordpiece.py::test_the_longest_piece_wins",
+    ),
+    Mutation(
+        "pieces before an unknown rest kept",
+        "minibert/wordpiece.py",
+        "        else:\n            return [Piece(unknown, 0, len(word))]",
+        "        else:\n            return [*pieces, Piece(unknown, start, len(word))]",
+        "tests/test_wordpiece.py::test_one_unknown_rest_makes_the_word_unknown",
+    ),
+    Mutation(
+        "final sigma as Python's str.lower() has it",
+        "minibert/wordpiece.py",
+        'yield "".join(word), sources\n            word, sources = [], []',
+        'yield re.sub("σ$", "ς", "".join(word)), sources\n            word, sources = [], []',
+        "tests/test_wordpiece.py::test_any_text_agrees_with_tokenizers",
+    ),
+    Mutation(
+        "accents not taken apart",
+        "minibert/wordpiece.py",
+        "chars = drop_accents(decompose(chars))",
+        "chars = drop_accents(chars)",
+        "tests/test_wordpiece.py::test_accents_go_and_case_goes",
+    ),
+    Mutation(
+        "punctuation by the running Python",
+        "minibert/wordpiece.py",
+        "return _inside(char, _PUNCTUATION)",
+        'return unicodedata.category(char).startswith("P") or char in "$+<=>^`|~"',
+        "tests/test_wordpiece.py::test_where_google_differs_the_words_are_those_of_tokenizers",
+    ),
+    Mutation(
+        "control characters stay",
+        "minibert/wordpiece.py",
+        "elif not is_removed(char):",
+        "else:",
+        "tests/test_wordpiece.py::test_control_format_and_private_characters_vanish_without_separating",
+    ),
+    Mutation(
+        "marks not sorted",
+        "minibert/wordpiece.py",
+        "yield from run if len(run) == 1 else sorted(",
+        "yield from run if len(run) <= 2 else sorted(",
+        "tests/test_wordpiece.py::test_two_marks_at_the_very_beginning_are_sorted_too",
+    ),
+    Mutation(
+        "offsets one short",
+        "minibert/wordpiece.py",
+        "sources[end - 1] + 1)",
+        "sources[end - 1])",
+        "tests/test_wordpiece.py::test_dropped_marks_lie_outside_the_offsets",
+    ),
+    Mutation(
+        "offsets counted from the unit",
+        "minibert/tokenizer.py",
+        "yield begin + match.start(), ",
+        "yield begin, ",
+        "tests/test_tokenizer.py::test_offsets_point_into_the_text_they_come_from",
+    ),
+    Mutation(
+        "odd token of a truncated pair to the first text",
+        "minibert/tokenizer.py",
+        "if first > second else",
+        "if first >= second else",
+        "tests/test_tokenizer.py::test_the_odd_token_stays_with_the_longer_text_where_google_gives_it_to_the_first",
+    ),
+    Mutation(
+        "truncation forgets the special tokens",
+        "minibert/tokenizer.py",
+        "budget = max_length - (2 if second is None else 3)",
+        "budget = max_length - 2",
+        "tests/test_tokenizer.py::test_every_small_pair_is_truncated_as_by_tokenizers",
+    ),
+    Mutation(
+        "special tokens in a text split",
+        "minibert/tokenizer.py",
+        "for match in () if split_special_tokens else self._special.finditer(text):",
+        "for match in ():",
+        "tests/test_tokenizer.py::test_special_tokens_in_a_text_are_special_where_google_splits_them",
+    ),
+    Mutation(
+        "special tokens in a text masked",
+        "minibert/tokenizer.py",
+        "types, special = [0] * len(ids), [1, *[0] * n, 1]",
+        "types, special = [0] * len(ids), [int(i in self._special_ids.values()) for i in ids]",
+        "tests/test_tokenizer.py::test_special_tokens_in_a_text_are_not_masked_as_special",
+    ),
+    Mutation(
+        "one segment for both texts",
+        "minibert/tokenizer.py",
+        "types += [1] * (m + 1)",
+        "types += [0] * (m + 1)",
+        "tests/test_tokenizer.py::test_a_pair_has_a_second_segment",
+    ),
+    Mutation(
+        "padding attended to",
+        "minibert/tokenizer.py",
+        "filled(([1] * len(row.ids) for row in rows), 0)",
+        "filled(([1] * len(row.ids) for row in rows), 1)",
+        "tests/test_tokenizer.py::test_shorter_rows_are_padded",
+    ),
+    Mutation(
+        "vocabulary cut at U+2028",
+        "minibert/tokenizer.py",
+        'text.rstrip("\\r\\n").split("\\n")',
+        'text.rstrip("\\r\\n").splitlines()',
+        "tests/test_tokenizer.py::test_only_line_feeds_end_a_vocabularys_line",
+    ),
+    Mutation(
+        "vocabulary in the trainer's own order",
+        "minibert/vocab.py",
+        "special_tokens=special + alphabet,\n        limit_alphabet=0,",
+        "special_tokens=special,\n        limit_alphabet=1000,",
+        "tests/test_vocab.py::test_every_process_learns_the_same_list",
+    ),
+    Mutation(
+        "wide characters taken for narrow",
+        "minibert/table.py",
+        '1 + (unicodedata.east_asian_width(char) in "WF")',
+        "1",
+        "tests/test_table.py::test_the_picture_is_as_drawn",
+    ),
+    Mutation(
+        "no 1/√D",
+        "minibert/attention/eager.py",
+        "scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale",
+        "scale = 1.0 if scale is None else scale",
+        "tests/test_attention.py::test_scores_are_divided_by_the_root_of_the_head_size",
+    ),
+    Mutation(
+        "√ of the number of heads for √D",
+        "minibert/attention/eager.py",
+        "math.sqrt(q.shape[-1])",
+        "math.sqrt(q.shape[1])",
+        "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
+    ),
+    Mutation(
+        "Q and K swapped",
+        "minibert/model.py",
+        "for project in (self.query, self.key, self.value)",
+        "for project in (self.key, self.query, self.value)",
+        "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
+    ),
+    Mutation(
+        "biases of Q and K dropped",
+        "minibert/model.py",
+        "self.split_heads(project(x)) for",
+        "self.split_heads(project(x) - (project is not self.value) * project.bias) for",
+        "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
+    ),
+    Mutation(
+        "bias of V dropped",
+        "minibert/model.py",
+        "self.split_heads(project(x)) for",
+        "self.split_heads(project(x) - (project is self.value) * project.bias) for",
+        "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
+    ),
+    Mutation(
+        "heads merged without transpose",
+        "minibert/model.py",
+        "context = context.transpose(1, 2).reshape(B, S, E)",
+        "context = context.reshape(B, S, E)",
+        "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
+    ),
+    Mutation(
+        "attention a plain mean",
+        "minibert/attention/eager.py",
+        "return q @ k.transpose(-2, -1) * scale",
+        "return q @ k.transpose(-2, -1) * 0",
+        "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
+    ),
+    Mutation(
+        "padding attended to by the model",
+        "minibert/layout.py",
+        "        return cls(keys)",
+        "        return cls(None)",
+        "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
+    ),
+    Mutation(
+        "segments dropped",
+        "minibert/model.py",
+        " + self.segment(token_type_ids)",
+        "",
+        "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
+    ),
+    Mutation(
+        "tanh GELU for erf",
+        "minibert/model.py",
+        'approximate="none" if name == "gelu" else "tanh"',
+        'approximate="tanh"',
+        "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
+    ),
+    Mutation(
+        "LayerNorm eps 1e-5",
+        "minibert/model.py",
+        "self.norm = nn.LayerNorm(E, eps=config.layer_norm_eps)\n        self.dropout",
+        "self.norm = nn.LayerNorm(E, eps=1e-5)\n        self.dropout",
+        "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
+    ),
+    Mutation(
+        "mask on the queries instead of the keys",
+        "minibert/attention/eager.py",
+        "hidden = ~layout.keys[:, None, None, :]",
+        "hidden = ~layout.keys[:, None, :, None]",
+        "tests/test_attention.py::test_eager_gives_the_numbers_worked_out_by_hand",
+    ),
+    Mutation(
+        "SDPA without the mask",
+        "minibert/attention/torch_backends.py",
+        "attn_mask=mask, ",
+        "",
+        "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
+    ),
+    Mutation(
+        "pre-LN feed-forward",
+        "minibert/model.py",
+        "inner = activation(self.act, self.inner(x))",
+        "inner = activation(self.act, self.inner(self.norm(x)))",
+        "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
+    ),
+    Mutation(
+        "residual lost",
+        "minibert/model.py",
+        "return self.norm(x + self.dropout(self.output(context)))",
+        "return self.norm(self.dropout(self.output(context)))",
+        "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
+    ),
+    Mutation(
+        "positions from 1",
+        "minibert/model.py",
+        "positions = torch.arange(input_ids.shape[1],",
+        "positions = 1 + torch.arange(input_ids.shape[1],",
+        "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
+    ),
+    Mutation(
+        "pooler without tanh",
+        "minibert/model.py",
+        "torch.tanh(self.dense(x[:, 0]))",
+        "self.dense(x[:, 0])",
+        "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
+    ),
+    Mutation(
+        "pooler takes the last token",
+        "minibert/model.py",
+        "self.dense(x[:, 0])",
+        "self.dense(x[:, -1])",
+        "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
+    ),
+    Mutation(
+        "masked LM without its bias",
+        "minibert/model.py",
+        "F.linear(x, token_embedding, self.bias)",
+        "F.linear(x, token_embedding)",
+        "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
+    ),
+    Mutation(
+        "attention dropout in eval too",
+        "minibert/model.py",
+        "self.dropout_p if self.training else 0.0",
+        "self.dropout_p",
+        "tests/test_model.py::test_dropout_is_on_in_training_and_off_in_eval",
+    ),
+    Mutation(
+        "[PAD]'s embedding trained",
+        "minibert/model.py",
+        ", padding_idx=config.pad_token_id",
+        "",
+        "tests/test_model.py::test_every_gradient_equals_transformers",
+    ),
+    Mutation(
+        "reference without 1/√D",
+        "minibert/reference.py",
+        " / np.sqrt(D)",
+        "",
+        "tests/test_reference.py::test_reference_equals_transformers_in_float64",
+    ),
+    Mutation(
+        "decay on biases and LayerNorms",
+        "minibert/loop.py",
+        '{"params": vectors, "weight_decay": 0.0}',
+        '{"params": vectors, "weight_decay": weight_decay}',
+        "tests/test_loop.py::test_weight_decay_is_for_all_but_biases_and_layer_norms",
+    ),
+    Mutation(
+        "warm-up one step late",
+        "minibert/loop.py",
+        "return peak * step / rising",
+        "return peak * (step - 1) / rising",
+        "tests/test_loop.py::test_the_learning_rate_equals_an_example_by_hand",
+    ),
+    Mutation(
+        "Q read as V from a checkpoint",
+        "minibert/checkpoint.py",
+        'self.query": "layers.{}.attention.query"',
+        'self.query": "layers.{}.attention.value"',
+        "tests/test_checkpoint.py::test_what_transformers_saves_is_loaded",
+    ),
+    Mutation(
+        "model.eval forgotten in validation",
+        "minibert/train.py",
+        "    model.eval()\n    with",
+        "    with",
+        "tests/test_train.py::test_what_an_epoch_logs_of_dev_equals_the_kept_model_without_dropout",
+    ),
+    Mutation(
+        "zero_grad forgotten",
+        "minibert/train.py",
+        "                run.optimizer.zero_grad()\n",
+        "",
+        "tests/test_train.py::test_a_run_equals_a_plain_loop_over_transformers",
+    ),
+]
+
+
+def passes(root: Path, tests: list[str]) -> bool:
+    """Whether all tests pass in the copy at `root`, whose package is the one imported.
+
+    Raises RuntimeError where pytest could not run them at all, which must not count as a caught mutation.
+    """
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "", "-p", "no:cacheprovider", *tests]
+    environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+    ran = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    if ran.returncode not in (0, 1):  # 1: a test failed; 2 and above: interrupted, wrong usage, nothing collected
+        raise RuntimeError(f"pytest ended with {ran.returncode} on {tests}\n{ran.stdout[-2000:]}{ran.stderr[-2000:]}")
+    return ran.returncode == 0
+
+
+def copied(target: Path) -> Path:
+    """A copy of what the tests need, with the shared data beside it where there are any."""
+    for name in ("minibert", "tests"):
+        shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", target)
+    if (shared := ROOT.parent / "shared").is_dir():
+        (target.parent / "shared").symlink_to(shared)
+    return target
+
+
+def caught(mutation: Mutation) -> bool:
+    with tempfile.TemporaryDirectory() as directory:
+        root = copied(Path(directory) / "copy")
+        file = root / mutation.file
+        text = file.read_text(encoding="utf-8")
+        assert text.count(mutation.old) == 1, f"{mutation.name}: {text.count(mutation.old)} times in {mutation.file}"
+        file.write_text(text.replace(mutation.old, mutation.new), encoding="utf-8")
+        return not passes(root, [mutation.test])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", metavar="SUBSTRING", help="mutations whose name, file or test holds it")
+    only = parser.parse_args().only
+    chosen = [mutation for mutation in MUTATIONS if any(only in field for field in mutation)]
+    with tempfile.TemporaryDirectory() as directory:
+        if not passes(copied(Path(directory) / "copy"), sorted({mutation.test for mutation in chosen})):
+            print("a named test fails without any mutation: run pytest first")
+            return 1
+    score = 0
+    for mutation in chosen:
+        good = caught(mutation)
+        score += good
+        print(f"{'caught' if good else 'SURVIVED':10}{mutation.name}  ({mutation.test})", flush=True)
+    print(f"{score}/{len(chosen)} mutations caught")
+    return 0 if score == len(chosen) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
