@@ -10,7 +10,8 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.trainers import WordPieceTrainer
 
 from minibert import wordpiece
-from minibert.tokenizer import SPECIAL_TOKENS, check_text
+from minibert.tokenizer import check_text
+from minibert.tokenizer_files import SPECIAL_TOKENS
 
 MIN_FREQUENCY = 2  # a piece must join at least so many places to be worth an id
 

@@ -18,7 +18,8 @@ from pathlib import Path
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
-from minibert.tokenizer import Encoding, Tokenizer, read_vocabulary
+from minibert.tokenizer import Encoding, Tokenizer
+from minibert.tokenizer_files import read_vocabulary
 from minibert.wordpiece import CHINESE, WHITESPACE
 
 DATA = Path(__file__).parents[2] / "shared" / "data"

@@ -185,7 +185,7 @@ MUTATIONS = [
     ),
     Mutation(
         "vocabulary cut at U+2028",
-        "minibert/tokenizer.py",
+        "minibert/tokenizer_files.py",
         'text.rstrip("\\r\\n").split("\\n")',
         'text.rstrip("\\r\\n").splitlines()',
         "tests/test_tokenizer.py::test_only_line_feeds_end_a_vocabularys_line",

@@ -15,8 +15,9 @@ PACKAGE = Path(minibert.__file__).parent
 ORDER = [
     {"files", "unicode_tables", "layout", "options", "report", "baselines"},
     {"config", "hub", "wordpiece", "reference", "loop", "attention.eager", "attention.torch_backends"},
-    {"checkpoint", "tokenizer", "attention"},
-    {"table", "vocab", "model", "data"},
+    {"checkpoint", "tokenizer_files", "attention"},
+    {"tokenizer", "model"},
+    {"table", "vocab", "data"},
     {"inference", "parity"},
     {"train"},
     {"cli"},

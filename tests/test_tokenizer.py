@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minibert import tokenizer as module
-from minibert.tokenizer import Tokenizer, read_vocabulary, truncated_lengths
+from minibert.tokenizer import Tokenizer, truncated_lengths
+from minibert.tokenizer_files import read_vocabulary
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [
