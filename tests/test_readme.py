@@ -1,0 +1,59 @@
+"""Proves that what the README says is so: its commands, its example, its tables. Run: pytest tests/test_readme.py"""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks import accuracy
+from minibert import cli
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
+
+
+def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (example,) = blocks("python")
+    exec(compile(example, "README.md", "exec"), {})
+    printed = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"\[\('(positive|negative)', 0\.\d+\), \('(positive|negative)', 0\.\d+\)\]", printed[0])
+    assert printed[1].startswith("torch.Size([1, ")
+
+
+def test_the_python_example_is_about_ten_lines():
+    (example,) = blocks("python")
+    assert len(example.strip().splitlines()) <= 12
+
+
+@pytest.mark.parametrize(
+    "line", [line for block in blocks("bash") for line in block.splitlines() if "minibert" in line]
+)
+def test_every_command_in_the_readme_parses(line):
+    command = re.split(r"&& |^", line)[-1]
+    words = re.findall(r'"[^"]*"|\S+', command)
+    assert words[0] == "minibert"
+    cli.parse([word.strip(chr(34)) for word in words[1:]])
+
+
+def test_ci_runs_the_readmes_test_command_word_for_word():
+    (command,) = [block.strip() for block in blocks("bash") if "pytest" in block]
+    assert command in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+
+
+def test_every_file_of_the_map_exists():
+    for path in re.findall(r"`((?:minibert|tests|benchmarks)/[\w/.]*)`", README):
+        assert (ROOT / path).exists(), path
+
+
+def test_every_module_is_on_the_map():
+    modules = {path.name for path in (ROOT / "minibert").glob("*.py")} - {"__init__.py", "__main__.py"}
+    assert [name for name in sorted(modules) if name not in README] == []
+
+
+def test_the_accuracy_table_is_that_of_the_committed_results():
+    assert accuracy.show() in README, "paste the output of python -m benchmarks.accuracy --show"
