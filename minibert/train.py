@@ -477,7 +477,7 @@ def write_report(
             "model": options.model or f"{options.preset}, from scratch",
             "parameters": f"{known['parameters']:,}",
             "rows": ", ".join(f"{count:,} {part}" for part, count in known["rows"].items()),
-            "seconds": f"{seconds:.0f} on {known['device']}, {known['threads']} threads",
+            "seconds": f"{seconds:.0f} on {known['device']}, threads: {known['threads']}",
             "versions": ", ".join(f"{package} {version}" for package, version in known["versions"].items()),
         },
         labels=labels,
