@@ -133,6 +133,8 @@ def read_table(text: str, path: Path, columns: Sequence[str] | None, quoting: st
                 header = [name.strip() for name in fields]
                 if repeated := [name for name in header if name and header.count(name) > 1]:
                     raise ValueError(f"{path}:{line}: two columns are named {repeated[0]!r}; rename one")
+            elif line == 1 and is_header(fields):
+                raise ValueError(f"{path}:1: is a header ({', '.join(fields)[:100]}); leave --columns out")
             elif fields:
                 if len(fields) != len(header):
                     raise ValueError(
@@ -146,6 +148,12 @@ def read_table(text: str, path: Path, columns: Sequence[str] | None, quoting: st
             f"{path}:{line}: a quoted field is not closed properly ({error}); if quotes are plain text here, use"
             " --quoting none"
         ) from None
+
+
+def is_header(fields: Sequence[str]) -> bool:
+    """Whether a row names both a label and a text column."""
+    names = {name.strip().lower() for name in fields}
+    return all(names & set(COLUMNS[kind]) for kind in ("label", "text"))
 
 
 def read_jsonl(text: str, path: Path) -> Iterator[Row]:

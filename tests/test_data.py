@@ -441,3 +441,9 @@ def test_a_batch_size_below_one_is_refused(size):
     """range() would end at once for -1, and leave logits that nobody has written."""
     with pytest.raises(ValueError, match=f"batch_size is {size}; it must be at least 1"):
         chunks([1, 2], size)
+
+
+def test_column_names_for_a_file_that_has_a_header_are_refused(tmp_path):
+    path = written(tmp_path, "r.tsv", "label\ttext\n1\tgood\n")
+    with pytest.raises(ValueError, match=r"r\.tsv:1: is a header \(label, text\); leave --columns out"):
+        read_examples(path, columns=["label", "text"])
