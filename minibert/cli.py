@@ -10,11 +10,13 @@ import argparse
 import io
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass
 from typing import Any, NoReturn
 
+from minibert.attention import BACKENDS
 from minibert.data import encode_examples, label_ids, read_examples
 from minibert.inference import TextClassifier, classify, score
 from minibert.options import add_options, argument, option
@@ -40,7 +42,7 @@ class EvaluateOptions:
     columns: str | None = option(None, "column names of a file without a header, such as label,text")
     quoting: str = option("minimal", "minimal: fields may stand in double quotes; none: quotes are text (GLUE)")
     batch_size: int = option(32, "texts per batch")
-    attention: str = option("auto", "attention backend: auto, eager, sdpa")
+    attention: str = option("auto", f"attention backend: auto, {', '.join(BACKENDS)}")
     device: str = option("auto", "auto, cpu, cuda, cuda:1 …")
     json: bool = option(False, "print one JSON object")
 
@@ -67,7 +69,7 @@ class PredictOptions:
     directory: str = argument("a trained model")
     text: Sequence[str] = argument("texts to classify (default: one a line from stdin)")
     pair: str | None = option(None, "a second text that goes with the text")
-    attention: str = option("auto", "attention backend: auto, eager, sdpa")
+    attention: str = option("auto", f"attention backend: auto, {', '.join(BACKENDS)}")
     device: str = option("auto", "auto, cpu, cuda, cuda:1 …")
     json: bool = option(False, "print one JSON object")
 
@@ -116,7 +118,8 @@ def run_encode(options: EncodeOptions) -> None:
     if options.json:
         print_json(encoding_dict(tokenizer, texts, **call))
     else:
-        print(encoding_table(tokenizer, texts, **call))
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None  # a file needs no line breaks
+        print(encoding_table(tokenizer, texts, width=width, **call))
 
 
 def bundled_tokenizer() -> Tokenizer:

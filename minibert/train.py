@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
+from minibert.attention import BACKENDS
 from minibert.baselines import bag_of_tokens_accuracy, majority_accuracy
 from minibert.config import PRESETS, BertConfig
 from minibert.data import (
@@ -90,7 +91,7 @@ class TrainOptions:
     clip: float = option(1.0, "largest gradient norm; 0 switches clipping off")
     dropout: float | None = option(None, "dropout everywhere (default: as the model's config says)")
     max_length: int = option(128, "longest text in tokens, [CLS] and [SEP] included")
-    attention: str = option("auto", "attention backend: auto, eager, sdpa")
+    attention: str = option("auto", f"attention backend: auto, {', '.join(BACKENDS)}")
     precision: str = option("fp32", "fp32, or bf16 for autocast")
     device: str = option("auto", "auto, cpu, cuda, cuda:1 …")
     threads: int | None = option(None, "CPU threads (default: 1 for a model below 5 million weights, else all cores)")
