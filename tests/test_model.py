@@ -12,7 +12,7 @@ from conftest import MODELS, outputs, padded_batch, small_config, stir, twins
 from test_reference import FINAL, run_reference
 
 from minibert.attention import BACKENDS
-from minibert.checkpoint import BACK, translate
+from minibert.checkpoint import BACK, export_weights, translate
 from minibert.model import BertForMaskedLM, BertForSequenceClassification, BertModel
 
 LENGTHS = [1, 2, 3, 17, 128, 257, 512]
@@ -156,6 +156,17 @@ def test_dropout_draws_the_same_numbers_as_transformers():
         mine = ours.train()(**batch)
         torch.manual_seed(0)
         torch.testing.assert_close(mine, theirs.train()(**batch).logits, rtol=0, atol=1e-5)
+
+
+def test_fresh_weights_draw_the_same_numbers_as_transformers():
+    """Same seed, same weights: so whole runs of both can be compared (benchmarks/accuracy.py)."""
+    config = small_config()
+    torch.manual_seed(3)
+    ours = export_weights(BertForSequenceClassification(config))
+    torch.manual_seed(3)
+    theirs = transformers.BertForSequenceClassification(transformers.BertConfig(**config.to_dict())).state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_fresh_weights_follow_the_table():
