@@ -1,28 +1,30 @@
-"""From texts to arrays of ids and back: special tokens, pairs, truncation, padding, offsets.
+"""From texts to ids and back: the vocabulary, special tokens, a single text or many.
 
-The splitting itself is wordpiece.py's. N texts, S positions: every array of an `Encoding` is [N, S].
+The splitting itself is wordpiece.py's, or for many texts its fast twin's; what an `Encoding` holds is encoding.py's.
 Ids, offsets and masks equal those of Hugging Face's `tokenizers` as its BertTokenizer sets it up. No torch in here.
 """
 
 import json
 import re
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from minibert import wordpiece
+from minibert import token_file, wordpiece
+from minibert.encoding import PADDINGS, TRUNCATIONS, Encoding, arrange
 from minibert.files import atomic_write
+from minibert.token_file import TokenFile
 from minibert.tokenizer_files import SPECIAL_TOKENS, check_tokens, ids_to_list, read_settings
+from minibert.wordpiece_batch import BatchEncoder, Flat, concatenated
 
 MAX_LENGTH = 512  # positions of every BERT that Google published
-TRUNCATIONS = ("longest_first", "only_first", "only_second", "none")
-PADDINGS = ("longest", "max_length", "none")
-CACHED_UNITS, CACHED_CHARS = 1 << 17, 64  # bounds of the cache: tens of megabytes
+CACHED_UNITS, CACHED_CHARS = 1 << 17, 64  # bounds of the cache for single texts: tens of megabytes
+FEW_CHARS = 1500  # from here on the fast twin is faster
 
 Span = tuple[int, int]
 
@@ -32,32 +34,6 @@ class _Unit(NamedTuple):
 
     ids: Sequence[int]
     spans: Sequence[Span]
-
-
-class _Row(NamedTuple):
-    """One text, or pair, before padding."""
-
-    ids: list[int]
-    types: list[int]
-    special: list[int]
-    spans: list[Span]
-
-
-@dataclass(frozen=True, eq=False)
-class Encoding:
-    """What a model needs. Arrays int64 [N, S]; with padding="none" lists of N one-dimensional arrays instead.
-
-    `special_tokens_mask` is 1 at the [CLS], [SEP] and [PAD] that the tokenizer has put there, not at those in a text.
-    `length` [N] counts [CLS] and [SEP], not [PAD]. `offsets` [N, S, 2], if asked for: start and end in code points of
-    the text (of the pair's second text where token_type_ids is 1), (0, 0) where the tokenizer has put a special token.
-    """
-
-    input_ids: NDArray | list[NDArray]
-    token_type_ids: NDArray | list[NDArray]
-    special_tokens_mask: NDArray | list[NDArray]
-    length: NDArray
-    attention_mask: NDArray | list[NDArray]
-    offsets: NDArray | list[NDArray] | None = None
 
 
 class Tokenizer:
@@ -99,7 +75,6 @@ class Tokenizer:
         longest_first = sorted(self._special_ids, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, longest_first)))
         self._longest = max(map(len, self.vocab))
-        self._cache: dict[str, _Unit] = {}
 
     @property
     def vocab_size(self) -> int:
@@ -137,38 +112,64 @@ class Tokenizer:
         texts = _as_list(texts, "texts")
         pairs = None if pairs is None else _as_list(pairs, "pairs")
         _check_call(texts, pairs, max_length, truncation, padding, pad_to_multiple_of)
-        spans = 0 if not return_offsets else sys.maxsize if truncation == "none" else max_length
-        rows = []
-        for index, text in enumerate(texts):
-            first = self._encode(text, f"text {index}", split_special_tokens, spans)
-            second = None
-            if pairs is not None:
-                second = self._encode(pairs[index], f"pair {index}", split_special_tokens, spans)
-            rows.append(self._row(index, first, second, max_length, truncation))
-        if padding == "none":
-            return _ragged(rows, return_offsets)
-        width = max((len(row.ids) for row in rows), default=0)
-        if padding == "max_length":
-            width = max(width, max_length)
-        if pad_to_multiple_of:
-            width += -width % pad_to_multiple_of
-        return _padded(rows, width, self.pad_id, return_offsets)
+        both = texts if pairs is None else list(chain.from_iterable(zip(texts, pairs, strict=True)))
+        names = ("text {}",) if pairs is None else ("text {}", "pair {}")
+        flat = self._flat(both, split_special_tokens, return_offsets, *names)
+        ids = self.cls_id, self.sep_id, self.pad_id
+        return arrange(flat, pairs is not None, max_length, truncation, padding, pad_to_multiple_of, *ids)
+
+    def encode(self, text: str, split_special_tokens: bool = False) -> list[int]:
+        """The ids of one text, [CLS] and [SEP] included, whatever its length."""
+        check_text(text, "text")
+        if len(text) > FEW_CHARS or (not split_special_tokens and self._special.search(text)):
+            return [self.cls_id, *self._flat([text], split_special_tokens, False, "text").ids.tolist(), self.sep_id]
+        if text.isascii():  # few words are written in many ways, and str.split is the fastest way to cut
+            parts = map(self._known_chunks.__getitem__, text.split(" "))
+        else:
+            units = wordpiece.UNIT[self.tokenize_chinese_chars].findall(text)
+            parts = (unit.ids for unit in map(self._known.__getitem__, units))
+        return [self.cls_id, *chain.from_iterable(parts), self.sep_id]
+
+    def encode_flat(
+        self, texts: str | Iterable[str], split_special_tokens: bool = False, return_offsets: bool = False
+    ) -> Flat:
+        """The ids of all texts one after the other, without [CLS] and [SEP]: the fastest way through a corpus."""
+        return self._flat(_as_list(texts, "texts"), split_special_tokens, return_offsets, "text {}")
+
+    def encode_file(self, paths: str | Path | Sequence[str | Path], out: str | Path, processes: int = 1) -> TokenFile:
+        """Encodes text files of any size, a text a line, into a directory of memory-mapped arrays; see token_file.py.
+
+        processes: more than 1 needs `if __name__ == "__main__":` around the call in a script.
+
+        Raises ValueError for files that are missing or not UTF-8, and an `out` that holds something else.
+        """
+        return token_file.write(self, paths, out, processes)
 
     def tokenize(self, text: str, split_special_tokens: bool = False) -> list[str]:
         """The text's tokens, without [CLS] and [SEP]."""
         check_text(text, "text")
         return [self.vocab[number] for _, unit in self._units(text, split_special_tokens) for number in unit.ids]
 
-    def _encode(self, text: str, name: str, split_special_tokens: bool, spans_wanted: int) -> _Unit:
-        """The whole text as one unit, without [CLS] and [SEP]; spans for its first `spans_wanted` tokens at least."""
-        check_text(text, name)
+    def _flat(self, texts: list[str], split_special_tokens: bool, spans: bool, *names: str) -> Flat:
+        """names: what to call the texts in errors, in turn."""
+        try:
+            chars = sum(map(len, texts))
+            if chars >= FEW_CHARS or len(texts) >= FEW_CHARS:
+                return self._batch_encoder.encode(texts, spans, split_special_tokens)
+        except (TypeError, UnicodeEncodeError):  # not all str, or lone surrogates: say which one
+            pass
+        for number, text in enumerate(texts):
+            check_text(text, names[number % len(names)].format(number // len(names)))
+        return concatenated([self._specified(text, split_special_tokens) for text in texts], spans)
+
+    def _specified(self, text: str, split_special_tokens: bool) -> Flat:
+        """One text through the specification."""
         ids: list[int] = []
         spans: list[Span] = []
         for begin, unit in self._units(text, split_special_tokens):
             ids += unit.ids
-            if len(spans) < spans_wanted:
-                spans += [(begin + start, begin + end) for start, end in unit.spans]
-        return _Unit(ids, spans)
+            spans += [(begin + start, begin + end) for start, end in unit.spans]
+        return Flat(np.array(ids, np.int32), np.array([len(ids)]), np.array(spans, np.int32).reshape(-1, 2))
 
     def _units(self, text: str, split_special_tokens: bool) -> Iterator[tuple[int, _Unit]]:
         """The text's units with the index of their first character. Special tokens are looked for in the raw text."""
@@ -181,32 +182,31 @@ class Tokenizer:
 
     def _plain_units(self, text: str, begin: int) -> Iterator[tuple[int, _Unit]]:
         for match in wordpiece.units(text, self.tokenize_chinese_chars):
-            chars = match.group()
-            unit = self._cache.get(chars)
-            yield begin + match.start(), self._encode_unit(chars) if unit is None else unit
+            yield begin + match.start(), self._known[match.group()]
 
     def _encode_unit(self, chars: str) -> _Unit:
         switches = self.lowercase, self.strip_accents, self.tokenize_chinese_chars
         pieces = wordpiece.tokenize(chars, self._ids, *switches, self.special_tokens["unk_token"], self._longest)
-        unit = _Unit([self._ids[piece.token] for piece in pieces], [(piece.start, piece.end) for piece in pieces])
-        if len(chars) <= CACHED_CHARS:
-            if len(self._cache) >= CACHED_UNITS:
-                self._cache.clear()
-            self._cache[chars] = unit
-        return unit
+        return _Unit([self._ids[piece.token] for piece in pieces], [(piece.start, piece.end) for piece in pieces])
 
-    def _row(self, index: int, first: _Unit, second: _Unit | None, max_length: int, truncation: str) -> _Row:
-        lengths = len(first.ids), 0 if second is None else len(second.ids)
-        budget = max_length - (2 if second is None else 3)
-        n, m = truncated_lengths(*lengths, budget, truncation, f"text {index}")
-        ids, spans = [self.cls_id, *first.ids[:n], self.sep_id], [(0, 0), *first.spans[:n], (0, 0)]
-        types, special = [0] * len(ids), [1, *[0] * n, 1]
-        if second is not None:
-            ids += [*second.ids[:m], self.sep_id]
-            spans += [*second.spans[:m], (0, 0)]
-            types += [1] * (m + 1)
-            special += [*[0] * m, 1]
-        return _Row(ids, types, special, spans)
+    @cached_property
+    def _known(self) -> "_Known[_Unit]":
+        return _Known(self._encode_unit)
+
+    @cached_property
+    def _known_chunks(self) -> "_Known[list[int]]":
+        """The ids of what stands between two spaces: "don't." """
+        return _Known(lambda chunk: [number for _, unit in self._plain_units(chunk, 0) for number in unit.ids])
+
+    @cached_property
+    def _batch_encoder(self) -> BatchEncoder:
+        strip_accents = self.lowercase if self.strip_accents is None else self.strip_accents
+        switches = self.lowercase, strip_accents, self.tokenize_chinese_chars
+        return BatchEncoder(self._ids, self._special_ids, self.unk_id, *switches, self._specified, FEW_CHARS)
+
+    def __getstate__(self) -> dict:
+        """What has been learned stays here: a copy, or a worker process, begins anew."""
+        return {name: value for name, value in vars(self).items() if name not in _LEARNED}
 
     # --- Back to text -------------------------------------------------------------------------------------------------
 
@@ -263,70 +263,27 @@ class Tokenizer:
             (directory / stale).unlink(missing_ok=True)
 
 
-# --- Truncation -------------------------------------------------------------------------------------------------------
+# --- What has been met ------------------------------------------------------------------------------------------------
 
 
-def truncated_lengths(first: int, second: int, budget: int, truncation: str, name: str = "text") -> Span:
-    """How many tokens of each text stay when both together may have `budget`.
-
-    longest_first shortens the longer text to the shorter one's length, then both alike; an odd token stays with the
-    longer text, with the second where they are equal. (Google's tokenization.py leaves it to the first.)
-
-    >>> truncated_lengths(400, 400, 509, "longest_first")
-    (254, 255)
-    """
-    excess = first + second - budget
-    if excess <= 0 or truncation == "none":
-        return first, second
-    if budget == 0:
-        return 0, 0
-    if truncation == "longest_first":
-        shorter = min(first, second, budget // 2)
-        return (budget - shorter, shorter) if first > second else (shorter, budget - shorter)
-    longest = first if truncation == "only_first" else second
-    if longest <= excess:  # one token must stay
-        raise ValueError(
-            f"{name}: {excess} tokens too many for max_length, but {truncation} can take at most "
-            f"{max(longest - 1, 0)}; use longest_first or a larger max_length"
-        )
-    return (first - excess, second) if truncation == "only_first" else (first, second - excess)
+_LEARNED = ("_known", "_known_chunks", "_batch_encoder")
+T = TypeVar("T")
 
 
-# --- Rows to arrays ---------------------------------------------------------------------------------------------------
+class _Known(dict[str, T]):
+    """What has been encoded by `encode` so far. Threads may share it: every step is one operation on a dict."""
 
+    def __init__(self, encode: Callable[[str], T]) -> None:
+        super().__init__()
+        self._encode = encode
 
-def _ragged(rows: list[_Row], with_offsets: bool) -> Encoding:
-    def arrays(values: Iterable[list]) -> list[NDArray]:
-        return [np.array(value, dtype=np.int64) for value in values]
-
-    return Encoding(
-        input_ids=arrays(row.ids for row in rows),
-        token_type_ids=arrays(row.types for row in rows),
-        special_tokens_mask=arrays(row.special for row in rows),
-        length=np.array([len(row.ids) for row in rows], dtype=np.int64),
-        attention_mask=arrays([1] * len(row.ids) for row in rows),
-        offsets=arrays(row.spans for row in rows) if with_offsets else None,
-    )
-
-
-def _padded(rows: list[_Row], width: int, pad_id: int, with_offsets: bool) -> Encoding:
-    def filled(values: Iterable[list], padding: int) -> NDArray:
-        array = np.full((len(rows), width), padding, dtype=np.int64)  # [N, S]
-        for line, value in zip(array, values, strict=True):
-            line[: len(value)] = value
-        return array
-
-    offsets = np.zeros((len(rows), width, 2), dtype=np.int64)  # [N, S, 2]
-    for line, row in zip(offsets, rows if with_offsets else (), strict=with_offsets):
-        line[: len(row.spans)] = row.spans
-    return Encoding(
-        input_ids=filled((row.ids for row in rows), pad_id),
-        token_type_ids=filled((row.types for row in rows), 0),
-        special_tokens_mask=filled((row.special for row in rows), 1),
-        length=np.array([len(row.ids) for row in rows], dtype=np.int64),
-        attention_mask=filled(([1] * len(row.ids) for row in rows), 0),
-        offsets=offsets if with_offsets else None,
-    )
+    def __missing__(self, chars: str) -> T:
+        encoded = self._encode(chars)
+        if len(chars) <= CACHED_CHARS:
+            if len(self) >= CACHED_UNITS:
+                self.clear()
+            self[chars] = encoded
+        return encoded
 
 
 # --- Checks of what a caller gives ------------------------------------------------------------------------------------

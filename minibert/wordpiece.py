@@ -217,7 +217,18 @@ def units(text: str, tokenize_chinese_chars: bool = True) -> Iterator[re.Match]:
     All three end a word on either side, and none is a mark, so that no mark is sorted across the cut: tokenize(text) is
     the tokenize(unit) of its units one after the other, shifted by their starts.
     """
-    return _UNIT[tokenize_chinese_chars].finditer(text)
+    return UNIT[tokenize_chinese_chars].finditer(text)
+
+
+def border(text: str, position: int, tokenize_chinese_chars: bool = True, but: str = "") -> int:
+    """The first place from `position` on where a text may be cut for the same reason; its length if there is none.
+
+    but: characters not to cut before.
+    """
+    for match in _BORDER[tokenize_chinese_chars].finditer(text, position):
+        if match.group() not in but:
+            return match.start()
+    return len(text)
 
 
 # --- Unicode, from frozen tables --------------------------------------------------------------------------------------
@@ -229,7 +240,7 @@ def is_chinese(char: str) -> bool:
     return any(first <= ord(char) <= last for first, last in CHINESE)
 
 
-def _spans(table: str) -> list[tuple[int, int]]:
+def spans(table: str) -> list[tuple[int, int]]:
     """ "41-43 50" -> [(0x41, 0x43), (0x50, 0x50)]"""
     spans = (span.partition("-") for span in table.split())
     return [(int(first, 16), int(last or first, 16)) for first, _, last in spans]
@@ -237,7 +248,7 @@ def _spans(table: str) -> list[tuple[int, int]]:
 
 def _bounds(table: str) -> list[int]:
     """ "41-43 50" -> [0x41, 0x44, 0x50, 0x51]: inside is what has an odd number of bounds at or below it."""
-    return [bound for first, last in _spans(table) for bound in (first, last + 1)]
+    return [bound for first, last in spans(table) for bound in (first, last + 1)]
 
 
 _REMOVED = _bounds(unicode_tables.REMOVED)
@@ -277,7 +288,7 @@ def _read_classes(table: str) -> dict[str, int]:
     classes = {}
     for entry in table.split():
         span, _, number = entry.partition(":")
-        for first, last in _spans(span):
+        for first, last in spans(span):
             classes.update((chr(code), int(number)) for code in range(first, last + 1))
     return classes
 
@@ -291,21 +302,32 @@ def _read_lowercase(table: str) -> dict[str, str]:
     return letters
 
 
-_COMBINING_CLASSES = _read_classes(unicode_tables.COMBINING_CLASSES)
+COMBINING_CLASSES = _read_classes(unicode_tables.COMBINING_CLASSES)
 LOWERCASE = _read_lowercase(unicode_tables.LOWERCASE)
 
 
 def combining_class(char: str) -> int:
-    return _COMBINING_CLASSES.get(char, 0)
+    return COMBINING_CLASSES.get(char, 0)
 
 
-def _unit_pattern(alone: Iterable[tuple[int, int]]) -> re.Pattern:
-    """One character of the spans `alone`, or a run of others without white space."""
-    inside = "".join(f"\\U{first:08X}-\\U{last:08X}" for first, last in alone)
-    return re.compile(f"[{inside}]|[^{inside}{WHITESPACE}]+")
+def _brackets(ranges: Iterable[tuple[int, int]]) -> str:
+    """The inside of a regular expression's brackets."""
+    return "".join(f"\\U{first:08X}-\\U{last:08X}" for first, last in ranges)
 
 
-_UNIT = {
-    True: _unit_pattern([*_spans(unicode_tables.PUNCTUATION), *CHINESE]),
-    False: _unit_pattern(_spans(unicode_tables.PUNCTUATION)),
-}
+def _unit_patterns(alone: list[tuple[int, int]]) -> tuple[re.Pattern, re.Pattern]:
+    """For `units` and `border`. Python looks characters up to U+FFFF up in a table, those beyond span by span, slowly:
+    so these have brackets of their own, which no other character gets to."""
+    low, high = (
+        _brackets(span for span in alone if span[0] < 0x10000),
+        _brackets(span for span in alone if span[0] > 0xFFFF),
+    )
+    beyond = "\U00010000-\U0010ffff"
+    unit = f"[{low}]|(?:[^{low}{WHITESPACE}{beyond}]+|[^\0-\uffff{high}])++|[{high}]"
+    return re.compile(unit), re.compile(f"[{low}{WHITESPACE}]|(?=[{beyond}])[{high}]")
+
+
+_ALONE = spans(unicode_tables.PUNCTUATION)
+UNIT, _BORDER = {}, {}  # by tokenize_chinese_chars
+UNIT[True], _BORDER[True] = _unit_patterns([*_ALONE, *CHINESE])
+UNIT[False], _BORDER[False] = _unit_patterns(_ALONE)

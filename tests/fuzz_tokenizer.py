@@ -1,26 +1,36 @@
-"""Compares minibert's ids, offsets and masks with Hugging Face's `tokenizers`, on real corpora and on random Unicode.
+"""Compares minibert's ids, offsets and masks with Hugging Face's `tokenizers`, and the fast twin with wordpiece.py.
 
-    python tests/fuzz_tokenizer.py                              # corpora, and 200,000 strings with each vocabulary
-    python tests/fuzz_tokenizer.py --strings 2000 --seed 7      # less, and others
+    python tests/fuzz_tokenizer.py                              # 200,000 random strings: minutes
+    python tests/fuzz_tokenizer.py --strings 2000000            # ten times as many
+    python tests/fuzz_tokenizer.py --strings 6000 --seed 7      # few, and others
 
-Needs ../shared/data beside the repository. Prints a table and exits 1 where anything differs.
+On real corpora, on every code point and on random Unicode, with three vocabularies. Needs ../shared/data beside the
+repository. Prints a table and exits 1 where anything differs. Strings depend on the seed, not on the processes.
 """
 
 import argparse
 import csv
 import itertools
+import multiprocessing
+import os
 import random
+import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
+from minibert import wordpiece
 from minibert.tokenizer import Encoding, Tokenizer
 from minibert.tokenizer_files import read_vocabulary
 from minibert.wordpiece import CHINESE, WHITESPACE
+from minibert.wordpiece_batch import BatchEncoder, Flat
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 VOCABULARIES = {"bert-base-uncased": True, "bert-base-cased": False, "bert-base-chinese": True}  # name: lowercase
@@ -29,6 +39,7 @@ LENGTHS = (16, 17, 32, 63, 64, 128, 511, 512)
 STRATEGIES = ("longest_first", "only_first", "only_second")
 SWITCHES = list(itertools.product((True, False), (None, True, False), (True, False)))  # lowercase, accents, Chinese
 Rows = list[tuple[list, ...]]
+Spans = list[tuple[int, int, int]]  # of one text: id, start and end of every token
 
 
 def reference(
@@ -67,9 +78,61 @@ def own_rows(encoding: Encoding) -> Rows:
     ]
 
 
+# --- The fast twin and its specification ------------------------------------------------------------------------------
+
+
+class Both(NamedTuple):
+    fast: BatchEncoder
+    slow: Callable[..., Spans]  # (text, split_special_tokens=False)
+    calls: list[str]  # texts for which the fast one has asked the specification
+
+
+def both(
+    vocab: Sequence[str],
+    lowercase: bool = True,
+    strip_accents: bool | None = None,
+    chinese: bool = True,
+    extra: Sequence[str] = (),
+    few_chars: int = 0,
+) -> Both:
+    """wordpiece_batch.py and wordpiece.py. extra: special tokens besides the five."""
+    ids = {token: number for number, token in enumerate(vocab)}
+    special = {token: ids[token] for token in (*SPECIAL, *extra)}
+    pattern = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))
+    longest = max(map(len, vocab))
+    calls: list[str] = []
+
+    def plain(text: str, begin: int) -> Spans:
+        pieces = wordpiece.tokenize(text, ids, lowercase, strip_accents, chinese, longest=longest)
+        return [(ids[token], begin + start, begin + end) for token, start, end in pieces]
+
+    def slow(text: str, split_special_tokens: bool = False) -> Spans:
+        found, begin = [], 0
+        for match in () if split_special_tokens else pattern.finditer(text):
+            found += [*plain(text[begin : match.start()], begin), (special[match.group()], *match.span())]
+            begin = match.end()
+        return found + plain(text[begin:], begin)
+
+    def specification(text: str, split_special_tokens: bool) -> Flat:
+        calls.append(text)
+        row = np.array(slow(text, split_special_tokens), np.int32).reshape(-1, 3)
+        return Flat(row[:, 0], np.array([len(row)]), row[:, 1:])
+
+    strip_accents = lowercase if strip_accents is None else strip_accents
+    encoder = BatchEncoder(ids, special, ids["[UNK]"], lowercase, strip_accents, chinese, specification, few_chars)
+    return Both(encoder, slow, calls)
+
+
+def flat_rows(flat: Flat) -> list[Spans]:
+    tokens = np.column_stack([flat.ids, flat.spans]).tolist()
+    ends = np.cumsum(flat.lengths).tolist()
+    return [[*map(tuple, tokens[begin:end])] for begin, end in itertools.pairwise([0, *ends])]
+
+
 # --- Corpora ----------------------------------------------------------------------------------------------------------
 
 
+@cache
 def corpora() -> dict[str, list[str]]:
     lines = {
         "ChnSentiCorp": [
@@ -85,6 +148,7 @@ def corpora() -> dict[str, list[str]]:
     return lines
 
 
+@cache
 def pairs() -> list[tuple[str, str]]:
     files = ("train.tsv", "dev.tsv", "msr_paraphrase_test_labelled.txt")
     rows = (
@@ -185,39 +249,23 @@ FRAGMENTS = [*map(_from_range, RANGES), _tokens, _tokens, _special, _marked, _ma
 # --- Comparing --------------------------------------------------------------------------------------------------------
 
 
-class Report:
-    """Counts, printed as they come; the first differences in full on stderr."""
-
-    def __init__(self) -> None:
-        self.different = 0
-        print(f"{'vocabulary':20}{'what':44}{'compared':>10}{'different':>11}{'seconds':>9}", flush=True)
-
-    def add(self, vocabulary: str, what: str, outcomes: Iterable[tuple[object, object, object]]) -> None:
-        """outcomes: (input, own, reference)"""
-        begin, total, different = time.perf_counter(), 0, 0
-        for given, own, expected in outcomes:
-            total += 1
-            if own != expected:
-                different += 1
-                if different <= 3:
-                    print(f"{given!r}\n  own       {own}\n  reference {expected}", file=sys.stderr)
-        self.different += different
-        seconds = time.perf_counter() - begin
-        print(f"{vocabulary:20}{what:44}{total:10,}{different:11,}{seconds:9.1f}", flush=True)
-
-
 def batches(items: Iterable, size: int = 1000) -> Iterator[list]:
     items = iter(items)
     while batch := list(itertools.islice(items, size)):
         yield batch
 
 
-def compared(own: Tokenizer, made: tokenizers.Tokenizer, texts: Iterable[str], length: int | None = None) -> Iterator:
+Outcomes = Iterator[tuple[object, object, object]]  # input, own, reference
+
+
+def compared(
+    own: Tokenizer, made: tokenizers.Tokenizer, texts: Iterable[str], length: int | None = None, size: int = 1000
+) -> Outcomes:
     """Texts in batches, whole or truncated and padded to the longest."""
     made.no_truncation() if length is None else made.enable_truncation(length)
     made.no_padding() if length is None else made.enable_padding(pad_id=own.pad_id)
     options = {"truncation": "none", "padding": "none"} if length is None else {"max_length": length}
-    for batch in batches(texts):
+    for batch in batches(texts, size):
         yield from zip(
             batch, own_rows(own(batch, return_offsets=True, **options)), reference_rows(made, batch), strict=True
         )
@@ -225,7 +273,7 @@ def compared(own: Tokenizer, made: tokenizers.Tokenizer, texts: Iterable[str], l
 
 def compared_pairs(
     own: Tokenizer, made: tokenizers.Tokenizer, texts: list[tuple[str, str]], length: int, strategy: str
-) -> Iterator:
+) -> Outcomes:
     """Pairs one by one: where the reference cannot truncate, minibert must say so too."""
     made.enable_truncation(length, strategy=strategy)
     made.no_padding()
@@ -241,45 +289,174 @@ def compared_pairs(
         yield (first, second, length, strategy), found, expected
 
 
-def run(strings: int, seed: int, report: Report) -> None:
-    texts, sentence_pairs = corpora(), pairs()
-    for name, lowercase in VOCABULARIES.items():
-        vocab = read_vocabulary(DATA / "vocab" / f"{name}.vocab.txt")
-        own, made = Tokenizer(vocab, lowercase=lowercase), reference(vocab, lowercase)
-        for corpus, lines in texts.items():
-            report.add(name, f"{corpus}, whole", compared(own, made, lines))
-            outcomes = (compared(own, made, lines, length) for length in LENGTHS)
-            report.add(name, f"{corpus}, max_length {LENGTHS[0]} … {LENGTHS[-1]}", itertools.chain(*outcomes))
+def compared_twins(made: Both, texts: Iterable[str], split_special_tokens: bool = False) -> Outcomes:
+    """The fast twin in batches, the specification text by text."""
+    for batch in batches(texts):
+        found = flat_rows(made.fast.encode(batch, True, split_special_tokens))
+        yield from zip(batch, found, (made.slow(text, split_special_tokens) for text in batch), strict=True)
+
+
+# --- What is compared: each is a task for a process -------------------------------------------------------------------
+
+
+@cache
+def vocabulary(name: str) -> list[str]:
+    return read_vocabulary(DATA / "vocab" / f"{name}.vocab.txt")
+
+
+@cache
+def tools(name: str, *switches: bool | None) -> tuple[Tokenizer, tokenizers.Tokenizer]:
+    switches = switches or (VOCABULARIES[name],)
+    return Tokenizer(vocabulary(name), *switches), reference(vocabulary(name), *switches)
+
+
+def drawn(name: str, count: int, seed: str) -> Iterator[str]:
+    rng = random.Random(f"{name} {seed}")
+    return (random_string(rng, vocabulary(name)) for _ in range(count))
+
+
+def corpus_whole(name: str, corpus: str) -> Outcomes:
+    return compared(*tools(name), corpora()[corpus])
+
+
+def corpus_truncated(name: str, corpus: str, length: int) -> Outcomes:
+    return compared(*tools(name), corpora()[corpus], length)
+
+
+def corpus_pairs(name: str, strategy: str, length: int) -> Outcomes:
+    return compared_pairs(*tools(name), pairs(), length, strategy)
+
+
+def corpus_twins(name: str, corpus: str, part: int, parts: int) -> Outcomes:
+    return compared_twins(both(vocabulary(name), VOCABULARIES[name]), corpora()[corpus][part::parts])
+
+
+def code_points(name: str, first: int, stop: int) -> Outcomes:
+    chars = (chr(code) for code in range(first, stop) if not 0xD800 <= code < 0xE000)
+    return compared(*tools(name), (text for char in chars for text in (char, f"a{char}b")), size=5000)
+
+
+def random_strings(name: str, count: int, seed: str) -> Outcomes:
+    return compared(*tools(name), drawn(name, count, seed))
+
+
+def random_one_by_one(name: str, count: int, seed: str) -> Outcomes:
+    return compared(*tools(name), drawn(name, count, seed), size=1)
+
+
+def random_switches(name: str, count: int, seed: str, *switches: bool | None) -> Outcomes:
+    return compared(*tools(name, *switches), drawn(name, count, seed))
+
+
+def random_twins(name: str, count: int, seed: str, split_special_tokens: bool, *switches: bool | None) -> Outcomes:
+    return compared_twins(both(vocabulary(name), *switches), drawn(name, count, seed), split_special_tokens)
+
+
+def random_pairs(name: str, count: int, seed: str, strategy: str, length: int) -> Outcomes:
+    texts = list(drawn(name, 2 * count, seed))
+    return compared_pairs(*tools(name), list(zip(texts[::2], texts[1::2], strict=True)), length, strategy)
+
+
+class Task(NamedTuple):
+    vocabulary: str
+    what: str
+    outcomes: Callable[..., Outcomes]
+    arguments: tuple
+
+
+class Result(NamedTuple):
+    compared: int
+    different: int
+    seconds: float
+    examples: list[str]
+
+
+def work(task: Task) -> Result:
+    begin, total, different, examples = time.perf_counter(), 0, 0, []
+    for given, own, expected in task.outcomes(task.vocabulary, *task.arguments):
+        total += 1
+        if own != expected:
+            different += 1
+            if different <= 3:
+                examples.append(f"{given!r}\n  own       {own}\n  reference {expected}")
+    return Result(total, different, time.perf_counter() - begin, examples)
+
+
+RANDOM = "random strings"
+
+
+def plan(strings: int, seed: int) -> Iterator[Task]:
+    """strings: random ones in all; a tenth or so of as many more for the other random comparisons."""
+    count = strings // len(VOCABULARIES)
+    few = max(count // 20, 1)
+    for name in VOCABULARIES:
+        for corpus in ("ChnSentiCorp", "SST-5", "CFIMDB"):
+            yield Task(name, f"{corpus}, whole", corpus_whole, (corpus,))
+            for length in LENGTHS:
+                what = f"{corpus}, max_length {LENGTHS[0]} … {LENGTHS[-1]}"
+                yield Task(name, what, corpus_truncated, (corpus, length))
+            for part in range(4):
+                yield Task(name, f"{corpus}, twin and specification", corpus_twins, (corpus, part, 4))
+        for strategy, length in itertools.product(STRATEGIES, LENGTHS):
+            yield Task(name, f"MRPC pairs, {strategy}", corpus_pairs, (strategy, length))
+        for first in range(0, 0x110000, 0x8000):
+            yield Task(name, "every code point, alone and in a word", code_points, (first, first + 0x8000))
+        for part, size in _parts(count, 5000):
+            yield Task(name, RANDOM, random_strings, (size, f"{seed} {part}"))
+        for part, size in _parts(few, 1000):
+            yield Task(name, f"{RANDOM}, one by one", random_one_by_one, (size, f"{seed} single {part}"))
         for strategy in STRATEGIES:
-            outcomes = (compared_pairs(own, made, sentence_pairs, length, strategy) for length in LENGTHS)
-            report.add(name, f"MRPC pairs, {strategy}", itertools.chain(*outcomes))
-        rng = random.Random(seed)
-        report.add(name, "random strings", compared(own, made, (random_string(rng, vocab) for _ in range(strings))))
-        drawn = [(random_string(rng, vocab), random_string(rng, vocab)) for _ in range(strings // 20)]
-        for strategy in STRATEGIES:
-            outcomes = (
-                compared_pairs(own, made, part, 5 + 3 * k, strategy) for k, part in enumerate(batches(drawn, 500))
-            )
-            report.add(name, f"random pairs, {strategy}", itertools.chain(*outcomes))
-        outcomes = []
+            for part, size in _parts(few, 500):
+                arguments = size, f"{seed} {strategy} {part}", strategy, 5 + 3 * part % 60
+                yield Task(name, f"random pairs, {strategy}", random_pairs, arguments)
         for switches in SWITCHES:
-            drawn = [random_string(rng, vocab) for _ in range(strings // 20)]
-            outcomes.append(compared(Tokenizer(vocab, *switches), reference(vocab, *switches), drawn))
-        report.add(name, f"random strings, {len(SWITCHES)} settings of the switches", itertools.chain(*outcomes))
+            what = f"{RANDOM}, {len(SWITCHES)} settings of the switches"
+            yield Task(name, what, random_switches, (few, f"{seed} {switches}", *switches))
+        for switches, split in itertools.product(SWITCHES, (True, False)):
+            arguments = max(few // 4, 1), f"{seed} {switches} {split}", split, *switches
+            yield Task(name, f"{RANDOM}, twin and specification", random_twins, arguments)
+
+
+def _parts(count: int, size: int) -> list[tuple[int, int]]:
+    """_parts(12, 5) -> [(0, 5), (1, 5), (2, 2)]"""
+    return [(part, min(size, count - begin)) for part, begin in enumerate(range(0, count, size))]
+
+
+def report(tasks: list[Task], results: Iterable[Result]) -> int:
+    """Prints counts as they come, the first differences of a task in full on stderr; returns all differences."""
+    print(f"{'vocabulary':20}{'what':50}{'compared':>10}{'different':>11}{'seconds':>9}", flush=True)
+    total, different, random_ones, seconds = 0, 0, 0, 0.0
+    for (name, what), group in itertools.groupby(zip(tasks, results, strict=True), key=lambda pair: pair[0][:2]):
+        rows = [result for _, result in group]
+        for example in itertools.chain.from_iterable(row.examples for row in rows):
+            print(example, file=sys.stderr)
+        sums = sum(row.compared for row in rows), sum(row.different for row in rows), sum(row.seconds for row in rows)
+        print(f"{name:20}{what:50}{sums[0]:10,}{sums[1]:11,}{sums[2]:9.1f}", flush=True)
+        total, different = total + sums[0], different + sums[1]
+        if what == RANDOM:
+            random_ones, seconds = random_ones + sums[0], seconds + sums[2]
+    speed = random_ones / max(seconds, 1e-9)
+    print(f"{total:,} comparisons; {random_ones:,} random strings, {speed:,.0f} a second in each process")
+    return different
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--strings", type=int, default=200_000, help="random strings for each vocabulary")
+    parser.add_argument("--strings", type=int, default=200_000, help="random strings in all, a third a vocabulary")
     parser.add_argument("--seed", type=int, default=2026)
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
     options = parser.parse_args()
     if not DATA.is_dir():
         parser.error(f"no data at {DATA}")
+    if options.strings < len(VOCABULARIES) or options.processes < 1:
+        parser.error(f"--strings must be {len(VOCABULARIES)} or more, --processes 1 or more")
     print(f"tokenizers {tokenizers.__version__}, python {sys.version.split()[0]}, seed {options.seed}")
-    report = Report()
-    run(options.strings, options.seed, report)
-    print(f"{report.different} differences")
-    return 1 if report.different else 0
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are enough
+    begin, tasks = time.perf_counter(), list(plan(options.strings, options.seed))
+    with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
+        different = report(tasks, pool.imap(work, tasks))
+    print(f"{different} differences, {time.perf_counter() - begin:.0f} s with {options.processes} processes")
+    return 1 if different else 0
 
 
 if __name__ == "__main__":

@@ -15,8 +15,10 @@ PACKAGE = Path(minibert.__file__).parent
 ORDER = [
     {"files", "unicode_tables", "layout", "options", "report", "baselines"},
     {"config", "hub", "wordpiece", "reference", "loop", "attention.eager", "attention.torch_backends"},
-    {"checkpoint", "tokenizer_files", "attention"},
-    {"tokenizer", "model"},
+    {"checkpoint", "tokenizer_files", "attention", "symbols"},
+    {"wordpiece_batch", "model"},
+    {"encoding", "token_file"},
+    {"tokenizer"},
     {"table", "vocab", "data"},
     {"inference", "parity"},
     {"train"},

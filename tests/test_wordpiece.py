@@ -246,7 +246,7 @@ def test_every_border_of_the_unicode_tables_agrees_with_tokenizers(small_referen
         unicode_tables.NONSPACING_MARKS,
         unicode_tables.DECOMPOSABLE,
     )
-    borders = {code for table in tables for span in wordpiece._spans(table) for code in span}
+    borders = {code for table in tables for span in wordpiece.spans(table) for code in span}
     borders |= {code for span in wordpiece.CHINESE for code in span} | {ord(char) for char in wordpiece.LOWERCASE}
     codes = set(range(0x3400)) | {code + step for code in borders for step in (-1, 0, 1)}
     for code in sorted(codes - set(range(0xD800, 0xE000)) - {-1, 0x110000}):
@@ -317,7 +317,7 @@ def test_the_bound_on_the_longest_token_changes_nothing(text):
 
 def test_no_punctuation_character_ends_in_a_mark():
     """Else a unit could end between two marks that NFD sorts; units() relies on it."""
-    for first, last in wordpiece._spans(unicode_tables.PUNCTUATION):
+    for first, last in wordpiece.spans(unicode_tables.PUNCTUATION):
         for code in range(first, last + 1):
             assert all(wordpiece.combining_class(part) == 0 for part, _ in wordpiece.decomposition(chr(code)))
 
