@@ -104,7 +104,7 @@ class Tokenizer:
         """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP]; a str counts as a batch of one.
 
         max_length: counts the special tokens.
-        truncation: longest_first | only_first | only_second | none. padding: longest | max_length | none.
+        truncation: longest_first | only_first | only_second | none. padding: longest | max_length | none | packed.
         split_special_tokens: reads "[SEP]" in a text as plain text, as Google's tokenizer does.
 
         Raises ValueError for texts that are not str or hold lone surrogates, a max_length without room, unequal counts.
@@ -153,13 +153,12 @@ class Tokenizer:
     def _flat(self, texts: list[str], split_special_tokens: bool, spans: bool, *names: str) -> Flat:
         """names: what to call the texts in errors, in turn."""
         try:
-            chars = sum(map(len, texts))
-            if chars >= FEW_CHARS or len(texts) >= FEW_CHARS:
+            if len(texts) >= FEW_CHARS or sum(map(len, texts)) >= FEW_CHARS:
                 return self._batch_encoder.encode(texts, spans, split_special_tokens)
-        except (TypeError, UnicodeEncodeError):  # not all str, or lone surrogates: say which one
-            pass
-        for number, text in enumerate(texts):
-            check_text(text, names[number % len(names)].format(number // len(names)))
+        except (TypeError, UnicodeEncodeError):  # a text is not str, or has lone surrogates: say which
+            _check_texts(texts, names)
+            raise
+        _check_texts(texts, names)
         return concatenated([self._specified(text, split_special_tokens) for text in texts], spans)
 
     def _specified(self, text: str, split_special_tokens: bool) -> Flat:
@@ -295,6 +294,11 @@ def _as_list(texts: str | Iterable[str], name: str) -> list[str]:
     if isinstance(texts, bytes | bytearray) or not isinstance(texts, Iterable):
         raise ValueError(f"{name} must be a str or an iterable of str, not {type(texts).__name__}")
     return list(texts)
+
+
+def _check_texts(texts: list[str], names: tuple[str, ...]) -> None:
+    for number, text in enumerate(texts):
+        check_text(text, names[number % len(names)].format(number // len(names)))
 
 
 def check_text(text: str, name: str) -> None:

@@ -119,7 +119,8 @@ class BatchEncoder:
         """texts[rows], which have so many chars, in stretches of neighbours, each with the number of its first text."""
         block = [texts[row] for row in rows.tolist()]
         joined = "\n" + "\n".join(block) + "\n" * 8  # words are read up to 8 symbols at a time
-        starts = np.concatenate([[1], 1 + np.cumsum(chars + 1)])  # of the texts in `joined`, and the end of the last
+        starts = np.ones(len(rows) + 1, np.int64)  # of the texts in `joined`, and the end of the last
+        starts[1:] += np.cumsum(chars + 1)
         stream = self._read(joined, split_special_tokens)
         hard = np.flatnonzero(stream == self._alphabet.first_rare) if self._has_rare(stream) else ()
         if len(hard):
@@ -131,6 +132,9 @@ class BatchEncoder:
                 yield from self._encode_rows(texts, rows, chars, spans, split_special_tokens)
             return
         flat = self._encode_stream(stream, starts, spans)
+        if rows[-1] - rows[0] == len(rows) - 1:
+            yield int(rows[0]), flat
+            return
         gaps = np.flatnonzero(np.diff(rows) > 1) + 1
         tokens = np.concatenate([[0], np.cumsum(flat.lengths)])
         for first, last in zip([0, *gaps.tolist()], [*gaps.tolist(), len(rows)], strict=True):
@@ -190,7 +194,8 @@ class BatchEncoder:
         pieces[several] = counts
         ends = np.zeros(len(units) + 1, np.int64)  # tokens before each unit, and before the end
         np.cumsum(pieces, out=ends[1:])
-        ids = np.repeat(values, pieces)
+        ids = np.empty(ends[-1], np.int32)
+        ids[ends[:-1]] = values
         targets, places = ranges(ends.take(several), counts), ranges(places, counts)
         ids[targets] = known.pieces["id"].take(places)
 
@@ -244,6 +249,8 @@ def _blocks(rows: NDArray[np.int64], chars: NDArray[np.int64]) -> list[NDArray[n
     if not len(rows):
         return []
     numbers = np.cumsum(chars[rows] + 1) // BLOCK
+    if numbers[-1] == 0:
+        return [rows]
     return np.split(rows, np.flatnonzero(np.diff(numbers)) + 1)
 
 
@@ -374,7 +381,8 @@ class _Words:
         """The node at the end of each word's path: "tokenization" is the path "tokeniza", "tion"."""
         step = self.per_label
         window = np.ndarray(len(stream) - step + 1, "V8", stream, strides=(stream.itemsize,))  # 8 bytes from any index
-        labels = window.take(starts).view("<u8") & self.masks.take(lengths, mode="clip")
+        labels = window.take(starts).view("<u8")
+        labels &= self.masks.take(lengths, mode="clip")
         nodes = self.edges.add(np.zeros(len(starts), np.int32), labels)
         longer = np.flatnonzero(lengths > step)
         done = step

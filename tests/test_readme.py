@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import accuracy
+from benchmarks import accuracy, tokenizer
 from minibert import cli
 
 ROOT = Path(__file__).parents[1]
@@ -57,3 +57,7 @@ def test_every_module_is_on_the_map():
 
 def test_the_accuracy_table_is_that_of_the_committed_results():
     assert accuracy.show() in README, "paste the output of python -m benchmarks.accuracy --show"
+
+
+def test_the_tokenizers_tables_are_those_of_the_committed_results():
+    assert tokenizer.show() in README, "paste the output of python -m benchmarks.tokenizer --show"
