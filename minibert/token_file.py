@@ -1,10 +1,10 @@
 """Text files of any size as ids on the disk, to be mapped into memory: one text a line, without [CLS] and [SEP].
 
-    corpus.txt        out/ids.npy                    out/offsets.npy   out/tokens.json
-    Née ok\\n          7663 7929                      0                 {"version": 1, "lines": 3, "ids": 7,
-    \\n                                               2                  "tokenizer": {"vocab_sha256": ...},
-    naïve, 北京\\n     15743 3512 1010 981 776        2                  "sources": [{"name": "corpus.txt", ...}]}
-                                                     7
+    corpus.txt        out/ids.npy                       out/offsets.npy   out/tokens.json
+    Née ok\\n          7663 7929                         0                 {"version": 1, "lines": 3, "ids": 7,
+    \\n                                                  2                  "tokenizer": {"vocab_sha256": ...},
+    naïvely, 北京\\n   15743 2135 1010 1781 1755         2                  "sources": [{"name": "corpus.txt", ...}]}
+                                                        7
 
 Text i is ids[offsets[i]:offsets[i + 1]]. An empty line is an empty text, so that documents which blank lines separate
 can still be told apart. Only "\\n" ends a line; the "\\r" of "\\r\\n" is white space to the tokenizer, as is U+2028.

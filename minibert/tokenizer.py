@@ -24,7 +24,7 @@ from minibert.wordpiece_batch import BatchEncoder, Flat, concatenated
 
 MAX_LENGTH = 512  # positions of every BERT that Google published
 CACHED_UNITS, CACHED_CHARS = 1 << 17, 64  # bounds of the cache for single texts: tens of megabytes
-FEW_CHARS = 1500  # from here on the fast twin is faster
+FEW_CHARS = 1500  # below, the specification with what it knows: it needs none of the fast twin's tables
 
 Span = tuple[int, int]
 

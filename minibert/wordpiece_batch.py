@@ -2,19 +2,20 @@
 
 Nothing is done character by character in Python: every step below is a few numpy calls over a block of texts.
 
-    texts     "Née ok", "naïve, 北京!"                       joined by line breaks, which are white space
-    symbols   n e e 0 o k 0 n a i v e , 0 北 京 ! 0          small integers (symbols.py): 0 is a space, > 0 a part of a
+    texts     "Née ok", "naïvely, 北京!"                     joined by line breaks, which are white space
+    symbols   n e e 0 o k 0 n a i v e l y , 0 北 京 ! 0      small integers (symbols.py): 0 is a space, > 0 a part of a
                                                              word, < 0 stands alone; é and e are the same
-    units     ^       ^     ^         ^   ^  ^  ^            where a run of symbols > 0 begins, and every symbol < 0
-    values    7663    7929  ~k        1010 981 776 999       what `_Words` knows of a word, `Alphabet` of a single one:
+    units     ^       ^     ^             ^   ^  ^  ^        where a run of symbols > 0 begins, and every symbol < 0
+    values    7663    7929  ~k          1010 1781 1755 999   what `_Words` knows of a word, `Alphabet` of a single one:
                                                              its id, or ~k where its pieces stand at place k of a pool
-    pool                    15743 3512                       na ##ive, cut once, when the word was new
-    ids       7663    7929  15743 3512 1010 981 776 999      each value as often as it has pieces, the pieces over it
+    pool                    15743 2135                       naive ##ly, cut once, when the word was new
+    ids       7663 7929 15743 2135 1010 1781 1755 999        each value as often as it has pieces, the pieces over it
     lengths   2, 6                                           counted between the borders of the texts
 
-Eight symbols of ASCII (four others) are one 64-bit integer, so a word is a short path of such integers, and a table of
-paths finds it without making a Python object of it. The words that are new are cut together, along the vocabulary's
-trie, one symbol a step. Both the paths and the trie are `_Edges`, a hash table that answers an array of questions.
+The ids are bert-base-uncased's. Eight symbols of ASCII (four others) are one 64-bit integer, so a word is a short path
+of such integers, and a table of paths finds it without making a Python object of it. The words that are new are cut
+together, along the vocabulary's trie, one symbol a step. Both the paths and the trie are `_Edges`, a hash table that
+answers an array of questions.
 
 Why a unit may be encoded apart from its neighbours is said at `wordpiece.units`. Where marks change places it may not
 be cut by symbols: a text with one of the few marks that stripping leaves goes through the specification, by itself.

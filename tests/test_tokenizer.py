@@ -273,6 +273,13 @@ def test_the_cache_changes_nothing(monkeypatch):
 
 
 @needs_shared
+def test_the_fast_twins_worked_example_has_its_ids(uncased):
+    flat = uncased._batch_encoder.encode(["Née ok", "naïvely, 北京!"] * 500)
+    assert flat.ids.tolist() == [7663, 7929, 15743, 2135, 1010, 1781, 1755, 999] * 500
+    assert flat.lengths.tolist() == [2, 6] * 500
+
+
+@needs_shared
 def test_the_tutorials_poem_has_its_ids():
     chinese = Tokenizer.from_pretrained(SHARED / "vocab/bert-base-chinese.vocab.txt")
     assert chinese(POEM).input_ids[0].tolist()[:8] == [101, 4635, 3189, 898, 2255, 2226, 117, 102]
