@@ -201,7 +201,7 @@ class Tokenizer:
     def _batch_encoder(self) -> BatchEncoder:
         strip_accents = self.lowercase if self.strip_accents is None else self.strip_accents
         switches = self.lowercase, strip_accents, self.tokenize_chinese_chars
-        return BatchEncoder(self._ids, self._special_ids, self.unk_id, *switches, self._specified, FEW_CHARS)
+        return BatchEncoder(self._ids, self._special_ids, self.unk_id, *switches, self._specified)
 
     def __getstate__(self) -> dict:
         """What has been learned stays here: a copy, or a worker process, begins anew."""

@@ -30,9 +30,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minibert import symbols
-from minibert.wordpiece import CONTINUES, MAX_WORD, border
+from minibert.wordpiece import CONTINUES, MAX_WORD
 
-BLOCK = 1 << 18  # characters at once: many enough to forget numpy's overhead, few enough for the processor's cache
+BLOCK = 1 << 18  # characters at once: too many to feel numpy's overhead, few enough for the cache; no token is longer
+MIXED = 1 << 15  # fewer characters are not worth telling ASCII from other texts, which are read more slowly
 MAX_NODES, MAX_PIECES = 1 << 18, 1 << 19  # a table of words that has grown beyond is forgotten: it takes up to 24 MB
 
 Ints = NDArray[np.integer]
@@ -55,7 +56,7 @@ class BatchEncoder:
 
     vocab, special: {token: id}. Special tokens are found in the raw text, whatever stands around them.
     specification: gives the ids and spans of a text (and whether "[SEP]" is plain text in it); asked for what cannot be
-    treated as symbols, and where there are fewer than few_chars characters, which do not pay for numpy's overhead.
+    treated as symbols.
 
     Threads may share it: each takes a table of known words for itself, and gives it back. The table never changes the
     result, only the time.
@@ -70,56 +71,101 @@ class BatchEncoder:
         strip_accents: bool,
         tokenize_chinese_chars: bool,
         specification: Callable[[str, bool], Flat],
-        few_chars: int = 0,
     ) -> None:
         switches = lowercase, strip_accents, tokenize_chinese_chars
         self._alphabet = symbols.alphabet(vocab, special, unknown_id, *switches)
         self._vocabulary = _Vocabulary(vocab, self._alphabet.of_tokens, unknown_id)
         self._specification = specification
-        self._few_chars = few_chars
-        self._tokenize_chinese_chars = tokenize_chinese_chars
         self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))
         self._first_of_special = {token[0] for token in special}
-        self._inside_special = "".join(token[1:] for token in special)
         self._idle: dict[int, list[_Words]] = {1: [], self._alphabet.wide.itemsize: []}  # by bytes a symbol
 
     def encode(self, texts: Sequence[str], spans: bool = False, split_special_tokens: bool = False) -> Flat:
         """The texts must be str without lone surrogates (UnicodeEncodeError)."""
+        rows = np.arange(len(texts))
         chars = np.fromiter(map(len, texts), np.int64, len(texts))
-        ascii_only = np.fromiter(map(str.isascii, texts), np.bool_, len(texts))
-        long = chars > BLOCK
-        parts: list[tuple[int, Flat]] = []  # with the number of the first text that each holds
-        for kind in (True, False):
-            rows = np.flatnonzero((ascii_only == kind) & ~long)
-            if chars[rows].sum() < self._few_chars and len(rows) < self._few_chars:
-                "".join(texts[row] for row in rows.tolist()).encode()  # as every other way, not with lone surrogates
-                parts += [(row, self._specification(texts[row], split_special_tokens)) for row in rows.tolist()]
-                continue
-            for part in _blocks(rows, chars):
-                parts += self._encode_rows(texts, part, chars[part], spans, split_special_tokens)
-        for row in np.flatnonzero(long).tolist():
+        if chars.sum() + len(texts) <= MIXED:
+            blocks, long = [rows] if len(rows) else [], rows[:0]
+        else:
+            ascii_only = np.fromiter(map(str.isascii, texts), np.bool_, len(texts))
+            is_long = chars > BLOCK
+            kinds = ascii_only & ~is_long, ~ascii_only & ~is_long
+            blocks = [block for kind in kinds for block in _blocks(rows[kind], chars)]
+            long = rows[is_long]
+        parts = []  # with the number of the first text that each holds
+        for block in blocks:
+            parts += self._encode_rows(texts, block, chars[block], spans, split_special_tokens)
+        for row in long.tolist():
             parts.append((row, self._encode_long(texts[row], spans, split_special_tokens)))
         parts.sort(key=lambda part: part[0])
         return concatenated([part for _, part in parts], spans)
 
     def _encode_long(self, text: str, spans: bool, split_special_tokens: bool) -> Flat:
-        """Cut between units into texts that are not long, unless a word is."""
-        parts, begin = [], 0
-        while begin < len(text):
-            end = border(text, begin + BLOCK, self._tokenize_chinese_chars, self._inside_special)
-            row, chars = np.zeros(1, np.int64), np.array([end - begin])
-            for _, part in self._encode_rows([text[begin:end]], row, chars, spans, split_special_tokens):
-                parts.append(part._replace(spans=part.spans + np.int32(begin)) if spans else part)
-            begin = end
+        parts = []
+        for begin, end in self._stretches(text, split_special_tokens):
+            if end - begin > BLOCK:
+                flats = [self._encode_word(text[begin:end], spans)]
+            else:
+                row, chars = np.zeros(1, np.int64), np.array([end - begin])
+                rows = self._encode_rows([text[begin:end]], row, chars, spans, split_special_tokens)
+                flats = [flat for _, flat in rows]
+            parts += [flat._replace(spans=flat.spans + np.int32(begin)) if spans else flat for flat in flats]
         flat = concatenated(parts, spans)
         return flat._replace(lengths=flat.lengths.sum(keepdims=True))
+
+    def _stretches(self, text: str, split_special_tokens: bool) -> Iterator[tuple[int, int]]:
+        """Where to cut a text into parts of at most BLOCK characters; a part that is longer is a single word."""
+        begin = 0
+        while len(text) - begin > BLOCK:
+            cuts = self._cuts(text, begin, begin + BLOCK, split_special_tokens)[-1:]
+            end = begin + BLOCK
+            while not len(cuts) and end < len(text):
+                cuts = self._cuts(text, end - 1, end + BLOCK, split_special_tokens)[:1]
+                end = min(end + BLOCK, len(text))
+            end = int(cuts[0]) if len(cuts) else end
+            yield begin, end
+            begin = end
+        if begin < len(text):
+            yield begin, len(text)
+
+    def _cuts(self, text: str, after: int, before: int, split_special_tokens: bool) -> NDArray[np.int64]:
+        """The places between `after` and `before` where no step joins what stands on either side."""
+        outside = self._symbols(text[after:before]) <= 0
+        cuts = np.flatnonzero(outside[1:] | outside[:-1]) + after + 1
+        longest = len(max(self._alphabet.special, key=len))
+        found = () if split_special_tokens else self._special.finditer(text, after, before + longest - 1)
+        begin, end = np.array([match.span() for match in found], np.int64).reshape(-1, 2).T
+        before_cut = np.searchsorted(begin, cuts) - 1  # the last special token that begins before a cut, or -1
+        cuts = cuts[cuts >= np.append(end, 0)[before_cut]]  # not inside
+        cuts = np.union1d(cuts, [begin, end])
+        return cuts[(cuts > after) & (cuts < before)]
+
+    def _encode_word(self, text: str, spans: bool) -> Flat:
+        """One word of more than a block: unless most of its characters become nothing, it is too long to be known."""
+        kept = np.empty(
+            0, np.int64
+        )  # the first MAX_WORD + 1 characters of which something stays in each block, and the last
+        for begin in range(0, len(text), BLOCK):
+            stream = self._symbols(text[begin : begin + BLOCK])
+            if (stream == self._alphabet.first_rare).any():
+                return self._specification(text, True)
+            places = np.flatnonzero(stream != self._alphabet.first_rare + 1) + begin
+            kept = np.concatenate([kept, places[: MAX_WORD + 1], places[MAX_WORD + 1 :][-1:]])
+        short = "".join(map(text.__getitem__, kept.tolist()))
+        row, chars = np.zeros(1, np.int64), np.array([len(kept)])
+        [(_, flat)] = self._encode_rows([short], row, chars, spans, split_special_tokens=True)
+        if not spans:
+            return flat
+        begin, end = flat.spans.T
+        return flat._replace(spans=np.column_stack((kept[begin], kept[end - 1] + 1)).astype(np.int32))
 
     def _encode_rows(
         self, texts: Sequence[str], rows: NDArray[np.int64], chars: Ints, spans: bool, split_special_tokens: bool
     ) -> Iterator[tuple[int, Flat]]:
-        """texts[rows], which have so many chars, in stretches of neighbours, each with the number of its first text."""
-        block = [texts[row] for row in rows.tolist()]
-        joined = "\n" + "\n".join(block) + "\n" * 8  # words are read up to 8 symbols at a time
+        """texts[rows], which have so many chars, in runs of neighbours, each with the number of its first text."""
+        joined = "\n".join(
+            ["", *map(texts.__getitem__, rows.tolist()), "\n" * 7]
+        )  # words are read up to 8 symbols at a time
         starts = np.ones(len(rows) + 1, np.int64)  # of the texts in `joined`, and the end of the last
         starts[1:] += np.cumsum(chars + 1)
         stream = self._read(joined, split_special_tokens)
@@ -152,11 +198,14 @@ class BatchEncoder:
             stream = np.frombuffer(joined.encode("ascii").translate(self._alphabet.narrow), np.int8)
             if stream.max() < symbols.NARROW_RARE:
                 return stream
-        stream = self._alphabet.wide.take(np.frombuffer(joined.encode("utf-32-le"), np.uint32))
+        stream = self._symbols(joined)
         for match in self._special.finditer(joined) if special else ():
             stream[match.start() : match.end()] = 0
             stream[match.start()] = self._alphabet.special[match.group()]
         return stream
+
+    def _symbols(self, text: str) -> NDArray[np.signedinteger]:
+        return self._alphabet.wide.take(np.frombuffer(text.encode("utf-32-le"), np.uint32))
 
     def _has_special(self, joined: str) -> bool:
         """Looks for their first character, "[" for all of BERT's: it is rare, and found faster than they are."""
@@ -247,12 +296,8 @@ class BatchEncoder:
 
 def _blocks(rows: NDArray[np.int64], chars: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """The rows in runs of about BLOCK characters."""
-    if not len(rows):
-        return []
     numbers = np.cumsum(chars[rows] + 1) // BLOCK
-    if numbers[-1] == 0:
-        return [rows]
-    return np.split(rows, np.flatnonzero(np.diff(numbers)) + 1)
+    return np.split(rows, np.flatnonzero(np.diff(numbers)) + 1) if len(rows) else []
 
 
 def concatenated(parts: list[Flat], spans: bool) -> Flat:

@@ -93,7 +93,6 @@ def both(
     strip_accents: bool | None = None,
     chinese: bool = True,
     extra: Sequence[str] = (),
-    few_chars: int = 0,
 ) -> Both:
     """wordpiece_batch.py and wordpiece.py. extra: special tokens besides the five."""
     ids = {token: number for number, token in enumerate(vocab)}
@@ -119,7 +118,7 @@ def both(
         return Flat(row[:, 0], np.array([len(row)]), row[:, 1:])
 
     strip_accents = lowercase if strip_accents is None else strip_accents
-    encoder = BatchEncoder(ids, special, ids["[UNK]"], lowercase, strip_accents, chinese, specification, few_chars)
+    encoder = BatchEncoder(ids, special, ids["[UNK]"], lowercase, strip_accents, chinese, specification)
     return Both(encoder, slow, calls)
 
 

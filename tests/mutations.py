@@ -487,8 +487,8 @@ MUTATIONS = [
     Mutation(
         "batch: spans of a long text count from the last cut",
         "minibert/wordpiece_batch.py",
-        "part._replace(spans=part.spans + np.int32(begin)) if spans else part",
-        "part",
+        "flat._replace(spans=flat.spans + np.int32(begin)) if spans else flat",
+        "flat",
         "tests/test_wordpiece_batch.py::test_long_texts_are_cut_where_nothing_joins",
     ),
     Mutation(
@@ -524,7 +524,28 @@ MUTATIONS = [
         "minibert/wordpiece.py",
         "        if match.group() not in but:\n",
         "        if True:\n",
+        "tests/test_token_file.py::test_an_extra_special_token_is_not_cut",
+    ),
+    Mutation(
+        "batch: a special token of a long text is cut in two",
+        "minibert/wordpiece_batch.py",
+        "cuts = cuts[cuts >= np.append(end, 0)[before_cut]]",
+        "cuts = cuts[:]",
         "tests/test_wordpiece_batch.py::test_special_tokens_may_overlap_and_hold_any_character",
+    ),
+    Mutation(
+        "batch: a long word ends where its first characters do",
+        "minibert/wordpiece_batch.py",
+        "places[MAX_WORD + 1 :][-1:]",
+        "places[:0]",
+        "tests/test_wordpiece_batch.py::test_a_word_longer_than_a_block_is_read_as_if_there_were_no_blocks",
+    ),
+    Mutation(
+        "batch: of a long word what becomes nothing is kept",
+        "minibert/wordpiece_batch.py",
+        "places = np.flatnonzero(stream != self._alphabet.first_rare + 1) + begin",
+        "places = np.arange(len(stream)) + begin",
+        "tests/test_wordpiece_batch.py::test_a_word_longer_than_a_block_is_read_as_if_there_were_no_blocks",
     ),
     Mutation(
         "symbols: a special token is one character long",

@@ -26,6 +26,12 @@ EXTRA = ("[S]", "aa", "[unused1]")
 DISTINCT_SWITCHES = list(itertools.product((True, False), repeat=3))  # None for strip_accents is one of the others
 
 
+@pytest.fixture(autouse=True)
+def few_characters_are_many(monkeypatch) -> None:
+    """Otherwise texts as short as these were all read the way of those that are not ASCII."""
+    monkeypatch.setattr(wordpiece_batch, "MIXED", 0)
+
+
 def same(texts: Sequence[str], found: list[Spans], expected: list[Spans]) -> None:
     """Shows three rows that differ: pytest would compare millions of numbers for a message."""
     triples = zip(texts, found, expected, strict=True)
@@ -273,7 +279,7 @@ def test_batches_order_and_history_change_nothing():
     same(drawn, flat_rows(made.fast.encode(drawn, spans=True)), expected)
 
 
-@pytest.mark.parametrize("block", [1, 7, 50, 1000])
+@pytest.mark.parametrize("block", [10, 13, 50, 1000])
 def test_long_texts_are_cut_where_nothing_joins(monkeypatch, block):
     monkeypatch.setattr(wordpiece_batch, "BLOCK", block)
     for switches in ((True, None, True), (False, None, False)):
@@ -291,13 +297,40 @@ def test_a_forgotten_table_changes_nothing(monkeypatch, bound):
 
 
 @pytest.mark.parametrize("few", [5, 300, 10**9])
-def test_few_characters_go_through_the_specification(few):
-    made = both(stirred(1), extra=EXTRA, few_chars=few)
+def test_few_characters_of_both_kinds_are_encoded_together(monkeypatch, few):
+    monkeypatch.setattr(wordpiece_batch, "MIXED", few)
+    made = both(stirred(1), extra=EXTRA)
     for batch in (mixed(), ["abc de", "é[SEP]a"], [""] * 6, ["é", ""], []):
         agree(made, batch)
         agree(made, batch, split_special_tokens=True)
     with pytest.raises(UnicodeEncodeError):
         made.fast.encode(["é", "\ud800"])
+
+
+@pytest.mark.parametrize("block", [10, 150])
+@pytest.mark.parametrize(
+    "word",
+    [
+        "a" * 500,
+        "\u0301" * 500,
+        "각" * 500,
+        "\0" * 700 + "ab\u200bc" + "é" * 30 + "\0" * 700,
+        "a" * 300 + "\u302e\u0301" * 200,
+        "≠" * 300,
+        "]" * 300,
+        "a" * 100 + "\0" * 400,
+        "a" * 101 + "\0" * 400,
+        "\0" * 90 + "q\0q" * 9,
+        "qq" * 99 + "q",
+    ],
+)
+def test_a_word_longer_than_a_block_is_read_as_if_there_were_no_blocks(monkeypatch, word, block):
+    monkeypatch.setattr(wordpiece_batch, "BLOCK", block)
+    drawn = [pattern.replace("_", word) for pattern in ("_", "ab, _ é", ",_[SEP]_", "中_≠_a", "[SEP]_\0")]
+    for switches in ((True, None, True), (False, None, False)):
+        made = both([*SPECIAL, *"abcde=", "##a", "##b", "##c", "##e", "##q", "q", "qq"], *switches, extra=["qq"])
+        agree(made, drawn)
+        agree(made, drawn, split_special_tokens=True)
 
 
 def test_threads_share_an_encoder(monkeypatch):
