@@ -80,7 +80,7 @@ def arrange(
     Raises ValueError where a truncation strategy cannot make a row short enough.
     """
     counts = flat.lengths.reshape(-1, 2 if pairs else 1)  # [N, 1 or 2] tokens of each text
-    first, second = counts[:, 0], counts[:, 1] if pairs else np.zeros_like(counts[:, 0])
+    first, second = counts[:, 0], counts[:, 1] if pairs else np.zeros(len(counts), np.int64)
     n, m = truncated_lengths(first, second, max_length - (3 if pairs else 2), truncation)
     tokens, spans = flat.ids, flat.spans
     if n.sum() + m.sum() < len(tokens):

@@ -40,7 +40,6 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from minibert.files import atomic_write, read_json
-from minibert.wordpiece import border
 from minibert.wordpiece_batch import Flat
 
 IDS, OFFSETS, INFO = "ids.npy", "offsets.npy", "tokens.json"
@@ -59,6 +58,8 @@ class FlatEncoder(Protocol):
     extra_special_tokens: Sequence[str]
 
     def encode_flat(self, texts: list[str]) -> Flat: ...
+
+    def border(self, text: str, position: int) -> int: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,8 +269,6 @@ class _Column:
 
 def _pieces(tokenizer: FlatEncoder, paths: Iterable[Path], bar: tqdm) -> Iterator[str]:
     """The files' text, cut where the tokenizer may be. Every file's last line ends with "\\n"."""
-    special = (*tokenizer.special_tokens.values(), *tokenizer.extra_special_tokens)
-    inside_special = "".join(token[1:] for token in special)
     for path in paths:
         held, length, wanted = [], 0, CHUNK
         for text in _decoded(path, bar):
@@ -278,7 +277,7 @@ def _pieces(tokenizer: FlatEncoder, paths: Iterable[Path], bar: tqdm) -> Iterato
             if length < wanted:
                 continue
             text = "".join(held)
-            cut = _cut(text, tokenizer.tokenize_chinese_chars, inside_special)
+            cut = _cut(text, tokenizer)
             if cut:
                 yield text[:cut]
             held, length = [text[cut:]], len(text) - cut
@@ -288,11 +287,11 @@ def _pieces(tokenizer: FlatEncoder, paths: Iterable[Path], bar: tqdm) -> Iterato
             yield text if text.endswith("\n") else text + "\n"
 
 
-def _cut(text: str, tokenize_chinese_chars: bool, inside_special: str) -> int:
+def _cut(text: str, tokenizer: FlatEncoder) -> int:
     """Behind the last line's end, else between two units in the second half, else 0."""
     if end := text.rfind("\n") + 1:
         return end
-    end = border(text, max(1, len(text) // 2), tokenize_chinese_chars, inside_special)
+    end = tokenizer.border(text, max(1, len(text) // 2))
     return end if end < len(text) else 0
 
 

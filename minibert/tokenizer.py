@@ -20,10 +20,11 @@ from minibert.encoding import PADDINGS, TRUNCATIONS, Encoding, arrange
 from minibert.files import atomic_write
 from minibert.token_file import TokenFile
 from minibert.tokenizer_files import SPECIAL_TOKENS, check_tokens, ids_to_list, read_settings
-from minibert.wordpiece_batch import BatchEncoder, Flat, concatenated
+from minibert.wordpiece_batch import BatchEncoder, Flat, concatenated, continued
 
 MAX_LENGTH = 512  # positions of every BERT that Google published
 CACHED_UNITS, CACHED_CHARS = 1 << 17, 64  # bounds of the cache for single texts: tens of megabytes
+CHARS_PER_TOKEN = 5  # a little more than English has: of a text to be truncated so much is read first
 FEW_CHARS = 1500  # below, the specification with what it knows: it needs none of the fast twin's tables
 
 Span = tuple[int, int]
@@ -74,6 +75,7 @@ class Tokenizer:
         )
         longest_first = sorted(self._special_ids, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, longest_first)))
+        self._inside_special = "".join(token[1:] for token in longest_first)
         self._longest = max(map(len, self.vocab))
 
     @property
@@ -112,9 +114,13 @@ class Tokenizer:
         texts = _as_list(texts, "texts")
         pairs = None if pairs is None else _as_list(pairs, "pairs")
         _check_call(texts, pairs, max_length, truncation, padding, pad_to_multiple_of)
-        both = texts if pairs is None else list(chain.from_iterable(zip(texts, pairs, strict=True)))
-        names = ("text {}",) if pairs is None else ("text {}", "pair {}")
-        flat = self._flat(both, split_special_tokens, return_offsets, *names)
+        if pairs is not None:
+            both = list(chain.from_iterable(zip(texts, pairs, strict=True)))
+            flat = self._flat(both, split_special_tokens, return_offsets, "text {}", "pair {}")
+        elif truncation == "none":
+            flat = self._flat(texts, split_special_tokens, return_offsets, "text {}")
+        else:
+            flat = self._heads(texts, max_length - 2, split_special_tokens, return_offsets)
         ids = self.cls_id, self.sep_id, self.pad_id
         return arrange(flat, pairs is not None, max_length, truncation, padding, pad_to_multiple_of, *ids)
 
@@ -145,10 +151,30 @@ class Tokenizer:
         """
         return token_file.write(self, paths, out, processes)
 
+    def border(self, text: str, position: int) -> int:
+        """The first place from `position` on where a text may be cut without changing its tokens; else its length."""
+        return wordpiece.border(text, position, self.tokenize_chinese_chars, self._inside_special)
+
     def tokenize(self, text: str, split_special_tokens: bool = False) -> list[str]:
         """The text's tokens, without [CLS] and [SEP]."""
         check_text(text, "text")
         return [self.vocab[number] for _, unit in self._units(text, split_special_tokens) for number in unit.ids]
+
+    def _heads(self, texts: list[str], tokens: int, split_special_tokens: bool, spans: bool) -> Flat:
+        """So many tokens of each text, or more, or all it has; of long texts the end is read only if it is needed."""
+        chars = CHARS_PER_TOKEN * tokens
+        heads = [
+            text[: self.border(text, chars)] if isinstance(text, str) and len(text) > chars else text for text in texts
+        ]
+        flat = self._flat(heads, split_special_tokens, spans, "text {}")
+        cut = [row for row, (head, text) in enumerate(zip(heads, texts, strict=True)) if head is not text]
+        for row in cut:
+            check_text(texts[row], f"text {row}")
+        rows = [row for row in cut if flat.lengths[row] < tokens]
+        if not rows:
+            return flat
+        rest = self._flat([texts[row][len(heads[row]) :] for row in rows], split_special_tokens, spans, "text {}")
+        return continued(flat, np.array(rows), rest, np.array([len(heads[row]) for row in rows]))
 
     def _flat(self, texts: list[str], split_special_tokens: bool, spans: bool, *names: str) -> Flat:
         """names: what to call the texts in errors, in turn."""

@@ -243,14 +243,16 @@ class BatchEncoder:
         pieces = np.ones(len(units), np.int64)
         pieces[several] = counts
         ends = np.zeros(len(units) + 1, np.int64)  # tokens before each unit, and before the end
-        np.cumsum(pieces, out=ends[1:])
+        pieces.cumsum(out=ends[1:])
         ids = np.empty(ends[-1], np.int32)
         ids[ends[:-1]] = values
-        targets, places = ranges(ends.take(several), counts), ranges(places, counts)
+        firsts = ends.take(several)
+        targets = ranges(firsts, counts)
+        places = targets + (places - firsts).repeat(counts)
         ids[targets] = known.pieces["id"].take(places)
 
-        first_units = np.searchsorted(sources.take(units) if expanded else units, starts)
-        lengths = np.diff(ends.take(first_units))
+        borders = ends.take((sources.take(units) if expanded else units).searchsorted(starts))
+        lengths = borders[1:] - borders[:-1]
         if not spans:
             self._give_back(known)
             return Flat(ids, lengths)
@@ -309,10 +311,25 @@ def concatenated(parts: list[Flat], spans: bool) -> Flat:
     return Flat(ids, lengths, np.concatenate(columns[2]) if spans else None)
 
 
+def continued(flat: Flat, rows: Ints, rest: Flat, places: Ints) -> Flat:
+    """The texts numbered `rows` go on with the texts of `rest`, which begin at `places` in them."""
+    lengths = flat.lengths.copy()
+    lengths[rows] += rest.lengths
+    starts = lengths.cumsum() - lengths
+    targets = ranges(starts, flat.lengths), ranges(starts[rows] + flat.lengths[rows], rest.lengths)
+    ids = np.empty(lengths.sum(), np.int32)
+    spans = None if flat.spans is None else np.empty((len(ids), 2), np.int32)
+    for target, part, shift in zip(targets, (flat, rest), (0, places.repeat(rest.lengths)[:, None]), strict=True):
+        ids[target] = part.ids
+        if spans is not None:
+            spans[target] = part.spans + shift
+    return Flat(ids, lengths, spans)
+
+
 def ranges(starts: Ints, counts: Ints) -> NDArray[np.int64]:
     """ranges([5, 20], [3, 2]) -> [5, 6, 7, 20, 21]"""
-    ends = np.cumsum(counts)
-    return np.repeat(starts - (ends - counts), counts) + np.arange(ends[-1] if len(ends) else 0)
+    ends = counts.cumsum()
+    return (starts - ends + counts).repeat(counts) + np.arange(ends[-1] if len(ends) else 0)
 
 
 # --- Words ------------------------------------------------------------------------------------------------------------
@@ -396,7 +413,7 @@ class _Words:
         self.itemsize = itemsize
         self.per_label = 8 // itemsize  # symbols
         self.masks = np.array([(1 << 8 * itemsize * n) - 1 for n in range(self.per_label + 1)], np.uint64)
-        self.edges = _Edges(roots=1, room=4)
+        self.edges = _Edges(roots=1, room=8)
         self.of_nodes = np.empty(0, np.int32)  # value of the word that ends at a node, or UNSEEN
         self.pieces = np.empty(0, np.dtype([("id", np.int32), ("begin", np.uint8), ("end", np.uint8)]))
         self.used = 0  # of self.pieces, which has room for more
@@ -413,8 +430,8 @@ class _Words:
         if len(self.of_nodes) < self.edges.count:
             self.of_nodes = _grown(self.of_nodes, self.edges.count, self.UNSEEN)
         values = self.of_nodes.take(nodes)
-        unseen = np.flatnonzero(values == self.UNSEEN)
-        if len(unseen):
+        if values.max(initial=0) == self.UNSEEN:
+            unseen = np.flatnonzero(values == self.UNSEEN)
             self._learn(stream, starts[unseen], stops[unseen], nodes[unseen])
             values[unseen] = self.of_nodes.take(nodes[unseen])
         return values
@@ -493,6 +510,8 @@ class _Edges:
     def add(self, nodes: NDArray[np.int32], labels: NDArray[np.uint64]) -> NDArray[np.int32]:
         """Where the edges lead, new ones to new nodes."""
         targets, slots = self._search(nodes, labels)
+        if np.count_nonzero(targets) == len(targets):
+            return targets
         new = np.flatnonzero(targets == 0)
         while len(new):
             # Several may want one free slot, for the same edge or for different ones: one gets it, then all look again.

@@ -527,6 +527,20 @@ MUTATIONS = [
         "tests/test_token_file.py::test_an_extra_special_token_is_not_cut",
     ),
     Mutation(
+        "the end of a long text is never read",
+        "minibert/tokenizer.py",
+        "if flat.lengths[row] < tokens]",
+        "if False]",
+        "tests/test_tokenizer.py::test_only_the_beginning_of_a_long_text_is_read_and_nothing_shows_it",
+    ),
+    Mutation(
+        "spans of a long text's end count from its cut",
+        "minibert/wordpiece_batch.py",
+        "places.repeat(rest.lengths)[:, None]",
+        "0",
+        "tests/test_tokenizer.py::test_only_the_beginning_of_a_long_text_is_read_and_nothing_shows_it",
+    ),
+    Mutation(
         "batch: a special token of a long text is cut in two",
         "minibert/wordpiece_batch.py",
         "cuts = cuts[cuts >= np.append(end, 0)[before_cut]]",

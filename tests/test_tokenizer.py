@@ -190,6 +190,21 @@ def test_the_odd_token_stays_with_the_longer_text_where_google_gives_it_to_the_f
     assert tuple(found) == kept
 
 
+@pytest.mark.parametrize("chars_per_token", [1, 3])
+@pytest.mark.parametrize("length", [2, 3, 7, 23])
+def test_only_the_beginning_of_a_long_text_is_read_and_nothing_shows_it(tok, monkeypatch, length, chars_per_token):
+    rng = random.Random(length)
+    texts = [random_string(rng, SMALL) for _ in range(300)] + ["a" * 50 + " b" * 40, "\0" * 90 + "[SEP]" * 30, "", "a"]
+    whole = own_rows(tok(texts, truncation="none", padding="none", return_offsets=True))
+    monkeypatch.setattr(module, "CHARS_PER_TOKEN", chars_per_token)
+    cut = own_rows(tok(texts, max_length=length, padding="none", return_offsets=True))
+    assert cut == [row if len(row[0]) <= length else shortened(row, length) for row in whole]
+
+
+def shortened(row: tuple, length: int) -> tuple:
+    return type(row)([*column[: length - 1], column[-1]] for column in row)
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_small_pair_is_truncated_as_by_tokenizers(tok, strategy):
     made = reference(SMALL, lowercase=True)
@@ -495,6 +510,11 @@ def test_a_lone_surrogate_is_named_with_its_place(tok):
     with pytest.raises(ValueError, match=r"pair 1: lone surrogate U\+D83D at character 3") as error:
         tok(["a", "b"], ["a", "abc\ud83d"])
     one_line(error)
+
+
+def test_a_lone_surrogate_is_found_behind_the_tokens_that_are_kept(tok):
+    with pytest.raises(ValueError, match=r"text 1: lone surrogate U\+D83D at character 9000"):
+        tok(["a", "a b " * 2250 + "\ud83d"], max_length=5)
 
 
 @pytest.mark.parametrize(("length", "pair"), [(1, None), (0, None), (-5, None), (2, "b")])
