@@ -202,7 +202,8 @@ class BatchEncoder:
         for match in self._special.finditer(joined) if special else ():
             stream[match.start() : match.end()] = 0
             stream[match.start()] = self._alphabet.special[match.group()]
-        return stream
+        narrow = stream.min() >= -128 and stream.max() < min(self._alphabet.first_rare, symbols.NARROW_RARE)
+        return stream.astype(np.int8) if narrow else stream  # "é" is "e": then the words are known from ASCII texts
 
     def _symbols(self, text: str) -> NDArray[np.signedinteger]:
         return self._alphabet.wide.take(np.frombuffer(text.encode("utf-32-le"), np.uint32))
