@@ -1,7 +1,7 @@
 """How much faster than `tokenizers` and `transformers` does minibert's tokenizer give the same ids?
 
     python -m benchmarks.tokenizer                            # all cases, under ten minutes on two cores
-    python -m benchmarks.tokenizer --only flat lists --corpus sst --rounds 9
+    python -m benchmarks.tokenizer --only flat lists          # these rows again; the result file keeps its others
     python -m benchmarks.tokenizer --small                    # a minute, to see that all runs; writes no file
     python -m benchmarks.tokenizer --show                     # the tables of the newest committed result
 
@@ -127,10 +127,16 @@ def incorrect(case: str, corpus: str, against: str, unit: str = "x") -> Row:
 
 
 def plain_row(
-    case: str, corpus: str, against: str, value: float, unit: str, bound: Bound | None, facts: dict[str, float]
+    case: str,
+    corpus: str,
+    against: str,
+    value: float,
+    unit: str,
+    bound: Bound | None,
+    facts: dict[str, float] | None = None,
 ) -> Row:
     met = None if bound is None else bound.met_by(value)
-    return Row(case, corpus, against, value, unit, None, None, bound and str(bound), met, "ok", facts)
+    return Row(case, corpus, against, value, unit, None, None, bound and str(bound), met, "ok", facts or {})
 
 
 # ---- races ----
@@ -345,7 +351,7 @@ def cold_case(corpus: Corpus, rounds: int) -> Iterator[Row]:
     times = [timed(lambda: prepared(corpus.vocab)) for _ in range(rounds)]
     facts = {"milliseconds_first_in_process": in_child(seconds_to_prepare, corpus.vocab) * 1e3}
     milliseconds = statistics.median(times) * 1e3
-    yield plain_row("tables", corpus.name, "once for a tokenizer", milliseconds, "ms", None, facts)
+    yield plain_row("cold-tables", corpus.name, "once for a tokenizer", milliseconds, "ms", None, facts)
 
 
 def offsets_case(corpus: Corpus, rounds: int) -> Iterator[Row]:
@@ -630,25 +636,30 @@ def adversarial_case(corpus: Corpus, rounds: int) -> Iterator[Row]:
         facts = {f"seconds_{count}": seconds for count, seconds in both.items()}
         against, value = f"{many:,} / {few:,} characters", both[many] / both[few]
         yield plain_row("adversarial", name, against, value, "x seconds", None, facts)
+        allocated, _, table = in_child(peak_allocated, corpus.vocab, [char * many])
+        bound = Bound(40, at_least=False)
+        yield plain_row("adversarial", name, f"{many:,} characters", (allocated - table) / many, "bytes/char", bound)
 
 
 # ---- cases: memory, and files ----
 
 
 def memory_case(corpus: Corpus, rounds: int) -> Iterator[Row]:
-    """Peak of memory over what was there before, the result included, per character of the text."""
+    """Peak of memory over what was there before, the result included, the table of words apart, per character."""
     made = made_reference(corpus.vocab)
     if not same_flat(Tokenizer(corpus.vocab), made, corpus.texts):
         yield incorrect("memory", corpus.name, "flat ids", "bytes/char")
         return
-    allocated, result = in_child(peak_allocated, corpus.vocab, corpus.texts)
+    allocated, result, table = in_child(peak_allocated, corpus.vocab, corpus.texts)
     facts = {
         "result": result / corpus.chars(),
+        "table_mb": table / MB,
         "resident": in_child(peak_resident, corpus.vocab, corpus.texts, True) / corpus.chars(),
         "resident_encode_batch_fast": in_child(peak_resident, corpus.vocab, corpus.texts, False) / corpus.chars(),
     }
     bound = Bound(40, at_least=False)
-    yield plain_row("memory", corpus.name, "flat ids", allocated / corpus.chars(), "bytes/char", bound, facts)
+    value = (allocated - table) / corpus.chars()
+    yield plain_row("memory", corpus.name, "flat ids, without the table", value, "bytes/char", bound, facts)
 
 
 def in_child(function: Callable, *arguments: object) -> object:
@@ -661,59 +672,73 @@ def seconds_to_prepare(vocab: list[str]) -> float:
     return timed(lambda: prepared(vocab))
 
 
-def peak_allocated(vocab: list[str], texts: list[str]) -> tuple[int, int]:
-    """Bytes at the peak, and of the result, as numpy and Python report them; the tables exist before."""
+def peak_allocated(vocab: list[str], texts: list[str]) -> tuple[int, int, int]:
+    """Bytes at the peak, of the result, and of the words learned, as numpy and Python report them."""
     tok = prepared(vocab)
     tracemalloc.start()
     flat = tok.encode_flat(texts)
-    peak = tracemalloc.get_traced_memory()[1]
+    stays, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    return peak, flat.ids.nbytes + flat.lengths.nbytes
+    result = flat.ids.nbytes + flat.lengths.nbytes
+    return peak, result, stays - result
 
 
 def peak_resident(vocab: list[str], texts: list[str], own: bool) -> int:
     """Bytes by which the process's largest resident set has grown."""
     encode = prepared(vocab).encode_flat if own else made_reference(vocab).encode_batch_fast
-    unit = 1 if sys.platform == "darwin" else 1024
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resident()
     with rust_threads(False):
         result = encode(texts)
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    grown = resident() - before
     del result
-    return grown * unit
+    return grown
+
+
+def resident() -> int:
+    """Bytes of this process's largest resident set so far. Linux's ru_maxrss would begin with the parent's."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        (peak,) = (line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(peak) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def huge_case(corpus: Corpus, rounds: int) -> Iterator[Row]:
-    """A file of 1 GB through encode_file with one process, in a process of its own."""
+    """A file of 1 GB through encode_file with one process, in a process of its own; and one of a hundredth."""
     lines = [" ".join(text.splitlines()) for text in corpus.texts]
     tok = Tokenizer(corpus.vocab)
     if not same_flat(tok, made_reference(corpus.vocab), lines):
         yield incorrect("huge", corpus.name, "encode_file", "MB/s")
         return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "corpus.txt"
-        block = "".join(f"{line}\n" for line in lines)
-        times = HUGE_BYTES // len(block.encode()) + 1
-        with path.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(itertools.repeat(block, times))
-        seconds, resident, ids = in_child(encode_file_seconds, corpus.vocab, path, Path(folder) / "out")
-        size = path.stat().st_size
-    if ids != times * len(tok.encode_flat(lines).ids):
-        yield incorrect("huge", corpus.name, "encode_file", "MB/s")
-        return
-    facts = {"seconds": seconds, "bytes": size, "resident_mb": resident / MB, "ids": ids}
-    yield plain_row("huge", corpus.name, "encode_file, 1 process", size / MB / seconds, "MB/s", None, facts)
+    block = "".join(f"{line}\n" for line in lines)
+    ids, found = len(tok.encode_flat(lines).ids), []
+    for size in (HUGE_BYTES // 100, HUGE_BYTES):
+        times = size // len(block.encode()) + 1
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "corpus.txt"
+            with path.open("w", encoding="utf-8", newline="\n") as file:
+                file.writelines(itertools.repeat(block, times))
+            seconds, resident, written = in_child(encode_file_seconds, corpus.vocab, path, Path(folder) / "out")
+            found.append({"seconds": seconds, "mb": path.stat().st_size / MB, "resident_mb": resident / MB})
+        if written != times * ids:
+            yield incorrect("huge", corpus.name, "encode_file", "MB/s")
+            return
+    few, many = found
+    of = f"encode_file, {many['mb']:,.0f} MB, 1 process"
+    yield plain_row("huge", corpus.name, of, many["mb"] / many["seconds"], "MB/s", None, many)
+    yield plain_row("huge", corpus.name, of, many["resident_mb"], "MB of memory", Bound(500, at_least=False), many)
+    value = many["seconds"] / many["mb"] / (few["seconds"] / few["mb"])
+    of = f"encode_file, {many['mb']:,.0f} MB / {few['mb']:,.0f} MB"
+    yield plain_row("huge", corpus.name, of, value, "x ms/MB", Bound(1.2, at_least=False), {"few": few, "many": many})
 
 
 def encode_file_seconds(vocab: list[str], path: Path, out: Path) -> tuple[float, int, int]:
-    """Seconds, growth of the resident set in bytes, ids written."""
+    """Seconds, largest resident set in bytes, ids written."""
     tok = prepared(vocab)
-    unit = 1 if sys.platform == "darwin" else 1024
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.perf_counter()
     found = tok.encode_file(path, out)
     seconds = time.perf_counter() - started
-    return seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit, len(found.ids)
+    return seconds, resident(), len(found.ids)
 
 
 Case = Callable[[Corpus, int], Iterator[Row]]
@@ -950,8 +975,11 @@ def main() -> None:
         globals().update({name: size for name, size in SMALL.items() if name.isupper()})
         chosen, arguments.rounds = [smaller(corpus) for corpus in chosen], 1
     cases = arguments.only or [name for name in (*EVERY, *ONCE) if name != "huge" or arguments.huge]
-    rows, started = [], time.perf_counter()
+    started = time.perf_counter()
     out = arguments.out or (None if arguments.small else RESULTS / f"tokenizer-{datetime.date.today()}.json")
+    before = json.loads(out.read_text(encoding="utf-8")) if arguments.only and out and out.exists() else {"rows": []}
+    kept = (Row(**row) for row in before.pop("rows"))  # of other cases
+    rows = [row for row in kept if row.case.partition("-")[0] not in cases]
     for row in measure(cases, chosen, arguments.rounds):
         if arguments.small:
             row = replace(row, bound=None, met=None)
@@ -959,6 +987,8 @@ def main() -> None:
         print(line(row), flush=True)
         if out:  # after every row, so that nothing measured is lost
             found = facts(arguments, chosen, time.perf_counter() - started, rows)
+            found["corpora"] = before.get("corpora", {}) | found["corpora"]
+            found["before"] = before  # the run that the other cases are from
             out.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

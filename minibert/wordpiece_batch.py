@@ -134,10 +134,11 @@ class BatchEncoder:
         cuts = np.flatnonzero(outside[1:] | outside[:-1]) + after + 1
         longest = len(max(self._alphabet.special, key=len))
         found = () if split_special_tokens else self._special.finditer(text, after, before + longest - 1)
-        begin, end = np.array([match.span() for match in found], np.int64).reshape(-1, 2).T
-        before_cut = np.searchsorted(begin, cuts) - 1  # the last special token that begins before a cut, or -1
-        cuts = cuts[cuts >= np.append(end, 0)[before_cut]]  # not inside
-        cuts = np.union1d(cuts, [begin, end])
+        if spans := [match.span() for match in found]:
+            begin, end = np.array(spans).T
+            last = np.searchsorted(begin, cuts) - 1  # the special token that begins before a cut, or -1
+            outside = cuts >= np.append(end, 0)[last]
+            cuts = np.sort(np.concatenate([cuts[outside], begin, end]))
         return cuts[(cuts > after) & (cuts < before)]
 
     def _encode_word(self, text: str, spans: bool) -> Flat:

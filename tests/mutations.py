@@ -543,8 +543,8 @@ MUTATIONS = [
     Mutation(
         "batch: a special token of a long text is cut in two",
         "minibert/wordpiece_batch.py",
-        "cuts = cuts[cuts >= np.append(end, 0)[before_cut]]",
-        "cuts = cuts[:]",
+        "outside = cuts >= np.append(end, 0)[last]",
+        "outside = cuts >= 0",
         "tests/test_wordpiece_batch.py::test_special_tokens_may_overlap_and_hold_any_character",
     ),
     Mutation(
