@@ -142,10 +142,11 @@ class BatchEncoder:
         return cuts[(cuts > after) & (cuts < before)]
 
     def _encode_word(self, text: str, spans: bool) -> Flat:
-        """One word of more than a block: unless most of its characters become nothing, it is too long to be known."""
-        kept = np.empty(
-            0, np.int64
-        )  # the first MAX_WORD + 1 characters of which something stays in each block, and the last
+        """One word of more than a block: unless most of its characters become nothing, it is too long to be known.
+
+        Of the characters that leave something the first MAX_WORD + 1 and the last of each block tell all.
+        """
+        kept = np.empty(0, np.int64)
         for begin in range(0, len(text), BLOCK):
             stream = self._symbols(text[begin : begin + BLOCK])
             if (stream == self._alphabet.first_rare).any():
@@ -164,9 +165,8 @@ class BatchEncoder:
         self, texts: Sequence[str], rows: NDArray[np.int64], chars: Ints, spans: bool, split_special_tokens: bool
     ) -> Iterator[tuple[int, Flat]]:
         """texts[rows], which have so many chars, in runs of neighbours, each with the number of its first text."""
-        joined = "\n".join(
-            ["", *map(texts.__getitem__, rows.tolist()), "\n" * 7]
-        )  # words are read up to 8 symbols at a time
+        block = map(texts.__getitem__, rows.tolist())
+        joined = "\n".join(["", *block, "\n" * 7])  # words are read up to 8 symbols at a time
         starts = np.ones(len(rows) + 1, np.int64)  # of the texts in `joined`, and the end of the last
         starts[1:] += np.cumsum(chars + 1)
         stream = self._read(joined, split_special_tokens)
