@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from minibert.attention import attend
+    from minibert.attention import attend, attention_backends
     from minibert.config import BertConfig
     from minibert.inference import TextClassifier, TextEncoder
     from minibert.model import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel
@@ -26,6 +26,7 @@ _HOME = {
     "TextEncoder": "inference",
     "Tokenizer": "tokenizer",
     "attend": "attention",
+    "attention_backends": "attention",
 }
 __all__ = [
     "BertConfig",
@@ -38,6 +39,7 @@ __all__ = [
     "TextEncoder",
     "Tokenizer",
     "attend",
+    "attention_backends",
 ]
 
 

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minibert.attention import attend, resolve_backend
+from minibert.attention import attend, check_name
 from minibert.checkpoint import Pretrained
 from minibert.config import BertConfig
 from minibert.layout import Padded
@@ -170,13 +170,14 @@ class BertModel(BertBase):
 
     Args:
         config: the sizes.
-        attention: a backend of `minibert.attention`; "auto" takes the fastest that always applies.
+        attention: a backend of `minibert.attention`; "auto" chooses by device, type and batch. Whether a named one can
+            run is decided when it is called.
         pooler: whether to build the pooler (the masked LM alone has no use for it).
     """
 
     def __init__(self, config: BertConfig, attention: str = "auto", pooler: bool = True) -> None:
         super().__init__(config)
-        backend = resolve_backend(attention)
+        backend = check_name(attention)
         self.embeddings = Embeddings(config)
         self.layers = nn.ModuleList(Layer(config, backend) for _ in range(config.num_hidden_layers))
         self.pooler = Pooler(config) if pooler else None

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from minibert import reference
-from minibert.attention import BACKENDS, eager
+from minibert.attention import eager
 from minibert.checkpoint import TABLE, export_weights, read_weights, their_name, translate
 from minibert.config import BertConfig
 from minibert.hub import resolve
@@ -32,6 +32,7 @@ from minibert.options import argument, option
 
 LENGTHS = (1, 2, 3, 7, 16, 31, 64, 128, 257, 512)
 TOLERANCE = 1e-5
+BACKENDS = ("eager", "sdpa")  # of the others the tests take care: most of them give 0 where there is padding
 OUTPUTS = ("last_hidden_state", "pooler", "classifier", "mlm", "nsp")
 
 

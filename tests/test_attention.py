@@ -1,23 +1,88 @@
-"""Proves that every attention backend computes the formula, with its gradients. Run: pytest tests/test_attention.py"""
+"""Proves that every attention backend computes the formula, with its gradients. Run: pytest tests/test_attention.py
+
+Against numpy in float64, rows of all awkward lengths, padded and packed. What needs a GPU is in test_gpu.py.
+"""
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention import SDPBackend
 
-from minibert.attention import BACKENDS, attend, eager, resolve_backend
-from minibert.layout import Padded
+from minibert import attention, attention_backends
+from minibert.attention import (
+    BACKENDS,
+    attend,
+    check_name,
+    eager,
+    flex,
+    resolve_backend,
+    torch_backends,
+    usable_backends,
+)
+from minibert.attention.backend import Case
+from minibert.layout import Packed, Padded, pack, pad
 
 B, H, S, D = 3, 2, 7, 5
+LENGTHS = (1, 200, 2, 63, 0, 257, 64, 65, 127, 128, 129)
+MASK = torch.tensor([[1] * 7, [1, 0, 1, 1, 0, 0, 0], [0, 0, 0, 0, 0, 1, 1], [0] * 7])  # full, holes, left padding, none
+FORWARD = usable_backends(head_size=D, needs_grad=False)
+TRAINING = usable_backends(head_size=D)
+DROPPING = usable_backends(head_size=D, dropout_p=0.25)
+forward = pytest.mark.parametrize("backend", FORWARD)
+training = pytest.mark.parametrize("backend", TRAINING)
 
 
-def qkv(seed: int = 0, grad: bool = False) -> list[torch.Tensor]:
+def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
+    """q, k, v and an upstream gradient."""
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(B, H, S, D, generator=generator, requires_grad=grad) for _ in range(3)]
+    return [torch.randn(*shape, generator=generator).to(dtype) for _ in range(4)]
 
 
 def ragged() -> Padded:
     """Rows of 7, 4 and 1 real keys."""
     return Padded.from_mask((torch.arange(S) < torch.tensor([[7], [4], [1]])).long())
+
+
+def oracle(q, k, v, upstream, keys, scale=None) -> np.ndarray:
+    """One row by the formula, in float64: [H, n, D] four times, keys bool [n] -> out, dq, dk, dv as [4, H, n, D]."""
+    if not keys.any():
+        return np.zeros((4, *q.shape))
+    q, k, v, upstream = (tensor.detach().double().numpy() for tensor in (q, k, v, upstream))
+    scale = 1 / np.sqrt(q.shape[-1]) if scale is None else scale
+    scores = np.where(keys, q @ k.swapaxes(1, 2) * scale, -np.inf)
+    e = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    p = e / e.sum(axis=-1, keepdims=True)
+    dp = upstream @ v.swapaxes(1, 2)
+    ds = p * (dp - (p * dp).sum(axis=-1, keepdims=True)) * scale
+    return np.stack([p @ v, ds @ k, ds.swapaxes(1, 2) @ q, p.swapaxes(1, 2) @ upstream])
+
+
+def padded_oracle(tensors: list[torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
+    """[B, H, S, D] four times -> [4, B, H, S, D]."""
+    rows = [oracle(*(t[i] for t in tensors), mask[i].bool().numpy()) for i in range(len(mask))]
+    return torch.from_numpy(np.stack(rows, axis=1))
+
+
+def packed_oracle(tensors: list[torch.Tensor], lengths: tuple[int, ...], scale: float | None = None) -> torch.Tensor:
+    """[T, H, D] four times -> [4, T, H, D]."""
+    rows = zip(*(tensor.split(lengths) for tensor in tensors), strict=True)
+    found = [oracle(*(t.transpose(0, 1) for t in row), np.ones(len(row[0]), bool), scale) for row in rows]
+    return torch.from_numpy(np.concatenate([row.swapaxes(1, 2) for row in found], axis=1))
+
+
+def run(tensors: list[torch.Tensor], layout: Padded | Packed, backend: str, scale: float | None = None) -> torch.Tensor:
+    """out, dq, dk, dv, stacked."""
+    inputs = [tensor.detach().requires_grad_() for tensor in tensors[:3]]
+    out = attend(*inputs, layout, backend, scale=scale)
+    return torch.stack([out.detach(), *torch.autograd.grad(out, inputs, tensors[3])])
+
+
+# ---- the formula ----
 
 
 def test_eager_gives_the_numbers_worked_out_by_hand():
@@ -39,91 +104,469 @@ def test_scores_are_divided_by_the_root_of_the_head_size():
     assert eager.scores(ones, ones).item() == pytest.approx(3.0)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@forward
 @pytest.mark.parametrize("masked", [True, False])
-def test_every_backend_equals_numpy_in_float64(backend, masked):
-    q, k, v = qkv()
-    layout = ragged() if masked else Padded(None)
-    real = layout.keys.numpy()[:, None, None, :] if masked else np.ones((B, 1, 1, S), bool)
-    q64, k64, v64 = (tensor.double().numpy() for tensor in (q, k, v))
-    e = np.exp(q64 @ k64.transpose(0, 1, 3, 2) / np.sqrt(D)) * real
-    wanted = e / e.sum(axis=-1, keepdims=True) @ v64
-    torch.testing.assert_close(attend(q, k, v, layout, backend).double(), torch.from_numpy(wanted), rtol=0, atol=2e-6)
+def test_padded_values_equal_numpy_in_float64(backend, masked):
+    """Padding queries are answered by eager and SDPA alone."""
+    mask = MASK if masked else torch.ones_like(MASK)
+    tensors = draw(4, H, S, D)
+    wanted, found = padded_oracle(tensors, mask)[0], attend(*tensors[:3], Padded.from_mask(mask), backend).double()
+    if masked and not backend.startswith(("eager", "sdpa")):
+        wanted = wanted * mask[:, None, :, None]
+    torch.testing.assert_close(found, wanted, rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "eager"])
+@training
 @pytest.mark.parametrize("masked", [True, False])
-def test_gradients_of_every_backend_equal_the_specification(backend, masked):
-    layout = ragged() if masked else Padded(None)
-    upstream = torch.randn(B, H, S, D, generator=torch.Generator().manual_seed(1))
-    gradients = {}
-    for name in ("eager", backend):
-        inputs = qkv(grad=True)
-        attend(*inputs, layout, name).backward(upstream)
-        gradients[name] = [tensor.grad for tensor in inputs]
-    torch.testing.assert_close(gradients[backend], gradients["eager"], rtol=1e-5, atol=2e-6)
+def test_padded_gradients_equal_numpy_in_float64(backend, masked):
+    mask = MASK if masked else torch.ones_like(MASK)
+    *inputs, upstream = draw(4, H, S, D)
+    tensors = [*inputs, upstream * mask[:, None, :, None]]  # nobody asks what padding queries see
+    wanted, found = padded_oracle(tensors, mask), run(tensors, Padded.from_mask(mask), backend)
+    torch.testing.assert_close(found[1:].double(), wanted[1:], rtol=0, atol=4e-6)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@forward
+def test_packed_values_equal_numpy_in_float64(backend):
+    tensors = draw(sum(LENGTHS), H, D)
+    found = attend(*tensors[:3], Packed.from_lengths(LENGTHS), backend).double()
+    torch.testing.assert_close(found, packed_oracle(tensors, LENGTHS)[0], rtol=0, atol=4e-6)
+
+
+@training
+@pytest.mark.parametrize("lengths", [LENGTHS, (9, 9, 9), (0, 5, 0)])
+def test_packed_gradients_equal_numpy_in_float64(backend, lengths):
+    tensors = draw(sum(lengths), H, D)
+    found = run(tensors, Packed.from_lengths(lengths, max(lengths) + 3), backend).double()
+    torch.testing.assert_close(found, packed_oracle(tensors, lengths), rtol=0, atol=8e-6)
+
+
+@training
+def test_the_derivative_is_exact_in_float64(backend):
+    padded, packed = Padded.from_mask(MASK[:3, :3]), Packed.from_lengths([2, 0, 3])
+    for layout, shape in ((padded, (3, 2, 3, 2)), (packed, (5, 2, 2))):
+        inputs = [t.requires_grad_() for t in draw(*shape, dtype=torch.float64)[:3]]
+        assert torch.autograd.gradcheck(lambda q, k, v, layout=layout: attend(q, k, v, layout, backend), inputs)
+
+
+@forward
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_no_worse_than_twice_eagers_error(backend, dtype):
+    tensors = draw(sum(LENGTHS), H, 8, dtype=dtype)
+    layout, wanted = Packed.from_lengths(LENGTHS), packed_oracle(tensors, LENGTHS)[0]
+    error, limit = ((attend(*tensors[:3], layout, name).double() - wanted).norm() for name in (backend, "eager"))
+    assert error <= 2 * limit
+
+
+# ---- views, extremes, what must not leak ----
+
+
+@training
+def test_views_of_a_fused_projection_need_no_copy_by_the_caller(backend):
+    qkv, upstream = torch.randn(10, 3, H, D, requires_grad=True), torch.randn(10, H, D)
+    layout = Packed.from_lengths([4, 6])
+    out = attend(*qkv.unbind(1), layout, backend)
+    (gradient,) = torch.autograd.grad(out, qkv, upstream)
+    found = torch.stack([out, *gradient.unbind(1)]).double()
+    torch.testing.assert_close(found, packed_oracle([*qkv.unbind(1), upstream], (4, 6)), rtol=0, atol=4e-6)
+
+
+@training
+def test_heads_side_by_side_need_no_copy_by_the_caller(backend):
+    tensors = [t.transpose(1, 2) for t in draw(4, S, H, D)]  # [B, H, S, D] as the model has them
+    whole = [t.contiguous() for t in tensors]
+    layout = Padded.from_mask(MASK)
+    torch.testing.assert_close(run(tensors, layout, backend), run(whole, layout, backend), rtol=0, atol=1e-6)
+
+
+@training
+def test_a_strided_last_dimension_is_handled(backend):
+    whole = draw(10, H, D)
+    tensors = [tensor.transpose(1, 2).contiguous().transpose(1, 2) for tensor in whole[:3]]
+    assert tensors[0].stride(-1) == H
+    layout = Packed.from_lengths([4, 6])
+    torch.testing.assert_close(run([*tensors, whole[3]], layout, backend), run(whole, layout, backend), rtol=0, atol=0)
+    single = draw(1, 1, 2, D)[0].expand(3, H, 2, D)  # stride 0 elsewhere
+    assert attend(single, single, single, Padded(None), backend).isfinite().all()
+
+
+@training
+@pytest.mark.parametrize("logit", [-120.0, 0.0, 1e4])
+def test_logits_all_alike_give_the_mean(backend, logit):
+    """At -120 every e^score underflows unless the row's maximum is taken off first, in the backward pass too.
+
+    Flash kernels keep the logarithm of each row's sum for the backward pass; it has the rounding of a logit.
+    """
+    lengths = (64, 3, 65)
+    q, k, v, upstream = draw(sum(lengths), H, D)
+    tensors = [torch.full_like(q, logit), torch.full_like(k, 1 / D), v, upstream]
+    found, wanted = run(tensors, Packed.from_lengths(lengths), backend, 1.0), packed_oracle(tensors, lengths, 1.0)
+    sizes = wanted.abs().amax(dim=(1, 2, 3), keepdim=True).clamp(min=1)  # dk has the size of q
+    limit = 2e-6 + abs(logit) * 2**-23
+    torch.testing.assert_close(found / sizes, wanted / sizes, rtol=0, atol=limit, check_dtype=False)
+
+
+@training
 def test_a_row_of_padding_alone_gives_zeros_and_finite_gradients(backend):
-    inputs = qkv(grad=True)
+    inputs = [tensor.requires_grad_() for tensor in draw(B, H, S, D)[:3]]
     mask = torch.ones(B, S, dtype=torch.long)
     mask[1] = 0
     out = attend(*inputs, Padded.from_mask(mask), backend)
     assert torch.equal(out[1], torch.zeros(H, S, D))
     out.sum().backward()
     assert all(tensor.grad.isfinite().all() for tensor in inputs)
+    assert all(not tensor.grad[1].any() for tensor in inputs)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@training
 def test_nan_in_one_row_stays_in_that_row(backend):
-    q, k, v = qkv()
-    clean = attend(q, k, v, ragged(), backend)
-    for tensor in (q, k, v):
+    clean = draw(B, H, S, D)
+    dirty = [tensor.clone() for tensor in clean]
+    for tensor in dirty:
         tensor[1] = float("nan")
-    dirty = attend(q, k, v, ragged(), backend)
-    torch.testing.assert_close(dirty[[0, 2]], clean[[0, 2]], rtol=0, atol=0)
+    found, wanted = (run(tensors, ragged(), backend)[:, [0, 2]] for tensors in (dirty, clean))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@forward
+def test_nan_in_one_packed_row_stays_in_that_row(backend):
+    layout, others = Packed.from_lengths([3, 60, 5]), [*range(3), *range(63, 68)]
+    clean = draw(68, H, D)[:3]
+    dirty = [tensor.clone() for tensor in clean]
+    for tensor in dirty:
+        tensor[3:63] = float("nan")
+    torch.testing.assert_close(
+        attend(*dirty, layout, backend)[others], attend(*clean, layout, backend)[others], rtol=0, atol=0
+    )
+
+
+@training
+def test_nan_in_one_packed_row_stays_out_of_the_others_gradients(backend):
+    layout, others = Packed.from_lengths([3, 60, 5]), [*range(3), *range(63, 68)]
+    clean = draw(68, H, D)
+    dirty = [tensor.clone() for tensor in clean]
+    for tensor in dirty:
+        tensor[3:63] = float("nan")
+    found, wanted = (run(tensors, layout, backend)[:, others] for tensors in (dirty, clean))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+
+
+@forward
+def test_packing_leaves_poisoned_padding_behind(backend):
+    mask = MASK.bool()[:, None, :, None]
+    clean = [tensor.masked_fill(~mask, 0.0) for tensor in draw(4, H, S, D)[:3]]
+    dirty = [tensor.masked_fill(~mask, float("nan")) for tensor in clean]
+    layout = Packed.from_mask(MASK)
+    rows = (pack(tensor.transpose(1, 2), layout) for tensor in dirty)
+    out = pad(attend(*rows, layout, backend), layout).transpose(1, 2)
+    wanted = attend(*clean, Padded.from_mask(MASK), "eager") * mask
+    torch.testing.assert_close(out, wanted, rtol=0, atol=2e-6)
+    if BACKENDS[backend].padded is None:  # it packs by itself
+        torch.testing.assert_close(attend(*dirty, Padded.from_mask(MASK), backend), wanted, rtol=0, atol=2e-6)
+
+
+@forward
 def test_hidden_keys_have_no_influence(backend):
-    q, k, v = qkv()
+    q, k, v, _ = draw(B, H, S, D)
     before = attend(q, k, v, ragged(), backend)
     k[1, :, 4:], v[1, :, 4:] = 50.0, -50.0
     torch.testing.assert_close(attend(q, k, v, ragged(), backend), before, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@forward
+def test_hidden_keys_stay_hidden_where_real_ones_fit_far_worse(backend):
+    q, k, v, _ = draw(B, H, S, D)
+    keys = ragged().keys[:, None, :, None]  # [B, 1, S, 1]
+    q, k = torch.ones_like(q), torch.where(keys, -200.0, 200.0).expand_as(k)  # logits -200 · 5 and 200 · 5
+    out = attend(q, k, v, ragged(), backend, scale=1.0)
+    mean = (v * keys).sum(dim=2, keepdim=True) / keys.sum(dim=2, keepdim=True)  # [B, H, 1, D]
+    torch.testing.assert_close(out * keys, mean * keys, rtol=0, atol=2e-6)
+
+
+@forward
 def test_the_scale_can_be_given(backend):
-    q, k, v = qkv()
+    q, k, v, _ = draw(B, H, S, D)
     wanted = attend(q * 3, k, v, ragged(), backend, scale=1.0)
     torch.testing.assert_close(attend(q, k, v, ragged(), backend, scale=3.0), wanted, rtol=1e-5, atol=1e-5)
+    flat, layout = draw(10, H, D), Packed.from_lengths([4, 6])
+    found = attend(*flat[:3], layout, backend, scale=2.0).double()
+    torch.testing.assert_close(found, packed_oracle(flat, (4, 6), scale=2.0)[0], rtol=0, atol=4e-6)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_dropout_leaves_the_mean_and_drops_about_its_share(backend):
+@pytest.mark.parametrize("backend", DROPPING)
+@pytest.mark.parametrize("packed", [False, True])
+def test_dropout_leaves_the_mean_and_drops_about_its_share(backend, packed):
     """Values 1 and uniform probabilities 1/S: every output is (kept keys) / S / (1 - p)."""
     torch.manual_seed(0)
-    zeros, ones = torch.zeros(64, 4, 32, D), torch.ones(64, 4, 32, D)
-    out = attend(zeros, zeros, ones, Padded(None), backend, dropout_p=0.25)[..., 0]
+    layout = Packed.from_lengths([32] * 64) if packed else Padded(None)
+    shape = (64 * 32, 4, D) if packed else (64, 4, 32, D)
+    out = attend(torch.zeros(shape), torch.zeros(shape), torch.ones(shape), layout, backend, dropout_p=0.25)[..., 0]
     assert out.mean().item() == pytest.approx(1.0, abs=0.01)
     kept = out * 0.75  # share of kept keys: mean 0.75, variance p(1-p)/S
     assert kept.var().item() == pytest.approx(0.25 * 0.75 / 32, rel=0.1)
 
 
+@forward
+@pytest.mark.parametrize("lengths", [(0,), (0, 0)])
+def test_a_batch_without_tokens_gives_nothing(backend, lengths):
+    empty = torch.zeros(0, H, D, requires_grad=backend in TRAINING)
+    out = attend(empty, empty, empty, Packed.from_lengths(lengths, width=4), backend)
+    assert out.shape == (0, H, D)
+    rows = torch.zeros(len(lengths), H, 4, D)
+    assert not attend(rows, rows, rows, Padded.from_lengths(lengths, width=4), backend).any()
+    if backend in TRAINING:
+        out.sum().backward()
+        assert empty.grad.shape == (0, H, D)
+
+
 def test_padding_in_half_precision_underflows_to_exactly_zero():
-    q, k, _ = (tensor.half() for tensor in qkv())
+    q, k, *_ = draw(B, H, S, D, dtype=torch.float16)
     probs = eager.probabilities(eager.scores(q, k), ragged())
     assert (probs[1, :, :, 4:] == 0).all()
     assert probs.isfinite().all()
 
 
-def test_a_mask_that_hides_nothing_is_dropped():
-    assert Padded.from_mask(torch.ones(2, 3, dtype=torch.long)).keys is None
-    assert Padded.from_mask(None).keys is None
-    assert Padded.from_mask(torch.tensor([[1, 0]])).keys.tolist() == [[True, False]]
+# ---- what a layout keeps ----
+
+
+def test_sdpas_mask_is_made_once_and_added():
+    layout = Padded.from_mask(MASK)
+    q, k, v, _ = draw(4, H, S, D, dtype=torch.bfloat16)
+    attend(q, k, v, layout, "sdpa")
+    mask = layout.kept["bias", torch.bfloat16]
+    attend(q, k, v, layout, "sdpa-math")
+    assert list(layout.kept) == [("bias", torch.bfloat16)]
+    assert layout.kept["bias", torch.bfloat16] is mask
+    assert (mask.dtype, mask.shape) == (torch.bfloat16, (4, 1, 1, S))
+    assert (mask[:3, 0, 0] == 0).equal(MASK[:3].bool())
+    assert not mask[3].any(), "all hidden would make -inf - -inf"
+    assert (mask.double() * np.log2(np.e) > torch.finfo(torch.float32).min).all(), "too low for a kernel that uses 2^x"
+
+
+def test_nested_rows_without_tokens_are_left_out():
+    """The kernels for a GPU refuse them; the one for the CPU does not mind."""
+    assert torch_backends.row_offsets(Packed.from_lengths([0, 3, 0, 2, 0])).tolist() == [0, 3, 5]
+
+
+@pytest.mark.parametrize("lengths", [LENGTHS, (128, 256), (1, 1, 1), (0, 300)])
+def test_flex_sees_each_document_alone(lengths):
+    """Its compiled kernel reads the tables of blocks, which the plain form used on the CPU never does."""
+    layout = Packed.from_lengths(lengths)
+    aligned, mask = flex.document_mask(layout)
+    assert (aligned.indices.numpy() >= 0).all()
+    places, N = aligned.indices, aligned.width // flex.BLOCK
+    rows = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    seen = torch.zeros(aligned.width, aligned.width, dtype=torch.bool)
+    at = torch.arange(flex.BLOCK)
+    for block in range(N):
+        s = block * flex.BLOCK + at[:, None]
+        for t_block in mask.full_kv_indices[0, 0, block, : mask.full_kv_num_blocks[0, 0, block]].tolist():
+            seen[s, t_block * flex.BLOCK + at] = True
+        for t_block in mask.kv_indices[0, 0, block, : mask.kv_num_blocks[0, 0, block]].tolist():
+            seen[s, t_block * flex.BLOCK + at] |= mask.mask_mod(0, 0, s, t_block * flex.BLOCK + at)
+    assert torch.equal(seen[places][:, places], rows[:, None] == rows)
+    gaps = torch.ones(aligned.width, dtype=torch.bool).index_fill(0, places, False)
+    assert not seen[places][:, gaps].any()
+    assert len(set(zip((places // flex.BLOCK).tolist(), rows.tolist(), strict=True))) == N, "a block is shared"
+
+
+def test_flex_documents_equal_the_formula():
+    tensors = draw(sum(LENGTHS), H, D)
+    found = flex.documents(*tensors[:3], Packed.from_lengths(LENGTHS)).double()
+    torch.testing.assert_close(found, packed_oracle(tensors, LENGTHS)[0], rtol=0, atol=4e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler about its own parts
+def test_flex_compiled_reads_its_tables_of_blocks_right(monkeypatch):
+    """On the CPU by C++; half a minute of compiling."""
+    monkeypatch.setattr(
+        flex, "flex", lambda q, k, v, mask, scale: flex.compiled()(q, k, v, block_mask=mask, scale=scale)
+    )
+    tensors = draw(sum(LENGTHS), H, 16)
+    found = flex.documents(*tensors[:3], Packed.from_lengths(LENGTHS)).double()
+    torch.testing.assert_close(found, packed_oracle(tensors, LENGTHS)[0], rtol=0, atol=4e-6)
+
+
+# ---- which backend, and why not ----
 
 
 def test_an_unknown_backend_is_named_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"'flash9' is unknown; choose auto, eager, sdpa"):
-        resolve_backend("flash9")
+    for call in (check_name, lambda name: resolve_backend(name, "cpu", torch.float32, Padded(None))):
+        with pytest.raises(ValueError, match=r"'flash9' is unknown; choose auto, eager, sdpa, sdpa-math, .*, triton"):
+            call("flash9")
+
+
+def test_the_backends_are_listed_in_order_with_reasons():
+    rows = attention_backends("cpu")
+    sdpa = ["sdpa", "sdpa-math", "sdpa-efficient", "sdpa-flash", "sdpa-cudnn"]
+    assert [row.name for row in rows] == list(BACKENDS) == ["eager", *sdpa, "flex", "varlen", "nested", "triton"]
+    assert all(row.reason.endswith(".") for row in rows)
+    found = {row.name: row for row in rows}
+    assert found["flex"].available
+    assert "forward only on the CPU" in found["flex"].reason
+    assert not found["varlen"].available
+    assert found["varlen"].reason == "cannot run on cpu with float32: it needs a CUDA device, not cpu."
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """As if there were an H200 with Triton, or what the test makes of it."""
+
+    def pretend(capability: tuple[int, int] = (9, 0), triton: bool = True) -> None:
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+        monkeypatch.setattr(attention, "installed", lambda package: triton)
+        monkeypatch.setattr(flex, "installed", lambda package: triton)
+
+    pretend()
+    return pretend
+
+
+PADDED, PACKED, HALF = Padded.from_lengths([192, 3]), Packed.from_lengths([192, 3]), torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("varlen", dict(device="cpu"), "needs a CUDA device, not cpu; the nearest that can is 'sdpa'"),
+        ("varlen", dict(dtype=torch.float32), "takes float16 or bfloat16, not float32; the nearest .* 'triton'"),
+        ("varlen", dict(dropout_p=0.1), "cannot drop probabilities out; dropout_p is 0.1"),
+        ("varlen", dict(head_size=260), "head sizes in steps of 8 up to 256, not 260; the nearest that can is 'sdpa'"),
+        ("flex", dict(dropout_p=0.1), "cannot drop probabilities out; dropout_p is 0.1"),
+        ("flex", dict(device="cpu", dropout_p=0.1), "cannot drop probabilities out"),
+        ("flex", dict(head_size=8), "takes head sizes from 16 on, not 8"),
+        ("flex", dict(device="cpu", needs_grad=True), "forward only on the CPU; call it under torch.no_grad"),
+        ("triton", dict(head_size=96), "takes head sizes 32, 64 and 128, not 96; the nearest that can is 'varlen'"),
+        ("triton", dict(dtype=torch.float64), "takes float16 or bfloat16 or float32, not float64"),
+        ("sdpa-flash", dict(layout=PADDED), "takes no mask, and the batch is padded; pack it"),
+        ("sdpa-flash", dict(dtype=torch.float32), "takes float16 or bfloat16, not float32"),
+        ("sdpa-flash", dict(device="cpu", dropout_p=0.1), "cannot drop probabilities out"),
+        ("sdpa-efficient", dict(head_size=4), "head sizes in steps of 8"),
+        ("sdpa-efficient", dict(device="cpu"), "needs a CUDA device, not cpu"),
+        ("sdpa-cudnn", dict(head_size=256), "head sizes in steps of 8 up to 128, not 256"),
+        ("sdpa-cudnn", dict(needs_grad=True), "may be NaN at width 192 .*; pad to a multiple of 128"),
+    ],
+)  # fmt: skip
+def test_a_backend_that_cannot_run_says_why_and_which_can(gpu, name, change, said):
+    case = dict(device="cuda", dtype=HALF, layout=PACKED) | change
+    with pytest.raises(ValueError, match=f"attention backend '{name}' cannot run here: .*{said}"):
+        resolve_backend(name, **case)
+
+
+@pytest.mark.parametrize("name", [name for name in BACKENDS if name != "sdpa-flash"])
+@pytest.mark.parametrize("layout", [PACKED, PADDED])
+def test_every_backend_runs_on_a_gpu_that_has_all(gpu, name, layout):
+    assert resolve_backend(name, "cuda", HALF, layout) == name
+
+
+@pytest.mark.parametrize("name", ["sdpa-flash", "varlen", "triton", "sdpa-efficient", "sdpa-cudnn"])
+def test_a_gpu_without_bf16_is_named(gpu, name):
+    gpu(capability=(7, 5))
+    with pytest.raises(ValueError, match=r"needs compute capability 8\.0, not 7\.5; the nearest that can is 'sdpa'"):
+        resolve_backend(name, "cuda", HALF, PACKED)
+
+
+@pytest.mark.parametrize("name", ["triton", "flex"])
+def test_a_missing_triton_is_named(gpu, name):
+    gpu(triton=False)
+    with pytest.raises(ValueError, match=r"needs Triton, .*; pip install triton; the nearest that can is 'varlen'"):
+        resolve_backend(name, "cuda", HALF, PACKED)
+
+
+def test_triton_on_the_cpu_needs_its_interpreter(gpu, monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(ValueError, match=r"TRITON_INTERPRET=1 set before Python"):
+        resolve_backend("triton", "cpu", torch.float32, PACKED)
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert resolve_backend("triton", "cpu", torch.float32, PACKED) == "triton"
+
+
+def test_our_own_kernel_is_reached_from_both_layouts():
+    """By Triton's interpreter, which has to be asked for before Triton is loaded."""
+    pytest.importorskip("triton")
+    code = """if True:
+        import torch
+        from minibert.attention import attend
+        from minibert.layout import Packed, pack
+        layout = Packed.from_lengths([3, 0, 5])
+        q, k, v = torch.randn(3, 8, 1, 32)
+        packed = attend(q, k, v, layout, "triton", scale=0.5)
+        rows = [torch.randn(3, 1, 5, 32) for _ in range(3)]
+        padded = pack(attend(*rows, layout.padded, "triton").transpose(1, 2), layout)
+        torch.testing.assert_close(packed, attend(q, k, v, layout, "eager", scale=0.5), rtol=0, atol=1e-5)
+        wanted = pack(attend(*rows, layout.padded, "eager").transpose(1, 2), layout)
+        torch.testing.assert_close(padded, wanted, rtol=0, atol=1e-5)
+    """
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "TRITON_INTERPRET": "1"}, check=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted"),
+    [
+        (dict(), "triton"),
+        (dict(dtype=torch.float32), "triton"),
+        (dict(dropout_p=0.1), "triton"),
+        (dict(head_size=80), "varlen"),
+        (dict(head_size=80, dropout_p=0.1), "sdpa"),
+        (dict(layout=PADDED), "sdpa"),
+        (dict(device="cpu"), "sdpa"),
+        (dict(device="cpu", layout=PADDED), "sdpa"),
+    ],
+)
+def test_auto_takes_what_suits_the_batch(gpu, change, wanted):
+    assert resolve_backend("auto", **(dict(device="cuda", dtype=HALF, layout=PACKED) | change)) == wanted
+
+
+def test_arrays_too_large_for_int32_are_refused_where_it_is_used(gpu):
+    case = Case(torch.device("cuda"), HALF, 64, PACKED, elements=2**31)
+    refusing = [name for name, backend in BACKENDS.items() if backend.obstacle(case)]
+    assert refusing == ["sdpa-efficient", "flex", "nested"]
+    assert "spans 2147483648 elements" in BACKENDS["flex"].obstacle(case)
+
+
+def test_sdpa_leaves_cudnn_out_where_its_gradient_may_be_nan():
+    mask = SimpleNamespace(device=torch.device("cuda"), shape=(2, 1, 1, 192))
+    wide = SimpleNamespace(device=torch.device("cuda"), shape=(2, 1, 1, 256))
+    for given, backward, kept in ((mask, True, False), (mask, False, True), (wide, True, True), (None, True, True)):
+        with torch_backends.choice(None, given, backward):
+            assert torch.backends.cuda.cudnn_sdp_enabled() == kept
+    with torch_backends.choice(SDPBackend.MATH, mask, True):
+        assert not torch.backends.cuda.flash_sdp_enabled()
+
+
+# ---- what does not fit ----
+
+
+def tensors_like(*shape: int) -> dict:
+    return {name: torch.zeros(*shape) for name in "qkv"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (dict(k=torch.zeros(5, 2, 8)), r"shapes differ: q \[5, 2, 4\], k \[5, 2, 8\]"),
+        (dict(v=torch.zeros(5, 2, 4).half()), r"torch.float32, torch.float32, torch.float16; give one floating-point"),
+        (dict.fromkeys("qkv", torch.zeros(5, 2, 4, dtype=torch.long)), "give one floating-point type"),
+        (dict(k=torch.zeros(5, 2, 4, device="meta")), "on cpu, meta, cpu and cpu; use one device"),
+        (dict(layout=Packed.from_lengths([2, 3], device="meta")), "cpu and meta; use one device"),
+        (dict(layout=Packed.from_lengths([2, 4])), r"the lengths add up to 6 tokens; give \[6, heads, head size\]"),
+        (dict(layout=Padded(None)), r"layout is padded; give \[batch, heads, sequence, head size\]"),
+        (dict(**tensors_like(1, 2, 5, 4)), "the lengths add up to 5 tokens"),
+        (dict(**tensors_like(2, 2, 5, 4), layout=ragged()), r"the mask is \[3, 7\]; give \[3, heads, 7, head size\]"),
+        (dict(dropout_p=1.0), r"dropout_p 1.0 is outside \[0, 1\)"),
+        (dict(dropout_p=-0.1), r"dropout_p -0.1 is outside"),
+    ],
+)
+@pytest.mark.parametrize("backend", ["auto", "eager"])
+def test_inputs_that_do_not_fit_are_named(backend, change, said):
+    call = tensors_like(5, 2, 4) | dict(layout=Packed.from_lengths([2, 3])) | change
+    with pytest.raises(ValueError, match=said):
+        attend(**call, backend=backend)
+
+
+def test_flex_on_the_cpu_refuses_what_wants_a_gradient_and_runs_without():
+    q, k, v, _ = (tensor.requires_grad_() for tensor in draw(B, H, S, D))
+    with pytest.raises(ValueError, match="forward only on the CPU"):
+        attend(q, k, v, ragged(), "flex")
+    with torch.no_grad():
+        assert attend(q, k, v, ragged(), "flex").isfinite().all()

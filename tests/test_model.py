@@ -11,9 +11,10 @@ import transformers
 from conftest import MODELS, outputs, padded_batch, small_config, stir, twins
 from test_reference import FINAL, run_reference
 
-from minibert.attention import BACKENDS
+from minibert.attention import usable_backends
 from minibert.checkpoint import BACK, export_weights, translate
 from minibert.model import BertForMaskedLM, BertForSequenceClassification, BertModel
+from minibert.parity import BACKENDS
 
 LENGTHS = [1, 2, 3, 17, 128, 257, 512]
 
@@ -69,6 +70,28 @@ def test_every_gradient_equals_transformers(name, backend):
         assert size > 1e-5, f"{name} has no gradient to compare"
         difference = (p.grad - theirs_grad).abs().max() / size
         assert difference <= 1e-5, f"{name}: {difference:.1e}"
+
+
+@pytest.mark.parametrize("backend", usable_backends(head_size=5, needs_grad=False))
+def test_every_backend_that_runs_here_gives_real_tokens_the_same(backend):
+    batch = padded_batch(rows=4, length=61)
+    real = batch["attention_mask"].bool()
+    with torch.no_grad():
+        found, wanted = (stir(BertModel(small_config(), name))(**batch) for name in (backend, "eager"))
+    torch.testing.assert_close(found.last_hidden_state[real], wanted.last_hidden_state[real], rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.pooler_output, wanted.pooler_output, rtol=0, atol=1e-5)
+
+
+def test_a_backend_that_cannot_run_says_so_when_it_is_called(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    model = BertModel(small_config(), "triton")
+    with pytest.raises(ValueError, match=r"'triton' cannot run here: .*; the nearest that can is 'sdpa'"):
+        model(padded_batch(rows=2, length=6)["input_ids"])
+
+
+def test_an_unknown_backend_is_refused_by_the_constructor():
+    with pytest.raises(ValueError, match="'flash9' is unknown; choose auto, eager, sdpa"):
+        BertModel(small_config(), "flash9")
 
 
 def test_real_weights_equal_transformers_and_the_reference(minilm):

@@ -51,12 +51,13 @@ def test_a_backend_that_drops_the_mask_is_first_seen_in_its_context(model_dir, m
     def maskless(q, k, v, layout, dropout_p=0.0, scale=None):
         return torch.nn.functional.scaled_dot_product_attention(q, k, v)
 
-    monkeypatch.setitem(attention.BACKENDS, "sdpa", maskless)
+    monkeypatch.setitem(attention.BACKENDS, "sdpa", attention.BACKENDS["sdpa"]._replace(padded=maskless))
     assert failures(ladder(ParityOptions(model_dir, lengths="7")))[0] == ("layers.0.attention.context", "sdpa")
 
 
 def test_nan_is_a_failure(model_dir, monkeypatch):
-    monkeypatch.setitem(attention.BACKENDS, "sdpa", lambda q, *_: q * float("nan"))
+    broken = attention.BACKENDS["sdpa"]._replace(padded=lambda q, *_: q * float("nan"))
+    monkeypatch.setitem(attention.BACKENDS, "sdpa", broken)
     assert ("last_hidden_state", "sdpa") in failures(ladder(ParityOptions(model_dir, lengths="7")))
 
 

@@ -11,12 +11,12 @@ import torch.nn.functional as F
 import transformers
 from conftest import SHARED, needs_shared
 
-from minibert.attention import BACKENDS
 from minibert.checkpoint import BACK, translate
 from minibert.config import BertConfig
 from minibert.data import chunks, collate, encode_examples, label_ids, label_names, read_examples, shuffled
 from minibert.loop import learning_rate, optimizer_groups
 from minibert.model import BertForSequenceClassification
+from minibert.parity import BACKENDS
 from minibert.tokenizer import Tokenizer
 from minibert.train import REVIEWS
 

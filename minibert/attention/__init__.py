@@ -1,55 +1,216 @@
 """Masked multi-head attention: one signature, every backend behind it.
 
-`eager` is the specification; each other backend is proven equal to it by tests/test_attention.py.
+`eager` is the specification; each other backend is proven equal to it by tests/test_attention.py. Which of them can run
+depends on the device, the number type and the batch: `attention_backends()` lists them with the reasons.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from minibert.attention import eager, torch_backends
-from minibert.layout import Padded
+from minibert.attention import eager, flex, torch_backends
+from minibert.attention.backend import HALF, Backend, Case, Layout, installed, needs_grad, no_obstacle
+from minibert.layout import Packed, Padded, pack, pad
 
-BACKENDS: dict[str, Callable[..., Tensor]] = {
-    "eager": eager.attention,
-    "sdpa": torch_backends.sdpa,
+
+def triton_attention(
+    q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float = 0.0, scale: float | None = None
+) -> Tensor:
+    """Our own kernel. Imported when it is first called, as it needs a package that PyTorch's CPU build lacks."""
+    from minibert.attention import triton_kernel
+
+    return triton_kernel.attention(q, k, v, layout, dropout_p, scale)
+
+
+def triton_obstacle(case: Case) -> str | None:
+    if not installed("triton"):
+        return "it needs Triton, which is not installed; pip install triton"
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    if not case.on_gpu and not interpreted:
+        return f"it needs a CUDA device, not {case.device.type} (or, to check it, TRITON_INTERPRET=1 set before Python)"
+    return (
+        (case.needs_gpu() if case.on_gpu else None)
+        or case.needs_dtype(*HALF, torch.float32)
+        or (None if case.head_size in (32, 64, 128) else f"it takes head sizes 32, 64 and 128, not {case.head_size}")
+    )
+
+
+BACKENDS: dict[str, Backend] = {
+    "eager": Backend(
+        (Padded, Packed),
+        "The formula, any device and type; packed rows one at a time.",
+        no_obstacle,
+        eager.packed_attention,
+        eager.attention,
+    ),
+    **torch_backends.SDPA,
+    "flex": flex.BACKEND,
+    "varlen": torch_backends.VARLEN,
+    "nested": torch_backends.NESTED,
+    "triton": Backend((Packed,), "Our own kernel for packed rows.", triton_obstacle, triton_attention),
 }
 
 
-def resolve_backend(name: str) -> str:
-    """The backend that `name` stands for: itself, or for "auto" the fastest one that always applies.
+def check_name(name: str) -> str:
+    """The name itself, if there is such a backend.
 
     Raises:
-        ValueError: no backend has that name.
+        ValueError: there is none.
     """
-    if name == "auto":
-        return "sdpa"
-    if name not in BACKENDS:
+    if name != "auto" and name not in BACKENDS:
         raise ValueError(f"attention backend {name!r} is unknown; choose auto, {', '.join(BACKENDS)}")
     return name
+
+
+def resolve_backend(
+    name: str,
+    device: str | torch.device,
+    dtype: torch.dtype,
+    layout: Layout,
+    dropout_p: float = 0.0,
+    head_size: int = 64,
+    needs_grad: bool = False,
+) -> str:
+    """The backend that `name` stands for: itself, or for "auto" the one to take for such a batch.
+
+    Raises:
+        ValueError: no backend has that name, or it cannot run here: the reason, and the nearest that can.
+    """
+    return resolve(name, Case(torch.device(device), dtype, head_size, layout, dropout_p, needs_grad))
+
+
+def resolve(name: str, case: Case) -> str:
+    """See resolve_backend."""
+    check_name(name)
+    if name != "auto" and (reason := BACKENDS[name].obstacle(case)) is None:
+        return name
+    packed_on_gpu = case.on_gpu and isinstance(case.layout, Packed)
+    order = ("triton", "varlen", "sdpa") if packed_on_gpu else ("sdpa",)
+    nearest = next(other for other in order if BACKENDS[other].obstacle(case) is None)
+    if name == "auto":
+        return nearest
+    raise ValueError(f"attention backend {name!r} cannot run here: {reason}; the nearest that can is {nearest!r}")
+
+
+class BackendStatus(NamedTuple):
+    """A row of `attention_backends()`."""
+
+    name: str
+    available: bool
+    reason: str  # why it is not available; else what is to be known about it
+
+
+def attention_backends(
+    device: str | torch.device | None = None, dtype: torch.dtype | None = None
+) -> list[BackendStatus]:
+    """Every backend: whether it can compute attention with head size 64 on `device`, and why not.
+
+    Args:
+        device: default: the GPU if there is one, else the CPU.
+        dtype: default: bfloat16 on a GPU that has it (float16 on an older one), float32 on the CPU.
+    """
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if dtype is None:
+        half = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported(False) else torch.float16
+        dtype = half if device.type == "cuda" else torch.float32
+    rows = []
+    for name, backend in BACKENDS.items():
+        reason = backend.obstacle(Case(device, dtype, 64, Padded(None)))
+        said = f"cannot run on {device.type} with {str(dtype).removeprefix('torch.')}: {reason}."
+        rows.append(BackendStatus(name, reason is None, said if reason else backend.note))
+    return rows
+
+
+def usable_backends(
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    head_size: int = 64,
+    layout: Layout | None = None,
+    dropout_p: float = 0.0,
+    needs_grad: bool = True,
+) -> list[str]:
+    """The names of those that can run in such a case, by default with a backward pass and without padding."""
+    layout = Padded(None) if layout is None else layout
+    case = Case(torch.device(device), dtype, head_size, layout, dropout_p, needs_grad)
+    return [name for name, backend in BACKENDS.items() if backend.obstacle(case) is None]
 
 
 def attend(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    layout: Padded,
+    layout: Layout,
     backend: str = "auto",
     dropout_p: float = 0.0,
     scale: float | None = None,
 ) -> Tensor:
     """softmax(scale · q kᵀ) v per head, over the keys that the layout says are real (Vaswani et al. 2017, section 3.2).
 
+    A row without any real key gives zeros. NaN in one row never reaches another. Within a padded row what stands at
+    hidden keys has to be finite: their probability is 0, and 0 · NaN is NaN. What a padding query of `Padded` gets is
+    the backend's affair: eager and sdpa* answer it like any other, as the original BERT does; the others save the work
+    and give 0. Nothing may depend on it.
+
     Args:
-        q, k, v: [B, H, S, D].
-        layout: which keys are real; a row without any real key gives zeros.
-        backend: a name of BACKENDS or "auto".
+        q, k, v: [B, H, S, D] with a Padded layout, [T, H, D] with a Packed one. Strided views are welcome; only one
+            whose last dimension is strided is copied, as no fused kernel reads it.
+        layout: which tokens are real. Backends that want the other layout convert, and keep what that takes in it.
+        backend: a name of BACKENDS or "auto": for Packed on a GPU the first of triton, varlen and sdpa that can run,
+            else sdpa.
         dropout_p: probability of dropping one attention probability (0 outside training).
         scale: default 1 / √D.
 
     Returns:
-        [B, H, S, D].
+        The shape of q.
+
+    Raises:
+        ValueError: the inputs do not fit each other or the layout, or the backend cannot run with them.
     """
-    return BACKENDS[resolve_backend(backend)](q, k, v, layout, dropout_p, scale)
+    check_inputs(q, k, v, layout, dropout_p)
+    q, k, v = (tensor if tensor.stride(-1) == 1 else tensor.contiguous() for tensor in (q, k, v))
+    elements = max(1 + sum((n - 1) * s for n, s in zip(t.shape, t.stride(), strict=True)) for t in (q, k, v))
+    case = Case(q.device, q.dtype, q.shape[-1], layout, dropout_p, needs_grad(q, k, v), elements)
+    chosen = BACKENDS[resolve(backend, case)]
+    if isinstance(layout, Packed):
+        return attend_packed(chosen, q, k, v, layout, dropout_p, scale)
+    if chosen.padded is not None:
+        return chosen.padded(q, k, v, layout, dropout_p, scale) if q.numel() else q + k + v
+    packed = layout.packed(q.shape[0], q.shape[2], q.device)
+    rows = (pack(tensor.transpose(1, 2), packed) for tensor in (q, k, v))  # [T, H, D]
+    return pad(attend_packed(chosen, *rows, packed, dropout_p, scale), packed).transpose(1, 2)  # [B, H, S, D]
+
+
+def attend_packed(
+    backend: Backend, q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float, scale: float | None
+) -> Tensor:
+    """[T, H, D] three times -> [T, H, D]. Where there is nothing no kernel is asked; the sum keeps the graph whole."""
+    return backend.packed(q, k, v, layout, dropout_p, scale) if q.numel() else q + k + v
+
+
+def check_inputs(q: Tensor, k: Tensor, v: Tensor, layout: Layout, dropout_p: float) -> None:
+    """Names what does not fit before a kernel reads beyond the end."""
+    names = f"q {list(q.shape)}, k {list(k.shape)}, v {list(v.shape)}"
+    if not q.shape == k.shape == v.shape:
+        raise ValueError(f"the shapes differ: {names}; give three equal ones")
+    if not q.dtype == k.dtype == v.dtype or not q.is_floating_point():
+        raise ValueError(f"q, k, v are {q.dtype}, {k.dtype}, {v.dtype}; give one floating-point type")
+    if not 0 <= dropout_p < 1:
+        raise ValueError(f"dropout_p {dropout_p} is outside [0, 1); give the share of probabilities to drop")
+    if isinstance(layout, Packed):
+        T = len(layout.indices)
+        if q.dim() != 3 or len(q) != T:
+            raise ValueError(f"{names}, but the lengths add up to {T} tokens; give [{T}, heads, head size]")
+    elif q.dim() != 4:
+        raise ValueError(f"{names}, but the layout is padded; give [batch, heads, sequence, head size]")
+    elif layout.keys is not None and layout.keys.shape != (q.shape[0], q.shape[2]):
+        B, S = layout.keys.shape
+        raise ValueError(f"{names}, but the mask is [{B}, {S}]; give [{B}, heads, {S}, head size]")
+    where = layout.device if isinstance(layout, Packed) else q.device if layout.keys is None else layout.keys.device
+    if not q.device == k.device == v.device == where:
+        raise ValueError(
+            f"q, k, v and the layout are on {q.device}, {k.device}, {v.device} and {where}; use one device"
+        )

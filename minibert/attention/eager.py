@@ -1,6 +1,6 @@
 """Attention as the formula says it: the specification that every other backend has to equal.
 
-B batch, H heads, S sequence, D head size. Queries are indexed by s, keys by t.
+B batch, H heads, S sequence, D head size, T tokens of a packed batch. Queries are indexed by s, keys by t.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from minibert.layout import Padded
+from minibert.layout import Packed, Padded
 
 
 def scores(q: Tensor, k: Tensor, scale: float | None = None) -> Tensor:
@@ -43,3 +43,15 @@ def attention(
     """scores -> probabilities -> dropout -> weighted mean of the values. See `attend` for the arguments."""
     probs = probabilities(scores(q, k, scale), layout)
     return F.dropout(probs, dropout_p) @ v  # [B, H, S, D]
+
+
+def packed_attention(
+    q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float = 0.0, scale: float | None = None
+) -> Tensor:
+    """The same, a row at a time: no token ever meets one of another row. [T, H, D] three times -> [T, H, D]."""
+    rows = zip(*(tensor.split(layout.lengths) for tensor in (q, k, v)), strict=True)
+    answers = []
+    for row in rows:
+        q_row, k_row, v_row = (tensor.transpose(0, 1)[None] for tensor in row)  # [n, H, D] -> [1, H, n, D]
+        answers.append(attention(q_row, k_row, v_row, Padded(None), dropout_p, scale)[0].transpose(0, 1))
+    return torch.cat(answers)  # [T, H, D]

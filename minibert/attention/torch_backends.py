@@ -1,19 +1,189 @@
-"""PyTorch's own fused attention behind our signature."""
+"""PyTorch's own attention behind our signature: the four kernels of SDPA, varlen_attn, and nested tensors.
+
+What each cannot do is said before the call and with a remedy. These limits are PyTorch's own, as far as they are known
+here; one that is missing shows as PyTorch's error.
+"""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+
+import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from minibert.layout import Padded
+from minibert.attention.backend import AMPERE, HALF, Backend, Case, needs_grad, no_obstacle
+from minibert.layout import Packed, Padded, pack, pad, starts, upload
+
+MATH, FLASH = SDPBackend.MATH, SDPBackend.FLASH_ATTENTION
+EFFICIENT, CUDNN = SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION
+
+# ---- scaled_dot_product_attention ----
 
 
-def sdpa(q: Tensor, k: Tensor, v: Tensor, layout: Padded, dropout_p: float = 0.0, scale: float | None = None) -> Tensor:
+def sdpa(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    layout: Padded,
+    dropout_p: float = 0.0,
+    scale: float | None = None,
+    kernel: SDPBackend | None = None,
+) -> Tensor:
     """`torch.nn.functional.scaled_dot_product_attention`: never forms the [B, H, S, S] probabilities where it can.
 
-    With no padding no mask is passed, because any mask closes the flash kernels.
+    kernel: the one to take; None lets PyTorch choose. With no padding no mask is passed, because any mask closes the
+    flash kernels.
     """
-    if layout.keys is None:
-        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p, scale=scale)
-    mask = layout.keys[:, None, None, :]  # [B, 1, 1, S]
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout_p, scale=scale)
+    mask = None if layout.keys is None else layout.keep(("bias", q.dtype), partial(bias, layout, q.dtype))
+    with choice(kernel, mask, needs_grad(q, k, v)):
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout_p, scale=scale)
+    return out.masked_fill(~layout.keys.any(dim=1)[:, None, None, None], 0) if layout.may_be_empty else out
+
+
+def bias(layout: Padded, dtype: torch.dtype) -> Tensor:
+    """What is added to the scores: 0 for a real key, hardly less than the lowest number for a hidden one. [B, 1, 1, S].
+
+    The kernels on a GPU can add but not hide, and given a bool mask PyTorch makes this of it once more in every layer.
+    Half of the lowest number: some kernels multiply by log2(e) to use powers of two, and -∞ less -∞ would be NaN. In a
+    row without any real key nothing is hidden, for the same reason; `sdpa` sets its answers to 0.
+    """
+    hidden = ~layout.keys
+    if layout.may_be_empty:
+        hidden = hidden & layout.keys.any(dim=1, keepdim=True)
+    zeros = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
+    return zeros.masked_fill(hidden, torch.finfo(dtype).min / 2)[:, None, None, :]
+
+
+def choice(kernel: SDPBackend | None, mask: Tensor | None, backward: bool) -> AbstractContextManager:
+    """Which kernels SDPA may take."""
+    if kernel is not None:
+        return sdpa_kernel(kernel)
+    if mask is not None and mask.device.type == "cuda" and backward and breaks_cudnn(mask.shape[-1]):
+        return sdpa_kernel([FLASH, EFFICIENT, MATH])
+    return nullcontext()
+
+
+def breaks_cudnn(width: int) -> bool:
+    """Whether cuDNN's gradient with a mask may be NaN (pytorch#196678, since 2.11): the upper half of its last block of
+    128 keys counts with score 0, which is endlessly much where all real scores are below -88.7."""
+    return width % 128 == 64
+
+
+def packed_sdpa(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    layout: Packed,
+    dropout_p: float = 0.0,
+    scale: float | None = None,
+    kernel: SDPBackend | None = None,
+) -> Tensor:
+    """Rows of one length are a rectangle without padding, and need no mask: one call for each length.
+
+    On a GPU, where many small calls are slow, all rows go padded and with a mask, unless the kernel takes none.
+    """
+    full = layout.padded.keys is None
+    if full or (q.device.type == "cuda" and kernel is not FLASH):
+        rows = (pad(tensor, layout).transpose(1, 2) for tensor in (q, k, v))  # [B, H, S, D]
+        return pack(sdpa(*rows, layout.padded, dropout_p, scale, kernel).transpose(1, 2), layout)
+    groups, place = layout.groups
+    answers = []
+    for group in groups:  # [R, n]: R rows of n tokens
+        rows = (
+            tensor.index_select(0, group.flatten()).unflatten(0, group.shape).transpose(1, 2) for tensor in (q, k, v)
+        )  # [R, H, n, D]
+        answers.append(sdpa(*rows, Padded(None), dropout_p, scale, kernel).transpose(1, 2).flatten(0, 1))
+    return torch.cat(answers).index_select(0, place)  # [T, H, D]
+
+
+def flash_obstacle(case: Case) -> str | None:
+    if not case.on_gpu:
+        return case.needs_no_dropout()
+    if case.keys is not None and isinstance(case.layout, Padded):
+        return "it takes no mask, and the batch is padded; pack it, or let all rows be of one length"
+    return case.needs_gpu() or case.needs_dtype(*HALF) or case.needs_head_size(1, 256)
+
+
+def efficient_obstacle(case: Case) -> str | None:
+    return (
+        case.needs_gpu(AMPERE if case.dtype is torch.bfloat16 else (5, 0))
+        or case.needs_dtype(*HALF, torch.float32)
+        or case.needs_head_size(4 if case.dtype is torch.float32 else 8, 2**16)
+        or case.needs_int32()
+    )
+
+
+def cudnn_obstacle(case: Case) -> str | None:
+    if case.on_gpu and case.needs_grad and case.keys is not None and breaks_cudnn(case.keys.shape[1]):
+        width = case.keys.shape[1]
+        return f"its gradient with a mask may be NaN at width {width} (pytorch#196678); pad to a multiple of 128"
+    return case.needs_gpu() or case.needs_dtype(*HALF) or case.needs_head_size(8, 128)
+
+
+# ---- for packed batches ----
+
+
+def varlen(
+    q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float = 0.0, scale: float | None = None
+) -> Tensor:
+    """FlashAttention-2 over packed rows, by `torch.nn.attention.varlen`."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    longest = layout.max_length
+    return varlen_attn(q, k, v, layout.cu_seqlens, layout.cu_seqlens, longest, longest, scale=scale)
+
+
+def varlen_obstacle(case: Case) -> str | None:
+    return case.needs_gpu() or case.needs_dtype(*HALF) or case.needs_head_size(8, 256) or case.needs_no_dropout()
+
+
+def nested(
+    q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float = 0.0, scale: float | None = None
+) -> Tensor:
+    """The rows as one jagged tensor [B, n, H, D] whose n differs from row to row, for SDPA.
+
+    Rows without tokens are left out: the fused kernels refuse them. The heads have to be contiguous (a copy of a view
+    of fused q, k, v), or the kernel for the CPU refuses them.
+    """
+    offsets = layout.keep("offsets", partial(row_offsets, layout))
+    shortest = min(length for length in layout.lengths if length)
+    q, k, v = (
+        torch.nested.nested_tensor_from_jagged(
+            tensor.contiguous(), offsets, min_seqlen=shortest, max_seqlen=layout.max_length
+        ).transpose(1, 2)
+        for tensor in (q, k, v)
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The PyTorch API of nested tensors is in prototype stage")
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p, scale=scale).transpose(1, 2).values()
+
+
+def row_offsets(layout: Packed) -> Tensor:
+    """Where each row that has tokens begins, and T: int64."""
+    return upload(starts(np.array([length for length in layout.lengths if length])), layout.device)
+
+
+# ---- the backends ----
+
+
+def sdpa_backend(kernel: SDPBackend | None, note: str, obstacle: Callable[[Case], str | None] = no_obstacle) -> Backend:
+    return Backend((Padded,), note, obstacle, partial(packed_sdpa, kernel=kernel), partial(sdpa, kernel=kernel))
+
+
+SDPA = {
+    "sdpa": sdpa_backend(None, "PyTorch chooses the kernel."),
+    "sdpa-math": sdpa_backend(MATH, "The formula in C++, any device and type."),
+    "sdpa-efficient": sdpa_backend(EFFICIENT, "CUTLASS kernels, which take a mask.", efficient_obstacle),
+    "sdpa-flash": sdpa_backend(
+        FLASH, "FlashAttention-2; no mask on a GPU, no attention dropout on the CPU.", flash_obstacle
+    ),
+    "sdpa-cudnn": sdpa_backend(CUDNN, "NVIDIA's cuDNN, which takes a mask.", cudnn_obstacle),
+}
+VARLEN = Backend((Packed,), "FlashAttention-2 for packed rows; no attention dropout.", varlen_obstacle, varlen)
+NESTED = Backend((Packed,), "PyTorch's jagged tensors; readable rather than fast.", Case.needs_int32, nested)

@@ -1,0 +1,397 @@
+"""Attention over rows of unequal length, without padding: forward and backward as Triton kernels.
+
+T tokens of all rows lie one after another; nothing marks where a row ends but `cu_seqlens`. Each (row, head) is a
+square of scores of its own, cut into tiles, and no program exists for what is not there:
+
+    tokens   a a a b b b b b b b c          scores of one head           programs of the forward pass (tile = 4)
+    cu_seqlens 0, 3, 10, 11                 a . .                        row b, tile 0: queries 0-3, all keys of b
+                                            . b b   rows and columns:    row b, tile 1: queries 4-6
+                                            . b b c the 11 tokens        row a, tile 0;   row c, tile 0
+
+Forward, with s = scale · q kᵀ for one tile of queries, all in base 2, as the hardware's exponential is (exp x = 2^(x
+log2 e), so log2 e is folded into the scale):
+
+    m = max over the keys of s      p = 2^(s - m)      l = Σ p      out = p v / l      lse = m + log2 l
+
+A row that fits into one step of keys is done exactly so. A longer one goes through its keys step by step and keeps a
+running m, l and p v, which are multiplied by 2^(m_old - m_new) whenever m grows (Milakov & Gimelshein 2018; Dao et al.
+2022). No [n, n] matrix is ever in memory. Backward makes p again from lse, which is all that is kept (z: dropout):
+
+    p = 2^(s - lse)             dv = (p z)ᵀ do           delta = Σ over the head of do · out
+    ds = p (do vᵀ z - delta)    dq = scale · ds k        dk = scale · dsᵀ q
+
+Up to some length one program does the whole (row, head): q and do stay where they are, k and v pass by. Beyond, one
+kernel keeps a tile of queries (dq, delta) and then another keeps a tile of keys (dk, dv); s is computed twice, but no
+two programs ever add to the same number, so two runs give the same bits.
+
+Dropout keeps a probability if a random number counted by (row, head, query, key) and keyed by the seed says so, never
+by place in a tile: every kernel here draws the same.
+
+Letters: T tokens, H heads, D head size, n tokens of the row in hand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from minibert.attention.triton_backward import backward_fused, backward_keys, backward_queries
+from minibert.attention.triton_parts import LOG2_E, dot, kept, load, place, store
+from minibert.layout import Packed
+
+INTERPRETED = bool(triton.knobs.runtime.interpret)  # TRITON_INTERPRET=1: kernels run in numpy, on the CPU, slowly
+
+
+# ---- forward ----
+
+
+@triton.jit(do_not_specialize=["T", "seed"])
+def forward_short(
+    q, k, v, out, lse, tiles, cu_seqlens, T, scale, dropout_p, seed, STRIDE: tl.constexpr,
+    H: tl.constexpr, D: tl.constexpr, TILE: tl.constexpr, STEP: tl.constexpr, DROPOUT: tl.constexpr,
+):  # fmt: skip
+    """One tile of queries of a row of n <= STEP tokens: softmax as it is written, no loop and no rescaling."""
+    row, head, first, n, number = place(tiles, cu_seqlens, H)
+    at_in, at_out = first * STRIDE + head * D, first * H * D + head * D
+    start = number * TILE
+    queries, keys = start + tl.arange(0, TILE), tl.arange(0, STEP)
+    q_tile = load(q + at_in, start, n, STRIDE, TILE, D)  # [TILE, D]
+    k_tile = load(k + at_in, 0, n, STRIDE, STEP, D)  # [STEP, D]
+    v_tile = load(v + at_in, 0, n, STRIDE, STEP, D)
+    scale *= LOG2_E
+    s = tl.where(keys[None, :] < n, dot(q_tile, tl.trans(k_tile)), float("-inf"))  # [TILE, STEP], not yet scaled
+    m = tl.max(s, 1) * scale  # [TILE]; finite, as every row has a key
+    p = tl.exp2(s * scale - m[:, None])  # scaling and subtraction are one instruction
+    l = tl.sum(p, 1)
+    share = 1 / l
+    if DROPOUT:
+        p = tl.where(kept((dropout_p, seed, row, head), queries[:, None], keys[None, :]), p, 0.0)
+        share /= 1 - dropout_p
+    o = dot(p.to(v.dtype.element_ty), v_tile) * share[:, None]  # dividing after: D columns instead of n
+    store(out + at_out, start, n, H * D, o, TILE, D)
+    tl.store(lse + head.to(tl.int64) * T + first + queries, m + tl.log2(l), mask=queries < n)
+
+
+@triton.jit
+def _online(
+    m, l, o, q_tile, k, v, queries, at, n, scale, drop, STRIDE: tl.constexpr,
+    D: tl.constexpr, STEP: tl.constexpr, DROPOUT: tl.constexpr, WHOLE: tl.constexpr,
+):  # fmt: skip
+    """Takes the keys at … at + STEP into the running maximum m [TILE], sum l [TILE] and p v, o [TILE, D]."""
+    keys = at + tl.arange(0, STEP)
+    k_tile = load(k, at, n, STRIDE, STEP, D, WHOLE)
+    s = dot(q_tile, tl.trans(k_tile))  # [TILE, STEP]
+    if not WHOLE:
+        s = tl.where(keys[None, :] < n, s, float("-inf"))
+    m_new = tl.maximum(m, tl.max(s, 1) * scale)
+    p = tl.exp2(s * scale - m_new[:, None])
+    shrink = tl.exp2(m - m_new)  # 0 at the first step, where m = -∞
+    l = l * shrink + tl.sum(p, 1)
+    if DROPOUT:
+        p = tl.where(kept(drop, queries[:, None], keys[None, :]), p, 0.0)
+    v_tile = load(v, at, n, STRIDE, STEP, D, WHOLE)
+    return m_new, l, o * shrink[:, None] + dot(p.to(v_tile.dtype), v_tile)
+
+
+@triton.jit(do_not_specialize=["T", "seed"])
+def forward_long(
+    q, k, v, out, lse, tiles, cu_seqlens, T, scale, dropout_p, seed, STRIDE: tl.constexpr,
+    H: tl.constexpr, D: tl.constexpr, TILE: tl.constexpr, STEP: tl.constexpr, DROPOUT: tl.constexpr,
+):  # fmt: skip
+    """One tile of queries of a row of any length, STEP keys at a time: whole steps unmasked, then a masked rest."""
+    row, head, first, n, number = place(tiles, cu_seqlens, H)
+    at_in, at_out = first * STRIDE + head * D, first * H * D + head * D
+    start, drop = number * TILE, (dropout_p, seed, row, head)
+    queries = start + tl.arange(0, TILE)
+    q_tile = load(q + at_in, start, n, STRIDE, TILE, D)  # [TILE, D]
+    scale *= LOG2_E
+    m = tl.full([TILE], float("-inf"), tl.float32)
+    l = tl.zeros([TILE], tl.float32)
+    o = tl.zeros([TILE, D], tl.float32)
+    whole = 0
+    if q.dtype.element_ty != tl.float32:  # there, two loops spill registers
+        whole = n // STEP * STEP
+        for at in range(0, whole, STEP):
+            m, l, o = _online(
+                m, l, o, q_tile, k + at_in, v + at_in, queries, at, n, scale, drop, STRIDE, D, STEP, DROPOUT, True
+            )
+    for at in range(whole, n, STEP):  # at most once; an `if` needs 194 registers instead of 164
+        m, l, o = _online(
+            m, l, o, q_tile, k + at_in, v + at_in, queries, at, n, scale, drop, STRIDE, D, STEP, DROPOUT, False
+        )
+    share = 1 / l
+    if DROPOUT:
+        share /= 1 - dropout_p
+    store(out + at_out, start, n, H * D, o * share[:, None], TILE, D)
+    tl.store(lse + head.to(tl.int64) * T + first + queries, m + tl.log2(l), mask=queries < n)
+
+
+# ---- which variant for which length ----
+
+
+class Variant(NamedTuple):
+    """How the rows longer than those of the variant before it, and of at most `up_to` tokens, are done."""
+
+    kernel: Any
+    up_to: int | None  # None: any length
+    tile: int  # tokens that a program keeps: queries, but keys in backward_keys
+    step: int  # tokens of the other kind that it takes in at a time
+    warps: int
+    stages: int  # steps whose loads are under way at once
+    shared: int  # KiB of shared memory at most; tests/test_triton.py holds Triton 3.6 and 3.9 to it on sm_80 and sm_90,
+    spilled: int = 0  # and to these bytes a thread that do not fit into its registers; in 16 bits on sm_90 always 0
+
+
+# By head size and bytes of an element. A GPU with less shared memory leaves a variant out, and the next one does its
+# lengths as well; what serves any length fits into the 99 KiB of the smallest GPUs meant here (sm_86, sm_89).
+FORWARD: dict[tuple[int, int], tuple[Variant, ...]] = {
+    (32, 2): (
+        Variant(forward_short, 64, 64, 64, 4, 1, 12),
+        Variant(forward_short, 128, 128, 128, 8, 1, 24),
+        Variant(forward_long, None, 64, 128, 4, 2, 36),
+    ),
+    (64, 2): (
+        Variant(forward_short, 64, 64, 64, 4, 1, 24),
+        Variant(forward_short, 128, 128, 128, 8, 1, 48),
+        Variant(forward_long, None, 64, 128, 4, 2, 72, spilled=16),
+    ),
+    (128, 2): (
+        Variant(forward_short, 64, 64, 64, 4, 1, 48),
+        Variant(forward_short, 128, 128, 128, 8, 1, 96, spilled=240),
+        Variant(forward_long, None, 128, 64, 8, 2, 96, spilled=32),
+    ),
+    (32, 4): (Variant(forward_short, 64, 64, 64, 8, 1, 24), Variant(forward_long, None, 64, 32, 8, 1, 24)),
+    (64, 4): (Variant(forward_short, 64, 64, 64, 8, 1, 48), Variant(forward_long, None, 64, 32, 8, 1, 33)),
+    (128, 4): (Variant(forward_long, None, 32, 32, 8, 1, 36),),
+}
+BACKWARD: dict[tuple[int, int], tuple[Variant, ...]] = {
+    (32, 2): (
+        Variant(backward_fused, 64, 64, 64, 4, 1, 24),
+        Variant(backward_fused, 128, 128, 64, 8, 2, 48),
+        Variant(backward_fused, 256, 256, 64, 8, 2, 80),
+        Variant(backward_queries, None, 128, 64, 8, 2, 32),
+        Variant(backward_keys, None, 128, 64, 8, 2, 33),
+    ),
+    (64, 2): (
+        Variant(backward_fused, 64, 64, 64, 4, 1, 40),
+        Variant(backward_fused, 128, 128, 64, 8, 2, 80, spilled=176),
+        Variant(backward_fused, 256, 256, 64, 8, 2, 128, spilled=448),
+        Variant(backward_queries, None, 128, 64, 8, 2, 64),
+        Variant(backward_keys, None, 128, 64, 8, 2, 65, spilled=8),
+    ),
+    (128, 2): (
+        Variant(backward_fused, 64, 64, 64, 8, 1, 80),
+        Variant(backward_fused, 128, 128, 64, 8, 1, 112, spilled=704),
+        Variant(backward_queries, None, 64, 64, 8, 2, 96),
+        Variant(backward_keys, None, 64, 64, 8, 2, 97),
+    ),
+    (32, 4): (
+        Variant(backward_fused, 64, 64, 64, 8, 1, 48),
+        Variant(backward_queries, None, 64, 32, 8, 1, 28),
+        Variant(backward_keys, None, 64, 32, 8, 1, 32),
+    ),
+    (64, 4): (
+        Variant(backward_fused, 64, 64, 64, 8, 1, 80, spilled=1104),
+        Variant(backward_queries, None, 32, 32, 8, 1, 32),
+        Variant(backward_keys, None, 32, 32, 8, 1, 36),
+    ),
+    (128, 4): (
+        Variant(backward_queries, None, 32, 32, 8, 1, 64, spilled=200),
+        Variant(backward_keys, None, 32, 32, 8, 1, 68, spilled=8),
+    ),
+}
+
+
+def shared_memory(device: torch.device) -> int:
+    """KiB of shared memory that one program may have; the interpreter knows no limit."""
+    if device.type != "cuda":
+        return 1 << 20
+    return torch.cuda.get_device_properties(device).shared_memory_per_block_optin // 1024
+
+
+def plan(table: tuple[Variant, ...], limit: int) -> Iterator[tuple[Variant, int]]:
+    """The variants that fit into `limit` KiB of shared memory, each with the length that its rows have to exceed."""
+    longer_than = 0
+    for variant in table:
+        if variant.shared <= limit:
+            yield variant, longer_than
+            longer_than = variant.up_to or longer_than
+
+
+# ---- what torch sees ----
+
+
+class Options(NamedTuple):
+    """What the kernels are told after their tensors, in this order."""
+
+    scale: float
+    dropout_p: float
+    seed: int
+    stride: int  # elements from one token's q to the next token's; likewise for k and v
+
+
+def _run(
+    table: tuple[Variant, ...],
+    tensors: dict[Any, tuple[Tensor, ...]],
+    numbers: tuple[float, ...],
+    heads_and_size: torch.Size,
+    layout: Packed,
+) -> None:
+    """Launches each variant over the tiles that are its work. tensors: the first arguments of each kernel."""
+    H, D = heads_and_size
+    dropout = numbers[1] > 0
+    with torch.cuda.device_of(layout.cu_seqlens):
+        for variant, longer_than in plan(table, shared_memory(layout.device)):
+            kernel, up_to, tile, step, warps, stages, *_ = variant
+            tiles = layout.tiles(tile, longer_than, up_to)  # made once for all layers
+            arguments = *tensors[kernel], tiles, layout.cu_seqlens, len(layout.indices), *numbers
+            if len(tiles):
+                grid = (len(tiles) * H,)
+                kernel[grid](*arguments, H, D, tile, step, dropout, num_warps=warps, num_stages=stages)
+
+
+class _Attention(torch.autograd.Function):
+    """tensors: qkv [T, 3, H, D], or q, k, v [T, H, D] -> [T, H, D]. The gradients have the shapes of the tensors."""
+
+    @staticmethod
+    def forward(ctx: Any, layout: Packed, options: Options, *tensors: Tensor) -> Tensor:
+        q, k, v = tensors if len(tensors) == 3 else tensors[0].unbind(1)
+        T, H, D = q.shape
+        out, lse = q.new_empty(T, H, D), q.new_empty(H, T, dtype=torch.float32)
+        arguments = q, k, v, out, lse
+        kernels = {forward_short: arguments, forward_long: arguments}
+        _run(FORWARD[D, q.element_size()], kernels, options, q.shape[1:], layout)
+        ctx.save_for_backward(out, lse, *tensors)
+        ctx.layout, ctx.options = layout, options
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, do: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise ValueError(
+                'create_graph=True asks for a second derivative, which has no kernel; choose backend="eager"'
+            )
+        out, lse, *tensors = ctx.saved_tensors
+        one = len(tensors) == 1
+        q, k, v = tensors[0].unbind(1) if one else tensors
+        T, H, D = q.shape
+        do = do if do.is_contiguous() and do.data_ptr() % 16 == 0 else do.clone(memory_format=torch.contiguous_format)
+        delta = torch.empty_like(lse)
+        gradient = q.new_empty((T, 3, H, D) if one else (3, T, H, D))
+        dq, dk, dv = gradient.unbind(1 if one else 0)
+        kernels = {
+            backward_fused: (q, k, v, out, do, lse, dq, dk, dv),
+            backward_queries: (q, k, v, out, do, lse, delta, dq),
+            backward_keys: (q, k, v, do, lse, delta, dk, dv),
+        }
+        _run(BACKWARD[D, q.element_size()], kernels, (*ctx.options, dq.stride(0)), q.shape[1:], ctx.layout)
+        return None, None, *((gradient,) if one else (dq, dk, dv))
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    layout: Packed,
+    dropout_p: float = 0.0,
+    scale: float | None = None,
+    seed: int | None = None,
+) -> Tensor:
+    """softmax(scale · q kᵀ) v within each row of a packed batch.
+
+    Args:
+        q, k, v: [T, H, D] of one type, float16, bfloat16 or float32, D one of 32, 64, 128. They may be views, as of a
+            fused [T, 3, H, D]. Kernels read 16 bytes at a time, so all three have to begin at a multiple of 16 bytes
+            with the heads of a token side by side, one stride for all three and a multiple of 16 elements; where they
+            do not, they are copied first.
+        layout: the lengths of the rows.
+        dropout_p: probability of dropping one attention probability, 0 <= dropout_p < 1.
+        scale: a positive number, default 1 / √D.
+        seed: names the draw of dropout, 0 <= seed < 2^31; default: drawn from torch's generator on the CPU. A CUDA
+            graph replays the draw that it captured.
+
+    Returns:
+        [T, H, D].
+
+    Raises:
+        ValueError: what cannot be computed, and what to give instead.
+    """
+    return _attention((q, k, v), layout, dropout_p, scale, seed)
+
+
+def attention_qkv(
+    qkv: Tensor, layout: Packed, dropout_p: float = 0.0, scale: float | None = None, seed: int | None = None
+) -> Tensor:
+    """`attention` with q, k and v in one tensor, as one matrix product gives them; so is the gradient, without copies.
+
+    Args:
+        qkv: [T, 3, H, D].
+
+    Returns:
+        [T, H, D].
+    """
+    if qkv.dim() != 4 or qkv.shape[1] != 3:
+        raise ValueError(f"qkv has shape {list(qkv.shape)}; give [T, 3, H, D]")
+    return _attention((qkv,), layout, dropout_p, scale, seed)
+
+
+def _attention(
+    tensors: tuple[Tensor, ...], layout: Packed, dropout_p: float, scale: float | None, seed: int | None
+) -> Tensor:
+    q, k, v = three = tensors if len(tensors) == 3 else tensors[0].unbind(1)
+    _check_tensors(q, k, v, layout)
+    if not all(_is_readable(x) and x.stride() == q.stride() for x in three):
+        tensors = tuple(x.clone(memory_format=torch.contiguous_format) for x in tensors)
+        q = tensors[0] if len(tensors) == 3 else tensors[0][:, 0]
+    scale = 1 / math.sqrt(q.shape[2]) if scale is None else float(scale)
+    if seed is None:
+        seed = int(torch.randint(2**31, ())) if dropout_p else 0
+    _check_numbers(dropout_p, scale, seed)
+    return _Attention.apply(layout, Options(scale, float(dropout_p), seed, q.stride(0)), *tensors)
+
+
+def _is_readable(x: Tensor) -> bool:
+    """Whether kernels can read x [T, H, D] as it lies; unaligned they would, but several times slower."""
+    return x.stride()[1:] == (x.shape[2], 1) and x.stride(0) % 16 == 0 and x.data_ptr() % 16 == 0
+
+
+def _check_tensors(q: Tensor, k: Tensor, v: Tensor, layout: Packed) -> None:
+    for name, x in (("k", k), ("v", v)):
+        if (x.shape, x.dtype, x.device) != (q.shape, q.dtype, q.device):
+            raise ValueError(
+                f"{name} is {list(x.shape)} {x.dtype} on {x.device}, but q is {list(q.shape)} {q.dtype} on {q.device}; "
+                "give all three alike"
+            )
+    if q.dim() != 3 or len(q) != len(layout.indices):
+        raise ValueError(
+            f"q has shape {list(q.shape)}, but the layout has {len(layout.indices)} tokens; give [T, H, D]"
+        )
+    if (q.shape[2], q.element_size()) not in FORWARD or not q.is_floating_point():
+        raise ValueError(
+            f"head size {q.shape[2]} in {q.dtype} has no kernel; give 32, 64 or 128 in float16, bfloat16 or float32, "
+            'or choose backend="sdpa"'
+        )
+    if q.device != layout.device:
+        raise ValueError(f"q is on {q.device}, but the layout on {layout.device}; make the layout there")
+    if q.device.type != "cuda" and not INTERPRETED:
+        raise ValueError(
+            f'q is on {q.device}, but Triton needs a CUDA device; choose backend="sdpa", or set TRITON_INTERPRET=1 '
+            "before Python starts to have the kernels interpreted"
+        )
+    if q.device.type == "cuda" and torch.cuda.get_device_capability(q.device) < (8, 0):
+        raise ValueError(f'{torch.cuda.get_device_name(q.device)} is older than Ampere; choose backend="sdpa"')
+
+
+def _check_numbers(dropout_p: float, scale: float, seed: int) -> None:
+    if not 0 <= dropout_p < 1:
+        raise ValueError(f"dropout_p is {dropout_p}; give 0 <= dropout_p < 1")
+    if not 0 < scale < math.inf:
+        raise ValueError(f"scale is {scale}; give a positive number, as its sign can go into q")
+    if not 0 <= seed < 2**31:
+        raise ValueError(f"seed is {seed}; give 0 <= seed < 2^31")

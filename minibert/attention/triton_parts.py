@@ -1,0 +1,64 @@
+"""What the Triton kernels of both directions are made of: where a program's work lies, loads, stores, dropout.
+
+Letters: T tokens, H heads, D head size, n tokens of the row in hand; names in capitals are known to the compiler.
+"""
+
+import math
+
+import triton
+import triton.language as tl
+
+LOG2_E: tl.constexpr = tl.constexpr(math.log2(math.e))
+
+
+@triton.jit
+def place(tiles, cu_seqlens, H: tl.constexpr):
+    """Which work this program has: row, head, first token of the row, its length n, number of the tile.
+
+    Heads vary fastest: programs that run together read the same tokens, whose heads lie side by side in memory.
+    """
+    tile = tl.program_id(0) // H
+    row = tl.load(tiles + 2 * tile)
+    number = tl.load(tiles + 2 * tile + 1)
+    first = tl.load(cu_seqlens + row)
+    n = tl.load(cu_seqlens + row + 1) - first
+    return row, tl.program_id(0) % H, first.to(tl.int64), n, number  # 64 bits: T · 3 · H · D may pass 2^31
+
+
+@triton.jit
+def _at(base, start, STRIDE: tl.constexpr, ROWS: tl.constexpr, D: tl.constexpr):
+    """Addresses of the tokens start … start + ROWS: [ROWS, D]. Only `start`, a scalar, needs 64 bits."""
+    return base + tl.cast(start, tl.int64) * STRIDE + (tl.arange(0, ROWS)[:, None] * STRIDE + tl.arange(0, D)[None, :])
+
+
+@triton.jit
+def load(base, start, n, STRIDE: tl.constexpr, ROWS: tl.constexpr, D: tl.constexpr, WHOLE: tl.constexpr = False):
+    """Tokens start … start + ROWS of the row: [ROWS, D]. Beyond its n tokens the next row begins: zeros instead."""
+    at = _at(base, start, STRIDE, ROWS, D)
+    inside = (start + tl.arange(0, ROWS) < n)[:, None]
+    return tl.load(at) if WHOLE else tl.load(at, mask=inside, other=0.0)
+
+
+@triton.jit
+def store(base, start, n, STRIDE: tl.constexpr, x, ROWS: tl.constexpr, D: tl.constexpr):
+    """Writes x [ROWS, D], rounded to the type of what it writes to."""
+    at, inside = _at(base, start, STRIDE, ROWS, D), (start + tl.arange(0, ROWS) < n)[:, None]
+    tl.store(at, x.to(base.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def dot(a, b):
+    """a @ b, added up in float32; float32 operands are not rounded to TF32 first."""
+    return tl.dot(a, b, input_precision="ieee")
+
+
+@triton.jit
+def kept(drop, queries, keys):
+    """Which probabilities dropout keeps: bool, of [queries, 1] and [1, keys] or of both transposed.
+
+    Philox (Salmon et al. 2011) scrambles the four numbers that name a probability, with the seed as its key; 7 rounds
+    are the fewest that pass every test of randomness there. The bits are compared as an integer: exact, no float.
+    """
+    dropout_p, seed, row, head = drop
+    bits, _, _, _ = tl.philox(seed, queries, keys, row, head, n_rounds=7)
+    return bits >= tl.cast(dropout_p * 4294967296.0, tl.uint32)
