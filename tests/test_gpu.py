@@ -1,5 +1,10 @@
 """Proves that attention, models and training are right on a GPU. Run on a machine with one: pytest -m gpu"""
 
+import os
+import shutil
+import subprocess
+import sys
+
 import pytest
 import torch
 from conftest import MODELS, outputs, padded_batch, small_config, stir
@@ -166,6 +171,28 @@ def test_a_packed_batch_never_waits_for_the_gpu():
         attend(q, q, q, layout).sum().backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+SANITIZED = """
+import torch
+from minibert.attention import attend
+from minibert.layout import Packed
+layout = Packed.from_lengths([1, 63, 65, 128, 129, 257, 300], device="cuda")
+for dropout_p in (0.0, 0.1):
+    qkv = torch.randn(len(layout.indices), 3, 2, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+    attend(*qkv.unbind(1), layout, "triton", dropout_p).sum().backward()
+torch.cuda.synchronize()
+"""
+
+
+@pytest.mark.skipif(shutil.which("compute-sanitizer") is None, reason="compute-sanitizer is not installed")
+@pytest.mark.parametrize("tool", ["memcheck", "racecheck"])
+def test_our_kernels_leave_foreign_memory_alone(tool):
+    """Without torch's cache every tensor ends where its memory does, so that a step too far is seen."""
+    command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "1", sys.executable, "-c", SANITIZED]
+    environment = os.environ | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
 # ---- models and training ----
