@@ -16,9 +16,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass
 from typing import Any, NoReturn
 
+from torch.nn.functional import normalize
+
 from minibert.attention import BACKENDS
 from minibert.data import encode_examples, label_ids, read_examples
-from minibert.inference import TextClassifier, classify, score
+from minibert.inference import TOKENS, TextClassifier, TextEncoder, classify, score
+from minibert.jobs import JobOptions, Progress, embed_file, predict_file
 from minibert.options import add_options, argument, option
 from minibert.parity import ParityOptions, failures, ladder, to_dict, to_table
 from minibert.table import encoding_dict, encoding_table
@@ -41,7 +44,7 @@ class EvaluateOptions:
     data: str = option(MISSING, "data file with labels, .tsv .csv or .jsonl")
     columns: str | None = option(None, "column names of a file without a header, such as label,text")
     quoting: str = option("minimal", "minimal: fields may stand in double quotes; none: quotes are text (GLUE)")
-    batch_size: int = option(32, "texts per batch")
+    tokens_per_batch: int | None = option(None, f"tokens of a batch (default: {TOKENS['cpu']}, GPU {TOKENS['cuda']})")
     attention: str = option("auto", f"attention backend: auto, {', '.join(BACKENDS)}")
     device: str = option("auto", "auto, cpu, cuda, cuda:1 …")
     json: bool = option(False, "print one JSON object")
@@ -54,7 +57,7 @@ def run_evaluate(options: EvaluateOptions) -> None:
     classifier = TextClassifier.from_pretrained(options.directory, options.attention, options.device)
     truth = label_ids(rows, classifier.labels)
     encoding = encode_examples(classifier.tokenizer, rows, classifier.max_length)
-    logits = classify(classifier.model, encoding, classifier.tokenizer.pad_id, options.batch_size)
+    logits = classify(classifier.model, encoding, options.tokens_per_batch)
     scores = score(logits, truth)
     if options.json:
         print_json({"rows": len(rows), "labels": classifier.labels, **scores._asdict()})
@@ -64,21 +67,26 @@ def run_evaluate(options: EvaluateOptions) -> None:
         )
 
 
-@dataclass(frozen=True)
-class PredictOptions:
-    directory: str = argument("a trained model")
-    text: Sequence[str] = argument("texts to classify (default: one a line from stdin)")
-    pair: str | None = option(None, "a second text that goes with the text")
-    attention: str = option("auto", f"attention backend: auto, {', '.join(BACKENDS)}")
-    device: str = option("auto", "auto, cpu, cuda, cuda:1 …")
-    json: bool = option(False, "print one JSON object")
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(JobOptions):
+    pair: str | None = option(None, "a second text that goes with each text")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.data is not None and self.pair is not None:
+            raise ValueError(f"--pair goes with texts; the pairs of --data {self.data} are its column text_b")
 
 
 def run_predict(options: PredictOptions) -> None:
-    """Classify texts: label, probability and text, a line each."""
+    """Classify texts: label, probability and text, a line each. Or a file of any size, --data FILE --out FILE.tsv (.csv
+    .jsonl): row, label and probability, a line each; row counts the data's rows from 1, without header."""
+    if options.data is not None:
+        print_progress(predict_file(options), options)
+        return
     texts = options.text or read_stdin()
     classifier = TextClassifier.from_pretrained(options.directory, options.attention, options.device)
-    probabilities = classifier.logits(texts, repeat_pair(options.pair, texts)).softmax(dim=1)
+    pairs = repeat_pair(options.pair, texts)
+    probabilities = classifier.logits(texts, pairs, options.max_length, options.tokens_per_batch).softmax(dim=1)
     best = probabilities.argmax(dim=1).tolist()
     labels = [classifier.labels[i] for i in best]
     if options.json:
@@ -90,6 +98,40 @@ def run_predict(options: PredictOptions) -> None:
         return
     for text, label, i, row in zip(texts, labels, best, probabilities.tolist(), strict=True):
         print(f"{label}\t{row[i]:.4f}\t{text}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedOptions(JobOptions):
+    pooling: str = option("mean", "mean of a text's tokens, or cls, the vector of [CLS]")
+    normalize: bool = option(False, "scale vectors to length 1, as many sentence-transformers models do")
+
+
+def run_embed(options: EmbedOptions) -> None:
+    """Sentence vectors of texts, a line of numbers each. Or of a file of any size: --data FILE --out FILE.npy writes
+    float32, vector i for row i; NaN where a broken row is skipped."""
+    if options.data is not None:
+        print_progress(embed_file(options, options.pooling, options.normalize), options)
+        return
+    texts = options.text or read_stdin()
+    encoder = TextEncoder.from_pretrained(options.directory, options.attention, options.device)
+    vectors = encoder.embed(texts, options.pooling, options.tokens_per_batch, options.max_length)
+    rows = (normalize(vectors) if options.normalize else vectors).tolist()
+    if options.json:
+        print_json({"embeddings": rows})
+        return
+    for row in rows:
+        print("\t".join(f"{number:.6g}" for number in row))
+
+
+def print_progress(done: Progress, options: JobOptions) -> None:
+    """How a job has ended: on stdout, and what it left out on stderr too."""
+    if done.left_out:
+        print(f"{done.left_out} rows left out; the first: {done.first_left_out}", file=sys.stderr)
+    if options.json:
+        counts = {"rows": done.rows, "left_out": done.left_out, "first_left_out": done.first_left_out}
+        print_json({**counts, "out": options.out})
+    else:
+        print(f"rows {done.rows}  left out {done.left_out}  {options.out}")
 
 
 @dataclass(frozen=True)
@@ -139,6 +181,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
     "train": (TrainOptions, run_train),
     "evaluate": (EvaluateOptions, run_evaluate),
     "predict": (PredictOptions, run_predict),
+    "embed": (EmbedOptions, run_embed),
     "encode": (EncodeOptions, run_encode),
     "parity": (ParityOptions, run_parity),
 }

@@ -1,4 +1,4 @@
-"""From a data file to batches: read and check every row, encode once, deal out padded rectangles.
+"""From a data file to batches: read and check every row, encode once, deal out batches.
 
 A file is `.tsv`, `.csv` or `.jsonl`, UTF-8, with a header (or `columns`) that names its columns:
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from minibert.config import BertConfig
+from minibert.layout import Packed, upload
 from minibert.tokenizer import Encoding, Tokenizer
 
 # Column names in use: GLUE's, CLUE's and those of the common Chinese sentiment sets; compared in lower case.
@@ -30,6 +31,9 @@ COLUMNS = {
     "text": ("text", "text_a", "sentence", "sentence1", "review", "#1 string"),
     "pair": ("text_b", "sentence2", "#2 string"),
 }
+
+
+WINDOW = 50  # batches that share out their rows by length: enough to find equals, few enough to stay random
 
 
 @dataclass(frozen=True)
@@ -253,15 +257,16 @@ def hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Exa
 
 
 class Batch(NamedTuple):
-    """What a model takes, in its order, then the labels (zeros where there are none); all int64, on one device."""
+    """What a model takes, in its order, then the labels (zeros where there are none); all int64, on one device.
 
-    input_ids: Tensor  # [B, S]
-    attention_mask: Tensor  # [B, S]
-    token_type_ids: Tensor  # [B, S]
+    Padded it has a mask and no layout, packed a layout and no mask.
+    """
+
+    input_ids: Tensor  # [B, S]; packed [T]
+    attention_mask: Tensor | None  # [B, S]
+    token_type_ids: Tensor  # [B, S]; packed [T]
+    layout: Packed | None
     labels: Tensor  # [B]
-
-    def to(self, device: torch.device | str) -> Batch:
-        return Batch(*(tensor.to(device) for tensor in self))
 
 
 def check_vocabulary(tokenizer: Tokenizer, config: BertConfig, source: str) -> None:
@@ -282,7 +287,13 @@ def encode_examples(tokenizer: Tokenizer, examples: Examples, max_length: int) -
     return tokenizer(examples.texts, examples.pairs, max_length=max_length, padding="none")
 
 
-def collate(encoding: Encoding, labels: NDArray | None, rows: Sequence[int], pad_id: int) -> Batch:
+def collate(
+    encoding: Encoding,
+    labels: NDArray | None,
+    rows: Sequence[int],
+    pad_id: int,
+    device: torch.device | str = "cpu",
+) -> Batch:
     """The rows padded to the longest of them: ids with [PAD], mask and segments with 0."""
     length = max(int(encoding.length[row]) for row in rows)
     input_ids = np.full((len(rows), length), pad_id, np.int64)
@@ -292,8 +303,23 @@ def collate(encoding: Encoding, labels: NDArray | None, rows: Sequence[int], pad
         input_ids[i, :n] = encoding.input_ids[row]
         segments[i, :n] = encoding.token_type_ids[row]
         mask[i, :n] = 1
-    chosen = np.zeros(len(rows), np.int64) if labels is None else labels[np.asarray(rows)]
-    return Batch(*(torch.from_numpy(array) for array in (input_ids, mask, segments, chosen)))
+    arrays = input_ids, mask, segments, labels_of(rows, labels)
+    input_ids, mask, segments, chosen = (upload(array, device) for array in arrays)
+    return Batch(input_ids, mask, segments, None, chosen)
+
+
+def collate_packed(
+    encoding: Encoding, labels: NDArray | None, rows: Sequence[int], device: torch.device | str = "cpu"
+) -> Batch:
+    """The rows one after the other, without padding. Neighbours of equal length spare some backends a sorting."""
+    layout = Packed.from_lengths([int(encoding.length[row]) for row in rows], device=device)
+    columns = ([column[row] for row in rows] for column in (encoding.input_ids, encoding.token_type_ids))
+    input_ids, segments = (upload(np.concatenate(column), device) for column in columns)
+    return Batch(input_ids, None, segments, layout, upload(labels_of(rows, labels), device))
+
+
+def labels_of(rows: Sequence[int], labels: NDArray | None) -> NDArray[np.int64]:
+    return np.zeros(len(rows), np.int64) if labels is None else labels[np.asarray(rows)]
 
 
 def shuffled(count: int, seed: int, epoch: int) -> list[int]:
@@ -304,6 +330,40 @@ def shuffled(count: int, seed: int, epoch: int) -> list[int]:
 def by_length(lengths: NDArray) -> list[int]:
     """Longest first: neighbours of equal length pad little, and the largest batch fails first if memory is short."""
     return np.argsort(-np.asarray(lengths), kind="stable").tolist()
+
+
+def token_chunks(order: Sequence[int], lengths: NDArray, tokens: int) -> list[list[int]]:
+    """Consecutive runs of at most `tokens` tokens; a row that alone is longer has a run of its own.
+
+    Raises:
+        ValueError: a budget below 1.
+    """
+    if tokens < 1:
+        raise ValueError(f"tokens_per_batch is {tokens}; it must be at least 1")
+    runs: list[list[int]] = []
+    room = 0
+    for row in order:
+        length = int(lengths[row])
+        if length > room or not runs:
+            runs.append([])
+            room = tokens
+        runs[-1].append(row)
+        room -= length
+    return runs
+
+
+def shuffled_by_tokens(lengths: NDArray, tokens: int, seed: int, epoch: int) -> list[list[int]]:
+    """The batches of an epoch, of about `tokens` tokens each; they depend on lengths, seed and epoch alone.
+
+    Rows of like length share a batch, but it is chance who meets whom: the shuffled rows are sorted within windows of
+    some WINDOW batches only, cut, and the batches shuffled again.
+    """
+    order = shuffled(len(lengths), seed, epoch)
+    rows = max(1, round(WINDOW * tokens / max(1, float(np.mean(lengths)))))
+    batches = []
+    for window in chunks(order, rows):
+        batches += token_chunks([window[i] for i in by_length(lengths[window])], lengths, tokens)
+    return [batches[i] for i in np.random.default_rng((seed, epoch, 1)).permutation(len(batches)).tolist()]
 
 
 def chunks(order: Sequence[int], size: int) -> list[Sequence[int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from minibert.config import BertConfig
-from minibert.data import by_length, check_vocabulary, chunks, collate
+from minibert.data import Batch, by_length, check_vocabulary, collate_packed, token_chunks
 from minibert.hub import resolve
+from minibert.layout import Packed
 from minibert.model import BertForSequenceClassification, BertModel
 from minibert.tokenizer import Encoding, Tokenizer
+
+TOKENS = {"cpu": 1024, "cuda": 32768}  # in a batch: enough for the matrix products, few enough for the caches
 
 
 def pick_device(name: str) -> torch.device:
@@ -87,10 +90,10 @@ class TextClassifier(_FromPretrained):
         texts: Iterable[str],
         pairs: Iterable[str] | None = None,
         max_length: int | None = None,
-        batch_size: int = 32,
+        tokens_per_batch: int | None = None,
     ) -> Tensor:
         """[N, L] float32 on the CPU, row i for text i. Texts longer than `max_length` are cut."""
-        return classify(self.model, self._encode(texts, pairs, max_length), self.tokenizer.pad_id, batch_size)
+        return classify(self.model, self._encode(texts, pairs, max_length), tokens_per_batch)
 
     def predict(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> list[tuple[str, float]]:
         """For each text the likeliest label and its probability."""
@@ -104,34 +107,62 @@ class TextEncoder(_FromPretrained):
     model_class = BertModel
     model: BertModel
 
-    @torch.no_grad()
-    def embed(self, texts: Iterable[str], pooling: str = "mean", batch_size: int = 32) -> Tensor:
+    def embed(
+        self,
+        texts: Iterable[str],
+        pooling: str = "mean",
+        tokens_per_batch: int | None = None,
+        max_length: int | None = None,
+    ) -> Tensor:
         """[N, E] float32 on the CPU, row i for text i.
 
         pooling: "mean" over the real tokens (sentence-transformers' usual choice) or "cls", the vector of [CLS].
         """
-        if pooling not in ("mean", "cls"):
-            raise ValueError(f"pooling {pooling!r} is unknown; choose mean or cls")
-        encoding = self._encode(texts, None, None)
-        vectors = torch.empty(len(encoding.length), self.config.hidden_size)
-        for rows in chunks(by_length(encoding.length), batch_size):
-            batch = collate(encoding, None, rows, self.tokenizer.pad_id).to(self.device)
-            hidden = self.model(batch.input_ids, batch.attention_mask, batch.token_type_ids).last_hidden_state
-            real = batch.attention_mask[:, :, None]  # [B, S, 1]
-            mean = (hidden * real).sum(dim=1) / real.sum(dim=1)  # [B, E]
-            vectors[rows] = (mean if pooling == "mean" else hidden[:, 0]).float().cpu()
-        return vectors
+        return sentence_vectors(self.model, self._encode(texts, None, max_length), pooling, tokens_per_batch)
 
 
 @torch.no_grad()
-def classify(model: BertForSequenceClassification, encoding: Encoding, pad_id: int, batch_size: int) -> Tensor:
+def classify(model: BertForSequenceClassification, encoding: Encoding, tokens_per_batch: int | None = None) -> Tensor:
     """Logits of encoded rows, [N, L] float32 on the CPU, in their order; the model is expected in eval mode."""
-    device = next(model.parameters()).device
     logits = torch.empty(len(encoding.length), model.config.num_labels)
-    for rows in chunks(by_length(encoding.length), batch_size):
-        batch = collate(encoding, None, rows, pad_id).to(device)
-        logits[rows] = model(batch.input_ids, batch.attention_mask, batch.token_type_ids).float().cpu()
+    for rows, batch in batches(encoding, tokens_per_batch, next(model.parameters()).device):
+        logits[rows] = model(*batch[:-1]).float().cpu()
     return logits
+
+
+@torch.no_grad()
+def sentence_vectors(
+    model: BertModel, encoding: Encoding, pooling: str = "mean", tokens_per_batch: int | None = None
+) -> Tensor:
+    """Vectors of encoded rows, [N, E] float32 on the CPU, in their order; the model is expected in eval mode."""
+    if pooling not in ("mean", "cls"):
+        raise ValueError(f"pooling {pooling!r} is unknown; choose mean or cls")
+    first = pooling == "cls"
+    vectors = torch.empty(len(encoding.length), model.config.hidden_size)
+    for rows, batch in batches(encoding, tokens_per_batch, next(model.parameters()).device):
+        hidden = model(*batch[:-1], first=first).last_hidden_state  # [B, E] or [T, E]
+        vectors[rows] = (hidden if first else row_means(hidden, batch.layout)).float().cpu()
+    return vectors
+
+
+def token_budget(tokens_per_batch: int | None, device: torch.device) -> int:
+    return TOKENS.get(device.type, TOKENS["cpu"]) if tokens_per_batch is None else tokens_per_batch
+
+
+def batches(
+    encoding: Encoding, tokens_per_batch: int | None, device: torch.device
+) -> Iterator[tuple[list[int], Batch]]:
+    """All rows in packed batches, the longest first: (their numbers, the batch)."""
+    budget = token_budget(tokens_per_batch, device)
+    for rows in token_chunks(by_length(encoding.length), encoding.length, budget):
+        rows.reverse()  # shortest first inside: sorted that way, attention need not move a token
+        yield rows, collate_packed(encoding, None, rows, device)
+
+
+def row_means(x: Tensor, layout: Packed) -> Tensor:
+    """The mean of each row's tokens. [T, E] -> [B, E]."""
+    lengths = layout.cu_seqlens.diff()  # [B]
+    return torch.segment_reduce(x, "mean", lengths=lengths.long())
 
 
 # ---- scores ----

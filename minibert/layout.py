@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -88,6 +88,20 @@ class Padded(Keeper):
         return self.keep(("packed", sizes), lambda: Packed.from_lengths([width] * rows, width, device))
 
 
+class ByLength(NamedTuple):
+    """The rows of a packed batch in the order of their lengths; shortest first, rows without tokens left out.
+
+    groups: for each length (rows, tokens, length): slices of the sorted rows and of their tokens.
+    rows: int64 [B], which row stands where after sorting. order, back: int64 [T], from the packed tokens to the sorted
+        ones by index_select, and back. All three None where the rows are sorted already: then nothing has to move.
+    """
+
+    groups: list[tuple[slice, slice, int]]
+    rows: Tensor | None
+    order: Tensor | None
+    back: Tensor | None
+
+
 @dataclass(frozen=True, eq=False)
 class Packed(Keeper):
     """A batch of B rows without padding, T tokens in all. Make it with from_lengths or from_mask.
@@ -155,6 +169,13 @@ class Packed(Keeper):
         """Of the longest row."""
         return max(self.lengths)
 
+    @cached_property
+    def firsts(self) -> Tensor:
+        """The place of each row's first token, int64 [B]; a row without tokens has none (ValueError)."""
+        if min(self.lengths) == 0:
+            raise ValueError(f"row {self.lengths.index(0)} has no tokens, so no [CLS]; leave it out")
+        return self.cu_seqlens[:-1].long()
+
     @property
     def device(self) -> torch.device:
         return self.cu_seqlens.device
@@ -169,21 +190,23 @@ class Packed(Keeper):
         return Padded(keys.view(B, S), none_empty=min(self.lengths) > 0)
 
     @cached_property
-    def groups(self) -> tuple[list[Tensor], Tensor]:
-        """The rows by length, for what can do only rows of one length at once.
-
-        Returns:
-            The places of the tokens of all rows of one length, int64 [rows, length], for each length but 0; and where
-            each token stands once these are laid one after the other, int64 [T].
-        """
+    def by_length(self) -> ByLength:
+        """The rows sorted by length, for what can do only rows of one length at once."""
         lengths = np.array(self.lengths)
-        begin = starts(lengths)
+        rows = np.argsort(lengths, kind="stable")
+        counts = lengths[rows]
+        sizes, firsts, numbers = np.unique(counts, return_index=True, return_counts=True)
+        begin = starts(counts)[firsts]
         groups = [
-            begin[np.flatnonzero(lengths == length), None] + np.arange(length)
-            for length in np.unique(lengths[lengths > 0])
+            (slice(first, first + number), slice(at, at + number * size), size)
+            for size, first, number, at in zip(*(a.tolist() for a in (sizes, firsts, numbers, begin)), strict=True)
+            if size
         ]
-        order = np.concatenate([np.zeros(0, np.int64), *(group.ravel() for group in groups)])
-        return [upload(group, self.device) for group in groups], upload(np.argsort(order), self.device)
+        if (rows == np.arange(len(rows))).all():
+            return ByLength(groups, None, None, None)
+        order = np.repeat(starts(lengths)[rows] - starts(counts)[:-1], counts) + np.arange(counts.sum())
+        places = (upload(array, self.device) for array in (rows, order, np.argsort(order)))
+        return ByLength(groups, *places)
 
     def tiles(self, block: int, longer_than: int = 0, up_to: int | None = None) -> Tensor:
         """The rows whose length is in (longer_than, up_to], cut into tiles of `block` positions: a kernel's work list.

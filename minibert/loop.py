@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
+import os
 import pickle
+import shutil
 import signal
 import sys
 import threading
@@ -40,6 +43,22 @@ def optimizer_groups(model: nn.Module, weight_decay: float) -> list[dict[str, ob
     matrices = [p for p in model.parameters() if p.dim() >= 2]
     vectors = [p for p in model.parameters() if p.dim() < 2]
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+
+
+def check_compiler(device: torch.device) -> None:
+    """What torch.compile needs, looked for before the first step and not in it.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    if device.type == "cuda":
+        if importlib.util.find_spec("triton") is None:
+            raise ValueError("compile needs Triton, which is not installed; pip install triton, or leave --compile out")
+    elif shutil.which(name := os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")) is None:
+        raise ValueError(
+            f"compile needs a C++ compiler, and {name} is not found; install one, name it by the variable CXX, or leave"
+            " --compile out"
+        )
 
 
 @contextmanager

@@ -6,6 +6,10 @@ Each class is built only of those above it. Devlin et al. 2018 ("BERT", arXiv 18
 the arithmetic; Vaswani et al. 2017 is the Transformer it is made of. Letters used in shapes:
 
     B batch   S sequence   E hidden size   H heads   D = E / H head size   F feed-forward   V vocabulary   L labels
+    T tokens of a packed batch
+
+A batch comes as a rectangle with padding, [B, S], or packed, [T]: all rows one after the other and nothing else
+(layout.py). The rectangle is the specification; packed, the same arithmetic is done for real tokens alone.
 
 BERT is *post-LN*: every block adds its output to its input and then normalises the sum, `x = norm(x + block(x))`.
 """
@@ -18,23 +22,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minibert.attention import attend, check_name
+from minibert.attention import attend, attend_first, check_name
 from minibert.checkpoint import Pretrained
 from minibert.config import BertConfig
-from minibert.layout import Padded
+from minibert.dropout import dropout
+from minibert.layout import Packed, Padded
 
 
 class BertOutput(NamedTuple):
     """What BertModel returns."""
 
-    last_hidden_state: Tensor  # [B, S, E]
+    last_hidden_state: Tensor  # [B, S, E]; packed [T, E], or of the first tokens alone [B, E]
     pooler_output: Tensor | None  # [B, E]; None where the model was built without a pooler
 
 
 class PreTrainingOutput(NamedTuple):
     """What BertForPreTraining returns: the scores of BERT's two pretraining tasks."""
 
-    prediction_logits: Tensor  # [B, S, V]: which token stands here (masked LM)
+    prediction_logits: Tensor  # [B, S, V]; packed [T, V]; where positions are given [M, V]
     seq_relationship_logits: Tensor  # [B, 2]: 0 = B follows A, 1 = B is a random sentence
 
 
@@ -74,6 +79,16 @@ def activation(name: str, x: Tensor) -> Tensor:
     return F.gelu(x, approximate="none" if name == "gelu" else "tanh")
 
 
+class Dropout(nn.Dropout):
+    """PyTorch's own, which draws what transformers draws; packed tokens on the CPU get cheaper random numbers, unless
+    a compiler has its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, S, E] -> [B, S, E]; packed [T, E] -> [T, E]."""
+        cheap = self.training and x.dim() == 2 and x.device.type == "cpu" and not torch.compiler.is_compiling()
+        return dropout(x, self.p) if cheap else super().forward(x)
+
+
 class Embeddings(nn.Module):
     """What a token is + where it stands + which sentence it belongs to, summed (paper, figure 2)."""
 
@@ -84,11 +99,14 @@ class Embeddings(nn.Module):
         self.position = nn.Embedding(config.max_position_embeddings, E)  # learned, not sines
         self.segment = nn.Embedding(config.type_vocab_size, E)
         self.norm = nn.LayerNorm(E, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
-    def forward(self, input_ids: Tensor, token_type_ids: Tensor) -> Tensor:
-        """[B, S] ids and [B, S] segments -> [B, S, E]."""
-        positions = torch.arange(input_ids.shape[1], device=input_ids.device)  # [S], the same for every row
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor, layout: Padded | Packed) -> Tensor:
+        """[B, S] ids and [B, S] segments -> [B, S, E]; packed [T] twice -> [T, E]."""
+        if isinstance(layout, Packed):
+            positions = layout.position_ids  # [T]
+        else:
+            positions = torch.arange(input_ids.shape[1], device=input_ids.device)  # [S], the same for every row
         x = self.token(input_ids) + self.segment(token_type_ids) + self.position(positions)  # [B, S, E]
         return self.dropout(self.norm(x))
 
@@ -106,21 +124,53 @@ class SelfAttention(nn.Module):
         self.key = nn.Linear(E, E)
         self.value = nn.Linear(E, E)
         self.output = nn.Linear(E, E)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
         self.norm = nn.LayerNorm(E, eps=config.layer_norm_eps)
+
+    @property
+    def dropping(self) -> float:
+        """The share of attention probabilities to drop now."""
+        return self.dropout_p if self.training else 0.0
 
     def split_heads(self, x: Tensor) -> Tensor:
         """[B, S, E] -> [B, H, S, D]: head h owns the columns h·D … (h+1)·D."""
         B, S, _ = x.shape
         return x.view(B, S, self.heads, self.head_size).transpose(1, 2)
 
-    def forward(self, x: Tensor, layout: Padded) -> Tensor:
-        """[B, S, E] -> [B, S, E]."""
-        B, S, E = x.shape
-        q, k, v = (self.split_heads(project(x)) for project in (self.query, self.key, self.value))  # [B, H, S, D]
-        context = attend(q, k, v, layout, self.backend, self.dropout_p if self.training else 0.0)
-        context = context.transpose(1, 2).reshape(B, S, E)  # the heads' answers side by side again
-        return self.norm(x + self.dropout(self.output(context)))
+    def forward(self, x: Tensor, layout: Padded | Packed, first: bool = False) -> Tensor:
+        """[B, S, E] -> [B, S, E]; packed [T, E] -> [T, E], or the rows' first tokens alone -> [B, E]."""
+        if isinstance(layout, Packed):
+            context = self.packed_context(x, layout, first)  # [T, E]
+            x = x.index_select(0, layout.firsts) if first else x
+        else:
+            B, S, E = x.shape
+            q, k, v = (self.split_heads(project(x)) for project in (self.query, self.key, self.value))  # [B, H, S, D]
+            context = attend(q, k, v, layout, self.backend, self.dropping)
+            context = context.transpose(1, 2).reshape(B, S, E)  # the heads' answers side by side again
+        return self.add(x, self.output(context))
+
+    def add(self, x: Tensor, answer: Tensor) -> Tensor:
+        """What was found joins what was there. [B, S, E] twice -> [B, S, E]; packed [T, E] twice -> [T, E]."""
+        return self.norm(x + self.dropout(answer))
+
+    def packed_context(self, x: Tensor, layout: Packed, first: bool) -> Tensor:
+        """What the heads answer, [T, E]: one product for q, k and v. Where only the first tokens are wanted only they
+        ask, [B, E], and of the others come keys and values alone."""
+        T, E = x.shape
+        H, D = self.heads, self.head_size
+        if not first:
+            q, k, v = project([self.query, self.key, self.value], x).view(T, 3, H, D).unbind(dim=1)  # [T, H, D]
+            return attend(q, k, v, layout, self.backend, self.dropping).reshape(T, E)
+        q = self.query(x.index_select(0, layout.firsts))  # [B, E]
+        k, v = project([self.key, self.value], x).view(T, 2, H, D).unbind(dim=1)  # [T, H, D]
+        return attend_first(q.view(len(q), H, D), k, v, layout, self.backend, self.dropping).reshape(len(q), E)
+
+
+def project(linears: list[nn.Linear], x: Tensor) -> Tensor:
+    """What several Linears make of x, side by side, by one larger matrix product."""
+    weight = torch.cat([linear.weight for linear in linears])
+    bias = torch.cat([linear.bias for linear in linears])
+    return F.linear(x, weight, bias)
 
 
 class FeedForward(nn.Module):
@@ -131,7 +181,7 @@ class FeedForward(nn.Module):
         self.act = config.hidden_act
         self.inner = nn.Linear(config.hidden_size, config.intermediate_size)
         self.output = nn.Linear(config.intermediate_size, config.hidden_size)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -148,9 +198,22 @@ class Layer(nn.Module):
         self.attention = SelfAttention(config, backend)
         self.ffn = FeedForward(config)
 
-    def forward(self, x: Tensor, layout: Padded) -> Tensor:
-        """[B, S, E] -> [B, S, E]."""
-        return self.ffn(self.attention(x, layout))
+    def forward(self, x: Tensor, layout: Padded | Packed, first: bool = False) -> Tensor:
+        """[B, S, E] -> [B, S, E]; packed [T, E] -> [T, E], or the rows' first tokens alone -> [B, E]."""
+        return self.ffn(self.attention(x, layout, first))
+
+
+def compile_tokenwise(model: nn.Module) -> None:
+    """Lets torch.compile join what is done to each token by itself: embeddings, feed-forward, `add`.
+
+    Attention between them stays as it is, since its backends look at the lengths, which would mean compiling for every
+    batch. So each part is compiled once for all layers and any T (and once more for evaluation, without dropout).
+    """
+    for module in model.modules():
+        if isinstance(module, Embeddings | FeedForward):
+            module.compile(dynamic=True, fullgraph=True)
+        if isinstance(module, SelfAttention):
+            module.add = torch.compile(module.add, dynamic=True, fullgraph=True)
 
 
 class Pooler(nn.Module):
@@ -160,9 +223,9 @@ class Pooler(nn.Module):
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, S, E] -> [B, E]."""
-        return torch.tanh(self.dense(x[:, 0]))
+    def forward(self, first: Tensor) -> Tensor:
+        """[B, E], the vectors of [CLS] -> [B, E]."""
+        return torch.tanh(self.dense(first))
 
 
 class BertModel(BertBase):
@@ -184,22 +247,37 @@ class BertModel(BertBase):
         self.init_weights(self)
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        layout: Packed | None = None,
+        first: bool = False,
     ) -> BertOutput:
-        """input_ids [B, S]; attention_mask [B, S], 1 = real, 0 = padding (None: all real); token_type_ids [B, S],
-        0 = first text, 1 = second (None: all first).
+        """A padded batch, or with a layout a packed one.
+
+        Args:
+            input_ids: [B, S]; packed [T].
+            attention_mask: [B, S], 1 = real, 0 = padding; None: all real. Packed: None.
+            token_type_ids: as input_ids; 0 = first text, 1 = second; None: all first.
+            layout: of a packed batch.
+            first: whether the rows' first tokens are all that is wanted of a packed batch. The last layer then
+                computes nothing else, and the answer is the same, its gradients too.
 
         Raises:
             ValueError: shapes differ, the sequence is too long, or (on the CPU) an id lies outside its table.
         """
-        check_inputs(self.config, input_ids, attention_mask, token_type_ids)
+        check_inputs(self.config, input_ids, attention_mask, token_type_ids, layout)
         if token_type_ids is None:
             token_type_ids = torch.zeros_like(input_ids)
-        layout = Padded.from_mask(attention_mask)
-        x = self.embeddings(input_ids, token_type_ids)  # [B, S, E]
-        for layer in self.layers:
-            x = layer(x, layout)
-        return BertOutput(x, self.pooler(x) if self.pooler is not None else None)
+        batch = Padded.from_mask(attention_mask) if layout is None else layout
+        x = self.embeddings(input_ids, token_type_ids, batch)  # [B, S, E], or [T, E]
+        for number, layer in enumerate(self.layers, 1):
+            x = layer(x, batch, first and number == len(self.layers))
+        if self.pooler is None:
+            return BertOutput(x, None)
+        cls = x if first else x[:, 0] if layout is None else x.index_select(0, layout.firsts)  # [B, E]
+        return BertOutput(x, self.pooler(cls))
 
 
 # ---- the heads ----
@@ -216,7 +294,7 @@ class MaskedLMHead(nn.Module):
         self.bias = nn.Parameter(torch.empty(config.vocab_size))
 
     def forward(self, x: Tensor, token_embedding: Tensor) -> Tensor:
-        """[B, S, E] and the tied embedding [V, E] -> [B, S, V]."""
+        """[…, E] and the tied embedding [V, E] -> […, V]."""
         x = self.norm(activation(self.act, self.dense(x)))
         return F.linear(x, token_embedding, self.bias)
 
@@ -233,10 +311,15 @@ class BertForSequenceClassification(BertBase):
         self.init_weights(self.classifier)
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        layout: Packed | None = None,
     ) -> Tensor:
-        """[B, S] three times (see BertModel.forward) -> logits [B, L]."""
-        pooled = self.bert(input_ids, attention_mask, token_type_ids).pooler_output  # [B, E]
+        """A batch (see BertModel.forward) -> logits [B, L]."""
+        first = layout is not None  # the rectangle is computed whole: it is what one looks at to understand
+        pooled = self.bert(input_ids, attention_mask, token_type_ids, layout, first).pooler_output  # [B, E]
         return self.classifier(self.dropout(pooled))
 
 
@@ -250,11 +333,19 @@ class BertForMaskedLM(BertBase):
         self.init_weights(self.mlm)
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        layout: Packed | None = None,
+        positions: Tensor | None = None,
     ) -> Tensor:
-        """[B, S] three times (see BertModel.forward) -> logits [B, S, V]."""
-        x = self.bert(input_ids, attention_mask, token_type_ids).last_hidden_state
-        return self.mlm(x, self.bert.embeddings.token.weight)
+        """A batch (see BertModel.forward) -> logits [B, S, V], packed [T, V].
+
+        positions: int64 [M], the places in the flattened batch that are asked for -> [M, V]; None: all.
+        """
+        x = self.bert(input_ids, attention_mask, token_type_ids, layout).last_hidden_state
+        return self.mlm(chosen(x, positions), self.bert.embeddings.token.weight)
 
 
 class BertForPreTraining(BertBase):
@@ -269,24 +360,42 @@ class BertForPreTraining(BertBase):
         self.init_weights(self.nsp)
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        layout: Packed | None = None,
+        positions: Tensor | None = None,
     ) -> PreTrainingOutput:
-        """[B, S] three times (see BertModel.forward) -> logits [B, S, V] and [B, 2]."""
-        x, pooled = self.bert(input_ids, attention_mask, token_type_ids)
-        return PreTrainingOutput(self.mlm(x, self.bert.embeddings.token.weight), self.nsp(pooled))
+        """A batch and positions (see BertForMaskedLM.forward) -> logits [B, S, V] or [M, V], and [B, 2]."""
+        x, pooled = self.bert(input_ids, attention_mask, token_type_ids, layout)
+        return PreTrainingOutput(self.mlm(chosen(x, positions), self.bert.embeddings.token.weight), self.nsp(pooled))
+
+
+def chosen(x: Tensor, positions: Tensor | None) -> Tensor:
+    """The tokens at these places of the flattened batch. [B, S, E] or [T, E] -> [M, E]; None: x as it is."""
+    return x if positions is None else x.reshape(-1, x.shape[-1]).index_select(0, positions)
 
 
 # ---- checks ----
 
 
-def check_inputs(config: BertConfig, input_ids: Tensor, mask: Tensor | None, token_type_ids: Tensor | None) -> None:
+def check_inputs(
+    config: BertConfig, input_ids: Tensor, mask: Tensor | None, token_type_ids: Tensor | None, layout: Packed | None
+) -> None:
     """Names what is wrong before an index error or, on a GPU, a device-side assertion would.
 
     The ids' values are looked at on the CPU only: looking on a GPU would make every step wait for it.
     """
-    if input_ids.dim() != 2:
+    if layout is not None:
+        if input_ids.shape != layout.indices.shape or mask is not None:
+            raise ValueError(
+                f"input_ids has shape {list(input_ids.shape)} and the layout {len(layout.indices)} tokens; give"
+                f" [{len(layout.indices)}], and no attention_mask: the layout says what is real"
+            )
+    elif input_ids.dim() != 2:
         raise ValueError(f"input_ids has shape {list(input_ids.shape)}; give [batch, sequence]")
-    length, limit = input_ids.shape[1], config.max_position_embeddings
+    length, limit = input_ids.shape[1] if layout is None else layout.width, config.max_position_embeddings
     if length > limit:
         raise ValueError(
             f"the sequence is {length} tokens long, more than max_position_embeddings {limit}; "

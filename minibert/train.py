@@ -11,8 +11,9 @@ import json
 import platform
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +33,14 @@ from minibert.data import (
     check_vocabulary,
     chunks,
     collate,
+    collate_packed,
     encode_examples,
     hold_out,
     label_ids,
     label_names,
     read_examples,
     shuffled,
+    shuffled_by_tokens,
 )
 from minibert.files import atomic_write
 from minibert.hub import resolve
@@ -46,6 +49,7 @@ from minibert.loop import (
     Interrupt,
     Means,
     append_metrics,
+    check_compiler,
     cpu_threads,
     learning_rate,
     load_state,
@@ -56,7 +60,7 @@ from minibert.loop import (
     save_state,
     say,
 )
-from minibert.model import BertForSequenceClassification
+from minibert.model import BertForSequenceClassification, compile_tokenwise
 from minibert.options import option
 from minibert.report import Report, render
 from minibert.tokenizer import Encoding, Tokenizer
@@ -84,6 +88,7 @@ class TrainOptions:
     out: str | None = option(None, "directory for the trained model (default: the next free runs/train-N)")
     epochs: int | None = option(None, "passes over the training data (default: 3, from scratch 10)")
     batch_size: int = option(32, "texts per batch")
+    tokens_per_batch: int | None = option(None, "tokens per batch, texts of like length together; not --batch-size")
     accumulation: int = option(1, "batches per optimizer step")
     lr: float | None = option(None, "peak learning rate (default: 5e-5, from scratch 1e-3)")
     warmup: float = option(0.1, "share of the steps over which the learning rate rises")
@@ -91,8 +96,10 @@ class TrainOptions:
     clip: float = option(1.0, "largest gradient norm; 0 switches clipping off")
     dropout: float | None = option(None, "dropout everywhere (default: as the model's config says)")
     max_length: int = option(128, "longest text in tokens, [CLS] and [SEP] included")
+    layout: str = option("packed", "packed: no padding is ever computed; padded: the rectangle of the original")
     attention: str = option("auto", f"attention backend: auto, {', '.join(BACKENDS)}")
     precision: str = option("fp32", "fp32, or bf16 for autocast")
+    compile: bool = option(False, "compile what is done to each token by itself; the first steps take a minute")
     device: str = option("auto", "auto, cpu, cuda, cuda:1 …")
     threads: int | None = option(None, "CPU threads (default: 1 for a model below 5 million weights, else all cores)")
     seed: int = option(0, "seed of everything random")
@@ -100,14 +107,19 @@ class TrainOptions:
     resume: str | None = option(None, "directory of an interrupted run: continue it with its own options")
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulation", "log_every", "threads"):
+        for name in ("epochs", "batch_size", "tokens_per_batch", "accumulation", "log_every", "threads"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.tokens_per_batch is not None and self.batch_size != TrainOptions.batch_size:
+            raise ValueError(
+                f"batch_size is {self.batch_size} and tokens_per_batch {self.tokens_per_batch}; give one of them"
+            )
         limits = {"warmup": 1, "clip": 1e9, "weight_decay": 1e3, "lr": 1e3, "dropout": 0.99, "seed": 2**63 - 1}
         for name, high in limits.items():
             if getattr(self, name) is not None and not 0 <= getattr(self, name) <= high:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie between 0 and {high:g}")
-        for name, known in (("preset", PRESETS), ("precision", ("fp32", "bf16"))):
+        choices = {"preset": PRESETS, "precision": ("fp32", "bf16"), "layout": ("packed", "padded")}
+        for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose {', '.join(known)}")
 
@@ -123,8 +135,9 @@ class TrainOptions:
         """The command line that repeats the run."""
         words = ["minibert", "train"]
         for f in dataclasses.fields(self):
-            if getattr(self, f.name) != f.default:
-                words += [f"--{f.name.replace('_', '-')}", str(getattr(self, f.name))]
+            value, flag = getattr(self, f.name), f"--{f.name.replace('_', '-')}"
+            if value != f.default:
+                words += [flag] if value is True else [flag, str(value)]
         return shlex.join(words)
 
 
@@ -174,14 +187,24 @@ class Run:
     def parameters(self) -> int:
         return sum(p.numel() for p in self.model.parameters())
 
-    @property
-    def batches_per_epoch(self) -> int:
-        return -(-len(self.train.labels) // self.options.batch_size)
+    def deal(self, epoch: int) -> list[Sequence[int]]:
+        """The rows of each batch of an epoch."""
+        options, lengths = self.options, self.train.encoding.length
+        if options.tokens_per_batch is not None:
+            return shuffled_by_tokens(lengths, options.tokens_per_batch, options.seed, epoch)
+        return chunks(shuffled(len(lengths), options.seed, epoch), options.batch_size)
 
-    @property
-    def updates_per_epoch(self) -> int:
-        """Optimizer steps."""
-        return -(-self.batches_per_epoch // self.options.accumulation)
+    @cached_property
+    def batches(self) -> list[int]:
+        """Their number in each epoch, which differs where they are cut by tokens."""
+        if self.options.tokens_per_batch is None:
+            return [len(self.deal(0))] * self.options.epochs
+        return [len(self.deal(epoch)) for epoch in range(self.options.epochs)]
+
+    @cached_property
+    def updates(self) -> list[int]:
+        """Optimizer steps of each epoch."""
+        return [-(-count // self.options.accumulation) for count in self.batches]
 
 
 def train(options: TrainOptions) -> tuple[Scores, Path]:
@@ -241,6 +264,8 @@ def stored_options(out: Path) -> TrainOptions:
 def prepare(options: TrainOptions, out: Path) -> Run:
     """Reads and checks everything: data, labels, vocabulary, model. Writes nothing."""
     device = pick_device(options.device)
+    if options.compile:
+        check_compiler(device)
     torch.manual_seed(options.seed)
     read = {name: read_split(options, getattr(options, name)) for name in ("data", "dev", "test")}
     names = label_names(read["data"])
@@ -258,7 +283,9 @@ def prepare(options: TrainOptions, out: Path) -> Run:
         for name, rows in read.items()
     }
     model.to(device)
-    optimizer = torch.optim.AdamW(optimizer_groups(model, options.weight_decay), lr=options.lr)
+    if options.compile:
+        compile_tokenwise(model)
+    optimizer = torch.optim.AdamW(optimizer_groups(model, options.weight_decay), lr=options.lr, fused=True)
     return Run(options, out, device, model, tokenizer, optimizer, splits["data"], splits["dev"], splits["test"])
 
 
@@ -307,16 +334,14 @@ def fit(run: Run, interrupt: Interrupt) -> None:
     while progress.epoch < options.epochs:
         model.train()
         for batch, share, last in epoch_batches(run):
-            batch = batch.to(run.device)
             with torch.autocast(run.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
-                logits = model(batch.input_ids, batch.attention_mask, batch.token_type_ids)  # [B, L]
+                logits = model(*batch[:-1])  # [B, L]
             loss = F.cross_entropy(logits.float(), batch.labels)
             (loss * share).backward()
             if last:  # of the batches that make one optimizer step
-                update = progress.epoch * run.updates_per_epoch + progress.batch // options.accumulation
-                total = options.epochs * run.updates_per_epoch
+                update = sum(run.updates[: progress.epoch]) + progress.batch // options.accumulation
                 for group in run.optimizer.param_groups:
-                    group["lr"] = learning_rate(update, total, options.lr, options.warmup)
+                    group["lr"] = learning_rate(update, sum(run.updates), options.lr, options.warmup)
                 if options.clip:
                     nn.utils.clip_grad_norm_(model.parameters(), options.clip)
                 run.optimizer.step()
@@ -331,16 +356,23 @@ def fit(run: Run, interrupt: Interrupt) -> None:
 
 def epoch_batches(run: Run) -> Iterator[tuple[Batch, float, bool]]:
     """What is left of the epoch: (batch, its share of the rows of its optimizer step, whether it ends that step)."""
-    options, split, done = run.options, run.train, run.progress.batch
-    order = chunks(shuffled(len(split.labels), options.seed, run.progress.epoch), options.batch_size)
+    options, done, order = run.options, run.progress.batch, run.deal(run.progress.epoch)
     title = f"epoch {run.progress.epoch + 1}/{options.epochs}"
     with tqdm(total=len(order), initial=done, desc=title, unit="batch", leave=False, disable=not on_terminal()) as bar:
         for i in range(done, len(order)):
             first = i - i % options.accumulation
             group = order[first : first + options.accumulation]
             share = len(order[i]) / sum(map(len, group))
-            yield collate(split.encoding, split.labels, order[i], run.tokenizer.pad_id), share, order[i] is group[-1]
+            yield dealt(run, order[i]), share, order[i] is group[-1]
             bar.update()
+
+
+def dealt(run: Run, rows: Sequence[int]) -> Batch:
+    """The training rows of one batch."""
+    encoding, labels = run.train.encoding, run.train.labels
+    if run.options.layout == "padded":
+        return collate(encoding, labels, rows, run.tokenizer.pad_id, run.device)
+    return collate_packed(encoding, labels, sorted(rows, key=encoding.length.__getitem__), run.device)
 
 
 def record(run: Run, loss: float, hits: int, rows: int) -> None:
@@ -356,7 +388,7 @@ def record(run: Run, loss: float, hits: int, rows: int) -> None:
         row = {"step": progress.step, "loss": mean.loss, "accuracy": mean.accuracy, "lr": lr}
         progress.metrics_bytes = append_metrics(run.out, row)
         say(
-            f"epoch {progress.epoch + 1}/{options.epochs}  batch {progress.batch:>3}/{run.batches_per_epoch}"
+            f"epoch {progress.epoch + 1}/{options.epochs}  batch {progress.batch:>3}/{run.batches[progress.epoch]}"
             f"  loss {mean.loss:.4f}  accuracy {mean.accuracy:.3f}"
         )
         progress.window = Means()
@@ -405,7 +437,7 @@ def predict(run: Run, model: BertForSequenceClassification, split: Split) -> tor
     """Logits of one split, [N, L]."""
     model.eval()
     with torch.autocast(run.device.type, torch.bfloat16, enabled=run.options.precision == "bf16"):
-        return classify(model, split.encoding, run.tokenizer.pad_id, run.options.batch_size)
+        return classify(model, split.encoding)
 
 
 # ---- after the loop ----
@@ -484,7 +516,7 @@ def write_report(
         labels=labels,
         steps=[row for row in metrics if "step" in row],
         epochs=epochs,
-        steps_per_epoch=run.batches_per_epoch,
+        steps_per_epoch=round(sum(run.batches) / len(run.batches)),
         confusion=scores.confusion,
         split=name,
         result={"accuracy": scores.accuracy, "loss": scores.loss, "macro_f1": scores.macro_f1},

@@ -305,8 +305,8 @@ MUTATIONS = [
     Mutation(
         "residual lost",
         "minibert/model.py",
-        "return self.norm(x + self.dropout(self.output(context)))",
-        "return self.norm(self.dropout(self.output(context)))",
+        "return self.norm(x + self.dropout(answer))",
+        "return self.norm(self.dropout(answer))",
         "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
     ),
     Mutation(
@@ -319,15 +319,15 @@ MUTATIONS = [
     Mutation(
         "pooler without tanh",
         "minibert/model.py",
-        "torch.tanh(self.dense(x[:, 0]))",
-        "self.dense(x[:, 0])",
+        "torch.tanh(self.dense(first))",
+        "self.dense(first)",
         "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
     ),
     Mutation(
         "pooler takes the last token",
         "minibert/model.py",
-        "self.dense(x[:, 0])",
-        "self.dense(x[:, -1])",
+        "cls = x if first else x[:, 0] if layout is None",
+        "cls = x if first else x[:, -1] if layout is None",
         "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
     ),
     Mutation(
@@ -606,9 +606,37 @@ MUTATIONS = [
     Mutation(
         "sdpa: packed answers stay sorted by length",
         "minibert/attention/torch_backends.py",
-        "torch.cat(answers).index_select(0, place)",
-        "torch.cat(answers)",
+        "return out if back is None else out.index_select(0, back)",
+        "return out",
         "tests/test_attention.py::test_packed_values_equal_numpy_in_float64",
+    ),
+    Mutation(
+        "packed: positions count through the batch",
+        "minibert/model.py",
+        "positions = layout.position_ids  # [T]",
+        "positions = torch.arange(len(input_ids))",
+        "tests/test_model.py::test_a_packed_batch_equals_transformers_and_our_padded_one",
+    ),
+    Mutation(
+        "packed: keys and values change places",
+        "minibert/model.py",
+        "k, v = project([self.key, self.value], x)",
+        "k, v = project([self.value, self.key], x)",
+        "tests/test_model.py::test_the_first_tokens_alone_are_those_of_the_whole_batch",
+    ),
+    Mutation(
+        "packed: the residual of [CLS] is another token's",
+        "minibert/model.py",
+        "x = x.index_select(0, layout.firsts) if first else x",
+        "x = x.index_select(0, layout.firsts + 1 - (layout.firsts + 1 == len(x)).long()) if first else x",
+        "tests/test_model.py::test_the_first_tokens_alone_are_those_of_the_whole_batch",
+    ),
+    Mutation(
+        "packed: [CLS] attends in the order of lengths",
+        "minibert/attention/torch_backends.py",
+        "return out if rows is None else torch.empty_like(out).index_copy(0, rows, out)",
+        "return out",
+        "tests/test_model.py::test_rows_may_come_in_any_order",
     ),
     Mutation(
         "symbols: a special token is one character long",

@@ -19,7 +19,7 @@ from test_train import small, write_rows
 
 from minibert import cli
 from minibert.data import read_examples
-from minibert.inference import TextClassifier
+from minibert.inference import TextClassifier, TextEncoder
 from minibert.tokenizer import Tokenizer
 from minibert.train import TrainOptions, train
 
@@ -27,11 +27,17 @@ from minibert.train import TrainOptions, train
 OPTIONS = {
     "train": (
         "--model --preset --vocab-size --data --dev --test --columns --quoting --out --epochs --batch-size"
-        " --accumulation --lr --warmup --weight-decay --clip --dropout --max-length --attention --precision --device"
-        " --threads --seed --log-every --resume"
+        " --accumulation --lr --warmup --weight-decay --clip --dropout --max-length --layout --attention --precision"
+        " --device --threads --seed --log-every --resume --tokens-per-batch --compile"
     ),
-    "evaluate": "--data --columns --quoting --batch-size --attention --device --json",
-    "predict": "--pair --attention --device --json",
+    "evaluate": "--data --columns --quoting --tokens-per-batch --attention --device --json",
+    "predict": (
+        "--data --out --on-error --columns --quoting --max-length --tokens-per-batch --attention --device --json --pair"
+    ),
+    "embed": (
+        "--data --out --on-error --columns --quoting --max-length --tokens-per-batch --attention --device --json"
+        " --pooling --normalize"
+    ),
     "encode": "--pair --model --max-length --truncation --padding --split-special-tokens --json",
     "parity": "--lengths --layers --seed --json",
 }
@@ -45,7 +51,8 @@ def data(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory) -> Path:
     """A small trained classifier."""
-    return train(small({"data": str(data)}, tmp_path_factory.mktemp("runs") / "trained", epochs=2, lr=2e-3))[1]
+    files = {"data": str(data), "dev": str(data)}
+    return train(small(files, tmp_path_factory.mktemp("runs") / "trained", epochs=6, lr=1e-3))[1]
 
 
 @pytest.fixture
@@ -103,7 +110,7 @@ def vocabulary(directory: Path, **at: int) -> Path:
 def test_help_shows_every_option_and_no_other(run, command):
     status, out, _ = run(command, "--help")
     assert status == 0
-    shown = re.findall(r"^ +(?:-h, )?(--[a-z-]+)", out.split("\noptions:\n")[1], re.MULTILINE)
+    shown = re.findall(r"^  (?:-h, )?(--[a-z-]+)", out.split("\noptions:\n")[1], re.MULTILINE)
     assert sorted(shown) == sorted(["--help", *OPTIONS[command].split()])
 
 
@@ -128,6 +135,8 @@ def test_help_lists_every_command(run):
         (["train", "stray"], "unrecognized arguments: stray"),
         (["evaluate", "somewhere"], "required: --data"),
         (["predict"], "required: DIRECTORY"),
+        (["predict", "m", "--data", "a.tsv"], "--data is given without --out"),
+        (["embed", "m", "text", "--data", "a.tsv", "--out", "a.npy"], "and 1 texts are given; choose one"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_and_exit_2(refusal, words, reason):
@@ -232,8 +241,8 @@ def test_evaluate_refuses_bad_data_in_one_line(refusal, trained, tmp_path, conte
     assert f"{path}{reason}" in refusal("evaluate", trained, "--data", path)
 
 
-def test_evaluate_refuses_a_batch_size_of_zero(refusal, trained, data):
-    assert "batch_size is 0" in refusal("evaluate", trained, "--data", data, "--batch-size", "0")
+def test_evaluate_refuses_a_token_budget_of_zero(refusal, trained, data):
+    assert "tokens_per_batch is 0" in refusal("evaluate", trained, "--data", data, "--tokens-per-batch", "0")
 
 
 # ---- predict ----
@@ -301,6 +310,45 @@ def test_predict_takes_a_pair(run, trained):
 def test_predict_needs_a_model_directory(refusal, tmp_path):
     assert "no such directory" in refusal("predict", tmp_path / "nothing", "text")
     assert str(tmp_path) in refusal("predict", tmp_path, "text")
+
+
+def test_predict_reads_as_many_tokens_as_asked(run, trained):
+    long = run("predict", trained, "good bad bad bad", "--max-length", 3, "--tokens-per-batch", 5)
+    assert long[0] == 0
+    assert long[1].split("\t")[:2] == run("predict", trained, "good")[1].split("\t")[:2]
+
+
+def test_predict_and_embed_take_files_of_any_size(run, trained, data, tmp_path):
+    """What is in them: tests/test_jobs.py."""
+    status, out, err = run("predict", trained, "--data", data, "--out", tmp_path / "out.tsv", "--json")
+    assert (status, err) == (0, "")
+    assert json.loads(out) == {"rows": 40, "left_out": 0, "first_left_out": None, "out": str(tmp_path / "out.tsv")}
+    assert run("embed", trained, "--data", data, "--out", tmp_path / "out.npy")[1].startswith("rows 40  left out 0")
+
+
+# ---- embed ----
+
+
+def test_embed_prints_a_vector_a_line(run, trained, monkeypatch):
+    vectors = TextEncoder.from_pretrained(trained).embed(["good room", "bad"])
+    status, out, err = run("embed", trained, "good room", "bad")
+    assert (status, err) == (0, "")
+    rows = [[float(number) for number in line.split("\t")] for line in out.splitlines()]
+    torch.testing.assert_close(torch.tensor(rows), vectors, rtol=1e-5, atol=1e-6)
+    stdin(monkeypatch, b"good room\nbad\n")
+    assert run("embed", trained)[1] == out
+
+
+def test_embed_json_is_one_object_and_its_options_reach_the_vectors(run, trained):
+    status, out, _ = run("embed", trained, "good room", "--json", "--pooling", "cls", "--normalize", "--max-length", 3)
+    (row,) = json.loads(out)["embeddings"]
+    vector = TextEncoder.from_pretrained(trained).embed(["good"], "cls")[0]
+    assert status == 0
+    torch.testing.assert_close(torch.tensor(row), vector / vector.norm(), rtol=0, atol=1e-6)
+
+
+def test_embed_knows_two_ways_to_pool(refusal, trained):
+    assert "pooling 'max' is unknown; choose mean or cls" in refusal("embed", trained, "a", "--pooling", "max")
 
 
 # ---- encode ----

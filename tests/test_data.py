@@ -16,12 +16,15 @@ from minibert.data import (
     by_length,
     chunks,
     collate,
+    collate_packed,
     encode_examples,
     hold_out,
     label_ids,
     label_names,
     read_examples,
     shuffled,
+    shuffled_by_tokens,
+    token_chunks,
 )
 from minibert.tokenizer import Tokenizer
 
@@ -390,7 +393,7 @@ def test_collate_pads_ids_with_the_pad_id_and_mask_and_segments_with_zero():
     assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 1, 1, 0], [1] * 7]
     assert batch.token_type_ids.tolist() == [[0, 0, 0, 0, 1, 1, 0], [0, 0, 0, 1, 1, 1, 1]]
     assert batch.labels.tolist() == [1, 0]
-    assert {tensor.dtype for tensor in batch} == {torch.int64}
+    assert {tensor.dtype for tensor in batch if tensor is not None} == {torch.int64}
 
 
 def test_collate_takes_the_rows_asked_for_in_their_order_and_pads_to_the_longest_of_them():
@@ -399,6 +402,19 @@ def test_collate_takes_the_rows_asked_for_in_their_order_and_pads_to_the_longest
     assert batch.input_ids[:, 1].tolist() == [7, 6]
     assert batch.input_ids.shape == (2, 4)
     assert batch.labels.tolist() == [2, 1]
+
+
+def test_collate_packed_lays_rows_one_after_the_other_without_padding():
+    rows = Examples(["a b", "c"], ["好", "a b c"], ["1", "0"], [2, 3], "f")
+    encoding = encode_examples(Tokenizer(VOCAB), rows, max_length=16)
+    batch = collate_packed(encoding, np.array([1, 0]), [1, 0])
+    cls, sep = VOCAB.index("[CLS]"), VOCAB.index("[SEP]")
+    assert batch.input_ids.tolist() == [cls, 8, sep, 6, 7, 8, sep, cls, 6, 7, sep, 9, sep]
+    assert batch.token_type_ids.tolist() == [0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1]
+    assert batch.layout.lengths == (7, 6)
+    assert batch.attention_mask is None
+    assert batch.labels.tolist() == [0, 1]
+    assert collate_packed(encoding, None, [0]).labels.tolist() == [0]
 
 
 def test_without_labels_a_batch_holds_zeros():
@@ -434,6 +450,76 @@ def test_chunks_hold_every_row_once_and_only_the_last_is_short():
     parts = chunks(list(range(10)), 4)
     assert parts == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     assert chunks([], 4) == []
+
+
+def test_token_chunks_hold_every_row_once_in_order_and_as_many_tokens_as_fit():
+    lengths = np.array([3, 3, 4, 9, 30, 1, 10])
+    assert token_chunks([0, 1, 2, 3, 5, 4, 6], lengths, 10) == [[0, 1, 2], [3, 5], [4], [6]]
+    assert token_chunks([], lengths, 10) == []
+    assert token_chunks([4, 6], lengths, 1) == [[4], [6]]
+
+
+@pytest.mark.parametrize("tokens", [0, -1])
+def test_a_token_budget_below_one_is_refused(tokens):
+    with pytest.raises(ValueError, match=f"tokens_per_batch is {tokens}; it must be at least 1"):
+        token_chunks([0], np.array([3]), tokens)
+
+
+# Of 3000 rows of 3 to 200 tokens, some as long as a whole batch.
+UNEQUAL = np.random.default_rng(0).integers(3, 200, 3000)
+UNEQUAL[::500] = 300
+BUDGET = 256
+
+
+def test_batches_by_tokens_hold_every_row_once_and_no_more_tokens_than_asked_for():
+    batches = shuffled_by_tokens(UNEQUAL, BUDGET, seed=0, epoch=0)
+    assert sorted(row for batch in batches for row in batch) == list(range(3000))
+    assert all(UNEQUAL[batch].sum() <= BUDGET or len(batch) == 1 for batch in batches)
+    full = sum(UNEQUAL[batch].sum() > BUDGET - 200 for batch in batches)
+    assert full > 0.95 * len(batches), "batches are not filled"
+
+
+def test_rows_of_like_length_share_a_batch():
+    """So a rectangle around it has hardly any padding, unlike one around as many rows met by chance."""
+
+    def padding(batches: list[list[int]]) -> float:
+        full = [batch for batch in batches if len(batch) > 1]
+        return 1 - sum(UNEQUAL[batch].sum() for batch in full) / sum(len(b) * UNEQUAL[b].max() for b in full)
+
+    assert padding(shuffled_by_tokens(UNEQUAL, BUDGET, seed=0, epoch=0)) < 0.06
+    assert padding(token_chunks(shuffled(3000, seed=0, epoch=0), UNEQUAL, BUDGET)) > 0.2
+
+
+def test_batches_by_tokens_are_dealt_by_seed_and_epoch_alone():
+    np.random.seed(1)
+    first = shuffled_by_tokens(UNEQUAL, BUDGET, seed=0, epoch=0)
+    np.random.seed(2)
+    assert first == shuffled_by_tokens(UNEQUAL, BUDGET, seed=0, epoch=0)
+    others = [shuffled_by_tokens(UNEQUAL, BUDGET, seed, epoch) for seed, epoch in ((0, 1), (1, 0), (1, 1))]
+    assert all(first != other for other in others)
+    assert others[0] != others[1]
+
+
+def test_batches_by_tokens_come_in_no_order_of_length():
+    """Long and short ones follow each other by chance: their lengths are no more alike than those of strangers."""
+    means = np.array([UNEQUAL[batch].mean() for batch in shuffled_by_tokens(UNEQUAL, BUDGET, seed=0, epoch=0)])
+    assert abs(np.corrcoef(means[:-1], means[1:])[0, 1]) < 4 / len(means) ** 0.5
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 4 / len(means) ** 0.5
+
+
+def test_a_row_meets_others_in_every_epoch():
+    """Also among rows of the very same length: the windows are of shuffled rows."""
+    mates = [
+        {
+            (a, b)
+            for batch in shuffled_by_tokens(np.full(3000, 10), 100, 0, epoch)
+            for a in batch
+            for b in batch
+            if a < b
+        }
+        for epoch in range(2)
+    ]
+    assert len(mates[0] & mates[1]) < 0.05 * len(mates[0])
 
 
 @pytest.mark.parametrize("size", [0, -1])

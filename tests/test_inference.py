@@ -50,13 +50,13 @@ def texts(count: int, seed: int = 0) -> list[str]:
 # ---- classifying ----
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 7, 100])
-def test_logits_come_in_the_order_of_the_texts_whatever_the_batch_size(classifier, batch_size):
+@pytest.mark.parametrize("tokens", [1, 20, 77, 10_000])
+def test_logits_come_in_the_order_of_the_texts_whatever_the_batches(classifier, tokens):
     """Each text by itself has no padding; what is between is float32 noise."""
     rows = texts(20)
     alone = torch.cat([classifier.logits([text]) for text in rows])
     assert torch.unique(alone, dim=0).shape[0] > 15, "equal rows would prove no order"
-    torch.testing.assert_close(classifier.logits(rows, batch_size=batch_size), alone, rtol=0, atol=1e-5)
+    torch.testing.assert_close(classifier.logits(rows, tokens_per_batch=tokens), alone, rtol=0, atol=1e-5)
 
 
 def test_logits_equal_those_of_transformers(classifier, directory):
@@ -127,10 +127,10 @@ def test_a_max_length_without_room_is_refused(classifier):
         classifier.logits(["a"], max_length=0)
 
 
-@pytest.mark.parametrize("batch_size", [0, -3])
-def test_a_batch_size_below_one_is_refused(classifier, batch_size):
-    with pytest.raises(ValueError, match=f"batch_size is {batch_size}; it must be at least 1"):
-        classifier.logits(["a"], batch_size=batch_size)
+@pytest.mark.parametrize("tokens", [0, -3])
+def test_a_token_budget_below_one_is_refused(classifier, tokens):
+    with pytest.raises(ValueError, match=f"tokens_per_batch is {tokens}; it must be at least 1"):
+        classifier.logits(["a"], tokens_per_batch=tokens)
 
 
 def test_predict_gives_the_likeliest_label_and_its_probability(classifier):
@@ -149,7 +149,7 @@ def test_labels_are_named_in_the_order_of_the_logits(classifier):
 
 def test_classify_leaves_the_rows_where_they_were(classifier):
     encoding = classifier.tokenizer(["a", "a b c", "房 间"], padding="none")
-    logits = classify(classifier.model, encoding, classifier.tokenizer.pad_id, batch_size=2)
+    logits = classify(classifier.model, encoding, tokens_per_batch=20)
     torch.testing.assert_close(logits[1:2], classifier.logits(["a b c"]), rtol=0, atol=1e-5)
 
 
@@ -179,7 +179,7 @@ def test_mean_pooling_is_that_of_sentence_transformers(minilm):
     with torch.no_grad():
         hidden = transformers.BertModel.from_pretrained(minilm).eval()(**batch).last_hidden_state
     expected = torch.stack([h[m.bool()].mean(dim=0) for h, m in zip(hidden, batch["attention_mask"], strict=True)])
-    embedded = TextEncoder.from_pretrained(minilm, device="cpu").embed(rows, batch_size=3)
+    embedded = TextEncoder.from_pretrained(minilm, device="cpu").embed(rows, tokens_per_batch=60)
     torch.testing.assert_close(embedded, expected, rtol=0, atol=1e-5)
 
 
@@ -197,11 +197,11 @@ def test_cls_pooling_is_the_first_vector(encoder):
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
-def test_embeddings_come_in_the_order_of_the_texts_whatever_the_batch_size(encoder, pooling):
+def test_embeddings_come_in_the_order_of_the_texts_whatever_the_batches(encoder, pooling):
     rows = texts(15)
     alone = torch.cat([encoder.embed([text], pooling) for text in rows])
-    for batch_size in (1, 4, 50):
-        torch.testing.assert_close(encoder.embed(rows, pooling, batch_size), alone, rtol=0, atol=1e-5)
+    for tokens in (1, 40, 5000):
+        torch.testing.assert_close(encoder.embed(rows, pooling, tokens), alone, rtol=0, atol=1e-5)
 
 
 def test_no_texts_give_no_embeddings(encoder):

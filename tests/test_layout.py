@@ -115,15 +115,30 @@ def test_what_is_derived_is_derived_once():
 
 
 @batches
-def test_groups_hold_every_token_once_by_length(lengths):
+def test_by_length_holds_every_row_once_beside_those_of_its_length(lengths):
     layout = Packed.from_lengths(lengths)
-    groups, place = layout.groups
-    assert [group.shape[1] for group in groups] == sorted({length for length in lengths if length})
-    laid_out = torch.cat([torch.zeros(0, dtype=torch.long), *(group.flatten() for group in groups)])
-    assert torch.equal(laid_out[place], torch.arange(sum(lengths)))
-    begin = layout.cu_seqlens.tolist()
-    rows = {tuple(row) for group in groups for row in group.tolist()}
-    assert rows == {tuple(range(begin[i], begin[i + 1])) for i, length in enumerate(lengths) if length}
+    groups, rows, order, back = layout.by_length
+    rows = torch.arange(len(lengths)) if rows is None else rows
+    order = torch.arange(sum(lengths)) if order is None else order
+    begin, found = layout.cu_seqlens.tolist(), []
+    for part, tokens, n in groups:
+        for row, places in zip(rows[part].tolist(), order[tokens].view(-1, n).tolist(), strict=True):
+            assert places == list(range(begin[row], begin[row] + n))
+            found.append(row)
+    assert sorted(found) == [row for row, length in enumerate(lengths) if length]
+    assert [n for *_, n in groups] == sorted(set(lengths) - {0})
+    assert back is None or torch.equal(order[back], torch.arange(sum(lengths)))
+
+
+def test_rows_sorted_by_length_need_not_move():
+    assert Packed.from_lengths([1, 2, 2, 5]).by_length[1:] == (None, None, None)
+    assert Packed.from_lengths([2, 1]).by_length.rows.tolist() == [1, 0]
+
+
+def test_a_row_without_tokens_has_no_first_one():
+    assert Packed.from_lengths([2, 1, 3]).firsts.tolist() == [0, 2, 3]
+    with pytest.raises(ValueError, match="row 1 has no tokens"):
+        _ = Packed.from_lengths([2, 0]).firsts
 
 
 def test_padded_from_lengths_is_padded_from_the_mask():
@@ -155,10 +170,10 @@ def test_a_padded_batch_is_packed_with_or_without_a_mask():
 
 
 def test_the_tensors_are_made_on_the_device_that_was_asked_for():
-    layout = Packed.from_lengths([2, 0, 3], device="meta")
-    tensors = layout.cu_seqlens, layout.indices, layout.position_ids, layout.tiles(64), layout.groups[1]
+    layout = Packed.from_lengths([3, 0, 2], device="meta")
+    tensors = layout.cu_seqlens, layout.indices, layout.position_ids, layout.tiles(64), *layout.by_length[1:]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
-    assert layout.lengths == (2, 0, 3)
+    assert layout.lengths == (3, 0, 2)
     assert layout.padded.keys.device.type == "meta"
     assert layout.padded.may_be_empty
 

@@ -23,6 +23,7 @@ from minibert.loop import (
     Interrupt,
     Means,
     append_metrics,
+    check_compiler,
     learning_rate,
     load_state,
     optimizer_groups,
@@ -86,11 +87,11 @@ def test_metrics_are_one_json_object_a_line_and_their_length_is_told(tmp_path):
     assert read_metrics(tmp_path) == [{"step": 1}, {"epoch": 1, "name": "好"}]
 
 
-def trained(steps: int) -> tuple[nn.Module, torch.optim.AdamW]:
+def trained(steps: int, fused: bool = True) -> tuple[nn.Module, torch.optim.AdamW]:
     """A small model with dropout, some steps on."""
     torch.manual_seed(0)
     model = stir(MODELS["BertForSequenceClassification"](small_config())).train()
-    optimizer = torch.optim.AdamW(optimizer_groups(model, 0.01), lr=1e-2)
+    optimizer = torch.optim.AdamW(optimizer_groups(model, 0.01), lr=1e-2, fused=fused)
     for _ in range(steps):
         step(model, optimizer)
     return model, optimizer
@@ -104,12 +105,51 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> float:
     return loss.item()
 
 
-def test_a_run_goes_on_from_a_saved_state_as_if_nothing_had_happened(tmp_path):
+def test_fused_adamw_takes_the_steps_of_the_plain_one():
+    """30 of them on the same gradients, with a decay that shows; AdamW's own size of a step is 1e-2 here."""
+    start = [torch.randn(n, 7, generator=torch.Generator().manual_seed(n)) for n in (1, 30, 1000)]
+    ends = []
+    for fused in (False, True):
+        weights = [nn.Parameter(tensor.clone()) for tensor in start]
+        optimizer = torch.optim.AdamW(weights, lr=1e-2, weight_decay=0.1, fused=fused)
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(30):
+            for weight in weights:
+                weight.grad = torch.randn(weight.shape, generator=generator)
+            optimizer.step()
+        ends.append([weight.detach() for weight in weights])
+    torch.testing.assert_close(ends[1], ends[0], rtol=0, atol=1e-6)
+    assert (ends[1][2] - start[2]).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("name", ["no-such-compiler", "/usr/bin/no-such-compiler"])
+def test_compiling_without_a_compiler_is_refused_before_the_first_step(monkeypatch, name):
+    monkeypatch.setenv("CXX", name)
+    with pytest.raises(ValueError, match=f"{name} is not found; install one, name it by the variable CXX, or leave"):
+        check_compiler(torch.device("cpu"))
+
+
+def test_compiling_for_a_gpu_needs_triton_and_no_compiler_of_c(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    check_compiler(torch.device("cuda"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"needs Triton, which is not installed; pip install triton, or leave"):
+        check_compiler(torch.device("cuda"))
+
+
+def test_a_compiler_that_is_there_is_taken(monkeypatch):
+    monkeypatch.setenv("CXX", sys.executable)  # anything that can be run
+    check_compiler(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_run_goes_on_from_a_saved_state_as_if_nothing_had_happened(tmp_path, fused):
     """Weights, AdamW's moments and the random numbers of dropout: each makes the next losses others if it is lost."""
-    model, optimizer = trained(steps=3)
+    model, optimizer = trained(3, fused)
     save_state(tmp_path, model, optimizer, Progress(epoch=2, step=3))
     expected = [step(model, optimizer) for _ in range(3)]
-    model, optimizer = trained(steps=0)
+    model, optimizer = trained(0, fused)
     progress = load_state(tmp_path, model, optimizer)
     assert [step(model, optimizer) for _ in range(3)] == expected
     assert (progress["epoch"], progress["step"]) == (2, 3)

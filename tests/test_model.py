@@ -1,6 +1,6 @@
-"""Proves that the model equals transformers and the float64 reference, forward and backward.
+"""Proves that the model equals transformers and the float64 reference, forward and backward, padded and packed.
 
-Stirred weights, padded batches of pairs, prime sizes (see conftest.py). Run: pytest tests/test_model.py
+Stirred weights, batches of pairs, prime sizes (see conftest.py). Run: pytest tests/test_model.py
 """
 
 import numpy as np
@@ -13,10 +13,18 @@ from test_reference import FINAL, run_reference
 
 from minibert.attention import usable_backends
 from minibert.checkpoint import BACK, export_weights, translate
-from minibert.model import BertForMaskedLM, BertForSequenceClassification, BertModel
+from minibert.layout import Packed, pad
+from minibert.model import BertForMaskedLM, BertForSequenceClassification, BertModel, compile_tokenwise
 from minibert.parity import BACKENDS
 
 LENGTHS = [1, 2, 3, 17, 128, 257, 512]
+MIXES = {
+    "alone": [9],
+    "equal": [7, 7, 7],
+    "unequal": [5, 1, 13, 5, 2],
+    "sorted": [1, 2, 5, 5, 13],
+    "long": [3, 300, 41],
+}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -56,13 +64,21 @@ def test_every_gradient_equals_transformers(name, backend):
     ours, theirs = twins(name, backend)
     batch = padded_batch(rows=5, length=13)
     for model in (ours, theirs):
-        loss = torch.zeros(())
-        for tensor in outputs(model(**batch)):
-            flat = tensor.flatten(0, -2)
-            loss = loss + F.cross_entropy(flat, torch.arange(len(flat)) % tensor.shape[-1])
-        loss.backward()
-    wanted = {name: p.grad for name, p in theirs.named_parameters()}
-    for name, p in ours.named_parameters():
+        loss_of(outputs(model(**batch))).backward()
+    compare_gradients(ours, theirs)
+
+
+def loss_of(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """Something that depends on every number of the tensors."""
+    flat = [tensor.flatten(0, -2) for tensor in tensors]
+    return sum(F.cross_entropy(tensor, torch.arange(len(tensor)) % tensor.shape[-1]) for tensor in flat)
+
+
+def compare_gradients(ours: torch.nn.Module, theirs: torch.nn.Module) -> None:
+    """Every one, and there must be something to compare."""
+    prefix = "" if hasattr(ours, "bert") else "bert."  # a bare encoder has none, on either side
+    wanted = {prefix + name: p.grad for name, p in theirs.named_parameters()}
+    for name, p in ours.named_parameters(prefix=prefix.removesuffix(".")):
         theirs_grad = wanted[translate(name, BACK)]
         size = theirs_grad.abs().max()
         if name.endswith("key.bias"):  # exactly 0 in exact arithmetic: it moves all scores of a query alike
@@ -239,3 +255,202 @@ def test_a_single_real_token_sees_only_itself(minilm):
         padded = model(ids, torch.tensor([[1, 0, 0]])).last_hidden_state[:, 0]
         alone = model(ids[:, :1]).last_hidden_state[:, 0]
     torch.testing.assert_close(padded, alone, rtol=0, atol=1e-5)
+
+
+# ---- packed ----
+
+
+def packed_batch(lengths: list[int], seed: int = 0) -> dict:
+    """Random ids in pairs, without padding."""
+    generator = torch.Generator().manual_seed(seed)
+    layout = Packed.from_lengths(lengths)
+    return {
+        "input_ids": torch.randint(101, (sum(lengths),), generator=generator),
+        "token_type_ids": torch.cat([(torch.arange(n) >= -(-n // 3)).long() for n in lengths]),
+        "layout": layout,
+    }
+
+
+def rectangle(batch: dict) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """The same batch padded, and which of its places are real: bool [B, S]."""
+    layout = batch["layout"]
+    ids, segments = (pad(batch[name], layout) for name in ("input_ids", "token_type_ids"))
+    real = torch.arange(layout.width) < torch.tensor(layout.lengths)[:, None]
+    return {"input_ids": ids, "attention_mask": real.long(), "token_type_ids": segments}, real
+
+
+def their_outputs(theirs: torch.nn.Module, batch: dict) -> list[torch.Tensor]:
+    """What transformers makes of the padded batch, without the padding."""
+    padded, real = rectangle(batch)
+    return [tensor[real] if tensor.dim() == 3 else tensor for tensor in outputs(theirs(**padded))]
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("mix", MIXES)
+def test_a_packed_batch_equals_transformers_and_our_padded_one(name, backend, mix):
+    ours, theirs = twins(name, backend)
+    batch = packed_batch(MIXES[mix])
+    with torch.no_grad():
+        found = outputs(ours(**batch))
+        torch.testing.assert_close(found, their_outputs(theirs, batch), rtol=0, atol=1e-5)
+        torch.testing.assert_close(found, their_outputs(ours, batch), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("mix", ["equal", "unequal", "sorted"])
+def test_every_gradient_of_a_packed_batch_equals_transformers(name, backend, mix):
+    """Of a classifier too, whose last layer computes [CLS] alone: nothing else has a gradient there."""
+    ours, theirs = twins(name, backend)
+    batch = packed_batch(MIXES[mix])
+    loss_of(outputs(ours(**batch))).backward()
+    loss_of(their_outputs(theirs, batch)).backward()
+    compare_gradients(ours, theirs)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("mix", MIXES)
+def test_the_first_tokens_alone_are_those_of_the_whole_batch(backend, mix):
+    model = stir(BertModel(small_config(), backend))
+    batch = packed_batch(MIXES[mix])
+    with torch.no_grad():
+        first, whole = model(**batch, first=True), model(**batch)
+    rows = whole.last_hidden_state[batch["layout"].firsts]
+    torch.testing.assert_close(first.last_hidden_state, rows, rtol=0, atol=2e-6)
+    torch.testing.assert_close(first.pooler_output, whole.pooler_output, rtol=0, atol=2e-6)
+
+
+def test_a_classifier_computes_no_query_but_those_of_cls_in_its_last_layer(monkeypatch):
+    model = stir(BertForSequenceClassification(small_config()))
+    sizes = []
+    for layer in model.bert.layers:
+        layer.ffn.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
+    model(**packed_batch([5, 1, 13]))
+    assert sizes == [19, 3]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_rows_may_come_in_any_order(backend):
+    model = stir(BertForSequenceClassification(small_config(), backend))
+    lengths, order = MIXES["unequal"], [3, 0, 4, 2, 1]
+    batch = packed_batch(lengths)
+    parts = {name: batch[name].split(lengths) for name in ("input_ids", "token_type_ids")}
+    moved = {name: torch.cat([rows[i] for i in order]) for name, rows in parts.items()}
+    with torch.no_grad():
+        found = model(**moved, layout=Packed.from_lengths([lengths[i] for i in order]))
+        torch.testing.assert_close(found, model(**batch)[order], rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", ["BertForMaskedLM", "BertForPreTraining"])
+@pytest.mark.parametrize("packed", [True, False])
+def test_scores_may_be_asked_for_at_some_positions_alone(name, packed):
+    """The same numbers and the same gradients as when the others are computed and thrown away."""
+    batch, positions = packed_batch(MIXES["unequal"]), torch.tensor([0, 24, 3, 3])
+    inputs = batch if packed else rectangle(batch)[0]
+    gradients = []
+    for asked in (True, False):
+        model = stir(MODELS[name](small_config()))
+        scores, *others = outputs(model(**inputs, positions=positions) if asked else model(**inputs))
+        scores = scores if asked else scores.reshape(-1, 101)[positions]
+        assert scores.shape == (4, 101)
+        loss_of([scores, *others]).backward()
+        gradients.append([scores, *(p.grad for p in model.parameters())])
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-6)
+
+
+def test_no_positions_at_all_give_no_scores():
+    model = stir(BertForMaskedLM(small_config()))
+    none = torch.zeros(0, dtype=torch.long)
+    assert model(**packed_batch([5, 2]), positions=none).shape == (0, 101)
+
+
+def test_segments_of_a_packed_batch_may_be_left_out():
+    model = stir(BertModel(small_config()))
+    batch = packed_batch([5, 2])
+    batch["token_type_ids"] = torch.zeros_like(batch["input_ids"])
+    with torch.no_grad():
+        wanted = model(**batch).last_hidden_state
+        assert torch.equal(model(batch["input_ids"], layout=batch["layout"]).last_hidden_state, wanted)
+
+
+def test_real_weights_packed_equal_transformers(minilm):
+    ours = BertModel.from_pretrained(minilm)
+    theirs = transformers.BertModel.from_pretrained(minilm).eval()
+    batch = packed_batch([5, 53, 1, 17])
+    with torch.no_grad():
+        torch.testing.assert_close(outputs(ours(**batch)), their_outputs(theirs, batch), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("part", ["hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"])
+def test_each_dropout_of_the_config_is_used_in_packed_training_by_its_seed_and_in_training_alone(part):
+    off = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, classifier_dropout=0.0)
+    model = stir(BertForSequenceClassification(small_config(**{**off, part: 0.5})))
+    batch = packed_batch([8, 5, 3])
+    with torch.no_grad():
+        assert torch.equal(model(**batch), model(**batch))
+        model.train()
+        torch.manual_seed(0)
+        first, second = model(**batch), model(**batch)
+        assert not torch.equal(first, second)
+        torch.manual_seed(0)
+        assert torch.equal(first, model(**batch))
+
+
+def test_dropout_stands_where_transformers_has_it_and_keeps_the_mean():
+    """The draws differ, so their mean and their spread over many are compared, with dropout in one place at a time."""
+    for part in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+        off = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, classifier_dropout=0.0)
+        model = stir(BertModel(small_config(**{**off, part: 0.2}))).train()
+        batch = packed_batch([3, 4])
+        torch.manual_seed(0)
+        with torch.no_grad():
+            packed = torch.stack([model(**batch).pooler_output for _ in range(600)])
+            padded = torch.stack([model(**rectangle(batch)[0]).pooler_output for _ in range(600)])
+        error = (packed.var(dim=0) + padded.var(dim=0)).sqrt() / 600**0.5
+        assert ((packed.mean(dim=0) - padded.mean(dim=0)).abs() <= 4.5 * error).all(), part
+        torch.testing.assert_close(packed.std(dim=0).mean(), padded.std(dim=0).mean(), rtol=0.1, atol=0, msg=part)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"attention_mask": torch.ones(7, dtype=torch.long)}, r"give \[7\], and no attention_mask: the layout says"),
+        ({"input_ids": torch.zeros(8, dtype=torch.long)}, r"input_ids has shape \[8\] and the layout 7 tokens; give"),
+        ({"input_ids": torch.zeros(1, 7, dtype=torch.long)}, r"shape \[1, 7\] and the layout 7 tokens; give \[7\]"),
+        ({"token_type_ids": torch.zeros(6, dtype=torch.long)}, r"token_type_ids has shape \[6\], input_ids \[7\]"),
+        ({"input_ids": torch.full((7,), 101)}, "input_ids holds 101, outside 0 … 100"),
+        ({"layout": Packed.from_lengths([5, 0, 2])}, r"row 1 has no tokens, so no \[CLS\]; leave it out"),
+    ],
+)
+def test_impossible_packed_inputs_are_named(changes, message):
+    model = BertModel(small_config())
+    with pytest.raises(ValueError, match=message):
+        model(**{**packed_batch([5, 2]), **changes})
+    with pytest.raises(ValueError, match=message):
+        model(**{**packed_batch([5, 2]), **changes}, first=True)
+
+
+def test_a_packed_row_that_is_too_long_is_named():
+    with pytest.raises(ValueError, match="522 tokens long, more than max_position_embeddings 521; truncate"):
+        BertModel(small_config())(**packed_batch([3, 522]))
+
+
+# ---- compiled ----
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # the compiler warns of its own code, and hides that where it is no error
+def test_a_compiled_model_is_the_same_and_is_compiled_once_for_all_lengths():
+    """fullgraph in `compile_tokenwise` refuses graph breaks; the stance refuses to compile again."""
+    config = small_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    plain, compiled = (stir(BertForSequenceClassification(config)).train() for _ in range(2))
+    compile_tokenwise(compiled)
+    loss_of([compiled(**packed_batch([5, 2]))]).backward()
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for lengths in ([3, 9, 3], [40, 2], [7, 7, 7, 7]):
+            for model in (plain, compiled):
+                model.zero_grad()
+                loss_of([model(**packed_batch(lengths))]).backward()
+            for (name, p), q in zip(plain.named_parameters(), compiled.parameters(), strict=True):
+                torch.testing.assert_close(q.grad, p.grad, rtol=1e-4, atol=1e-5, msg=name)

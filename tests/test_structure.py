@@ -13,7 +13,7 @@ PACKAGE = Path(minibert.__file__).parent
 
 # Each module may import only from those before it (modules of one group do not import each other).
 ORDER = [
-    {"files", "unicode_tables", "layout", "options", "report", "baselines"},
+    {"files", "unicode_tables", "layout", "dropout", "options", "report", "baselines"},
     {"config", "hub", "wordpiece", "reference", "loop", "attention.backend", "attention.triton_parts"},
     {"attention.eager", "attention.flex", "attention.torch_backends", "attention.triton_backward"},
     {"attention.triton_kernel"},
@@ -23,7 +23,7 @@ ORDER = [
     {"tokenizer"},
     {"table", "vocab", "data"},
     {"inference", "parity"},
-    {"train"},
+    {"train", "jobs"},
     {"cli"},
     {"__main__"},
 ]

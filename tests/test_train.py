@@ -21,11 +21,21 @@ import transformers
 from conftest import small_config, stir
 
 import minibert.checkpoint
+import minibert.data
 import minibert.loop
 import minibert.train
 from minibert import cli
 from minibert.config import PRESETS
-from minibert.data import chunks, collate, encode_examples, hold_out, label_ids, read_examples, shuffled
+from minibert.data import (
+    chunks,
+    collate,
+    encode_examples,
+    hold_out,
+    label_ids,
+    read_examples,
+    shuffled,
+    shuffled_by_tokens,
+)
 from minibert.inference import Scores, TextClassifier, score
 from minibert.model import BertForSequenceClassification, BertModel
 from minibert.tokenizer import Tokenizer
@@ -36,6 +46,7 @@ FILLERS = ["the", "room", "was", "very", "film", "book", "房间", "酒店", "�
 VOCAB = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"干净喜欢好肮脏讨厌差房间酒店电影，"]
 VOCAB += [word for word in GOOD + BAD + FILLERS if word.isascii()]
 NO_DROPOUT = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"), 0.0)
+BY_TOKENS = {"tokens_per_batch": 60, "batch_size": TrainOptions.batch_size}  # `small` asks for 8
 MODEL, METRICS, REPORT, STATE = "model.safetensors", "metrics.jsonl", "report.html", "state.pt"
 
 
@@ -117,19 +128,21 @@ def disk_full(path: Path, data: object) -> None:
 # ---- the arithmetic ----
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
-def test_a_run_equals_a_plain_loop_over_transformers(files, tmp_path, accumulation):
+@pytest.mark.parametrize("layout", ["packed", "padded"])
+@pytest.mark.parametrize("batches", [{}, {"accumulation": 2}, {"accumulation": 2, **BY_TOKENS}], ids=str)
+def test_a_run_equals_a_plain_loop_over_transformers(files, tmp_path, batches, layout):
     """Order, schedule, decay, clipping and zero_grad, with a decay that shows, and without dropout.
 
-    40 rows are 5 batches of 8; two to a step make 3 steps, the last of them of 8 rows only. Not compared: the keys'
-    biases, whose gradient is 0 (softmax does not see what all scores share), so AdamW blows its rounding errors up.
+    40 rows are 5 batches of 8; two to a step make 3 steps, the last of them of 8 rows only. Cut by tokens, the two
+    batches of a step differ in their rows, and every row has to weigh the same. Not compared: the keys' biases, whose
+    gradient is 0 (softmax does not see what all scores share), so AdamW blows its rounding errors up.
     """
     start = tmp_path / "start"
     sizes = dict(vocab_size=len(VOCAB), max_position_embeddings=16, id2label={0: "neg", 1: "pos"})
     stir(BertForSequenceClassification(small_config(**sizes, **NO_DROPOUT))).save_pretrained(start)
     Tokenizer(VOCAB).save_pretrained(start)
     recipe = dict(lr=1e-3, warmup=0.4, weight_decay=5.0, clip=0.5)
-    out = train(small(files, tmp_path / "run", model=str(start), accumulation=accumulation, seed=3, **recipe))[1]
+    out = train(small(files, tmp_path / "run", model=str(start), layout=layout, seed=3, **batches, **recipe))[1]
 
     model = transformers.AutoModelForSequenceClassification.from_pretrained(start).train()
     plain = [p for name, p in model.named_parameters() if name.endswith(("bias", "LayerNorm.weight"))]
@@ -138,7 +151,13 @@ def test_a_run_equals_a_plain_loop_over_transformers(files, tmp_path, accumulati
     optimizer = torch.optim.AdamW(groups, lr=1e-3)
     rows = read_examples(files["data"])
     encoding, labels = encode_examples(Tokenizer(VOCAB), rows, 16), label_ids(rows, ["neg", "pos"])
-    steps = chunks(shuffled(40, seed=3, epoch=0), 8 * accumulation)
+    accumulation = batches.get("accumulation", 1)
+    if "tokens_per_batch" in batches:
+        parts = shuffled_by_tokens(encoding.length, 60, seed=3, epoch=0)
+        steps = [list(chain(*group)) for group in chunks(parts, accumulation)]
+        assert len({len(part) for part in parts}) > 1, "batches of equal size prove no weights"
+    else:
+        steps = chunks(shuffled(40, seed=3, epoch=0), 8 * accumulation)
     schedule = transformers.get_linear_schedule_with_warmup(optimizer, int(0.4 * len(steps)), len(steps))
     for part in steps:
         *inputs, truth = collate(encoding, labels, part, 0)
@@ -162,6 +181,39 @@ def test_accumulating_small_batches_equals_one_large_batch(files, tmp_path):
     one, two = (train(small(data, tmp_path / n, epochs=2, dropout=0.0, lr=1e-4, **options[n]))[1] for n in ("1", "2"))
     for a, b in zip(rows_of(one, "epoch"), rows_of(two, "epoch"), strict=True):
         assert b == pytest.approx(a, abs=2e-6)
+
+
+def test_packed_and_padded_runs_are_the_same_run(files, tmp_path):
+    """Without dropout, whose draws differ. Not compared: the keys' biases, see above."""
+    options = dict(epochs=3, dropout=0.0, log_every=1)
+    packed, padded = (train(small(files, tmp_path / n, layout=n, **options))[1] for n in ("packed", "padded"))
+    for a, b in zip(rows_of(packed, "loss"), rows_of(padded, "loss"), strict=True):
+        assert a == pytest.approx(b, abs=1e-5)
+    start = weights(train(small(files, tmp_path / "start", lr=0.0))[1])
+    wanted, moved = weights(padded), 0.0
+    for name, tensor in weights(packed).items():
+        if not name.endswith("key.bias"):
+            torch.testing.assert_close(tensor, wanted[name], rtol=0, atol=1e-4, msg=lambda m, name=name: f"{name} {m}")
+            moved = max(moved, (tensor - start[name]).abs().max().item())
+    assert moved > 2e-3, "the weights have not moved, so comparing them proves nothing"
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_the_schedule_of_batches_by_tokens_ends_with_the_last_step_of_the_last_epoch(
+    files, tmp_path, monkeypatch, accumulation
+):
+    """Epochs differ in their number of steps; the rate falls evenly over the sum of them, to one step above 0."""
+    monkeypatch.setattr(minibert.data, "WINDOW", 2)  # several windows to these few rows
+    options = small(files, tmp_path / "run", epochs=6, log_every=1, warmup=0.0, accumulation=accumulation, **BY_TOKENS)
+    out = train(options)[1]
+    lengths = encode_examples(Tokenizer.from_pretrained(out), read_examples(files["data"]), 16).length
+    batches = [len(shuffled_by_tokens(lengths, 60, 0, epoch)) for epoch in range(6)]
+    updates = [-(-count // accumulation) for count in batches]
+    assert len(set(updates[:-1])) > 1, "epochs of equal length prove nothing"
+    rates = [row["lr"] for row in rows_of(out, "step")]
+    assert len(rates) == sum(batches)
+    total = sum(updates)
+    assert list(dict.fromkeys(rates)) == pytest.approx([1e-3 * k / total for k in range(total, 0, -1)])
 
 
 def test_gradients_are_clipped_before_every_step(files, tmp_path, monkeypatch):
@@ -190,26 +242,28 @@ def test_bf16_runs_near_fp32(files, tmp_path):
     assert {tensor.dtype for tensor in weights(runs[1]).values()} == {torch.float32}
 
 
-def test_every_epoch_trains_on_every_row_once_in_another_order_and_with_dropout(files, tmp_path, monkeypatch):
+@pytest.mark.parametrize("batches", [{}, BY_TOKENS], ids=str)
+def test_every_epoch_trains_on_every_row_once_in_another_order_and_with_dropout(files, tmp_path, monkeypatch, batches):
     dealt, modes = [], []
-    record = minibert.train.record
+    record, deal = minibert.train.record, minibert.train.dealt
 
-    def spy_collate(encoding, labels, rows, pad_id):
+    def spy_dealt(run, rows):
         dealt.append(list(rows))
-        return collate(encoding, labels, rows, pad_id)
+        return deal(run, rows)
 
     def spy_record(run, *rest):
         modes.append(run.model.training)
         record(run, *rest)
 
-    monkeypatch.setattr(minibert.train, "collate", spy_collate)
+    monkeypatch.setattr(minibert.train, "dealt", spy_dealt)
     monkeypatch.setattr(minibert.train, "record", spy_record)
-    train(small(files, tmp_path / "run", epochs=2))
-    first, second = list(chain(*dealt[:5])), list(chain(*dealt[5:]))
+    train(small(files, tmp_path / "run", epochs=2, **batches))
+    rows = list(chain(*dealt))
+    first, second = rows[:40], rows[40:]
     assert sorted(first) == sorted(second) == list(range(40))
     assert first != second
     assert first != sorted(first)
-    assert modes == [True] * 10
+    assert modes == [True] * len(dealt)
 
 
 def test_the_dropout_option_goes_everywhere(files, tmp_path):
@@ -444,6 +498,28 @@ def test_a_signal_during_validation_loses_nothing(files, done, tmp_path, monkeyp
         assert len(rows_of(tmp_path / "run", "step")) == 6
         train(TrainOptions(resume=options.out))
     assert same_files(done[1], tmp_path / "run")
+
+
+@pytest.mark.parametrize("step", [3, 15])
+def test_a_run_by_tokens_that_is_stopped_and_resumed_ends_as_if_uninterrupted(files, tmp_path, monkeypatch, step):
+    """In its first epoch and in a later one: the same cards are dealt, and the schedule goes on where it was."""
+    record = minibert.train.record
+
+    def signalled(run, *rest):
+        record(run, *rest)
+        if run.progress.step == step:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+
+    options = small(files, tmp_path / "run", epochs=3, log_every=1, **BY_TOKENS)
+    with monkeypatch.context() as patch:
+        patch.setattr(minibert.train, "record", signalled)
+        with pytest.raises(KeyboardInterrupt):
+            train(options)
+    assert len(rows_of(tmp_path / "run", "step")) == step
+    assert len(rows_of(tmp_path / "run", "epoch")) == (step > 10)
+    train(TrainOptions(resume=options.out))
+    assert same_files(tmp_path / "run", train(dataclasses.replace(options, out=str(tmp_path / "whole")))[1])
 
 
 def test_a_signal_within_an_optimizer_step_waits_for_its_end(files, tmp_path, monkeypatch):
@@ -683,6 +759,8 @@ def test_a_vocabulary_of_another_size_than_the_config_is_refused(files, tmp_path
     [
         {"epochs": 0},
         {"batch_size": 0},
+        {"tokens_per_batch": 0},
+        {"layout": "ragged"},
         {"accumulation": -1},
         {"log_every": 0},
         {"lr": float("nan")},
@@ -700,6 +778,29 @@ def test_a_vocabulary_of_another_size_than_the_config_is_refused(files, tmp_path
 def test_an_option_out_of_range_is_told_with_its_range(wrong):
     with pytest.raises(ValueError, match=rf"{next(iter(wrong))} .*(at least|between|choose)"):
         TrainOptions(**wrong)
+
+
+def test_batches_are_cut_by_rows_or_by_tokens():
+    with pytest.raises(ValueError, match="batch_size is 8 and tokens_per_batch 60; give one of them"):
+        TrainOptions(batch_size=8, tokens_per_batch=60)
+
+
+def test_compiling_without_a_compiler_is_told_before_anything_is_written(files, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    message = refusal(capsys, small(files, tmp_path / "run", compile=True))
+    assert "compile needs a C++ compiler, and no-such-compiler is not found" in message
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_compiled_run_is_the_same_run(files, tmp_path):
+    """In a process of its own: warnings of the compiler about itself are no errors there."""
+    for name, changes in (("plain", {}), ("compiled", {"compile": True})):
+        options = small(files, tmp_path / name, dropout=0.0, log_every=1, epochs=2, **changes)
+        subprocess.run([sys.executable, "-m", "minibert", *words(options)], check=True, capture_output=True)
+    plain, compiled = (rows_of(tmp_path / name, "loss") for name in ("plain", "compiled"))
+    for a, b in zip(compiled, plain, strict=True):
+        assert a == pytest.approx(b, abs=1e-4)
 
 
 def test_without_options_the_bundled_reviews_train_a_model_from_scratch():
@@ -721,7 +822,9 @@ def test_own_data_does_not_borrow_the_bundled_dev_and_test():
 
 
 def test_the_recorded_command_is_read_back_as_the_same_options():
-    options = TrainOptions(data="a b.tsv", out="it's", lr=3e-5, seed=7, columns="label,text", precision="bf16")
+    options = TrainOptions(
+        data="a b.tsv", out="it's", lr=3e-5, seed=7, columns="label,text", precision="bf16", compile=True
+    )
     command, values = cli.parse(words(options))
     assert (command, TrainOptions(**values)) == ("train", options)
 

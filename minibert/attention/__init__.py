@@ -184,6 +184,30 @@ def attend(
     return pad(attend_packed(chosen, *rows, packed, dropout_p, scale), packed).transpose(1, 2)  # [B, H, S, D]
 
 
+def attend_first(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    layout: Packed,
+    backend: str = "auto",
+    dropout_p: float = 0.0,
+    scale: float | None = None,
+) -> Tensor:
+    """`attend` for the first token of every row alone: all that is asked of the last layer where only [CLS] is read.
+
+    Args:
+        q: [B, H, D], the first tokens' queries. k, v: [T, H, D], of all tokens.
+        backend: eager computes the formula; all others take PyTorch's SDPA, as one query a row is no work for a kernel.
+        layout, dropout_p, scale: see `attend`; every row must have a token.
+
+    Returns:
+        [B, H, D].
+    """
+    check_name(backend)
+    run = eager.first_attention if backend == "eager" else torch_backends.first_sdpa
+    return run(q, k, v, layout, dropout_p, scale)
+
+
 def attend_packed(
     backend: Backend, q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float, scale: float | None
 ) -> Tensor:

@@ -55,3 +55,14 @@ def packed_attention(
         q_row, k_row, v_row = (tensor.transpose(0, 1)[None] for tensor in row)  # [n, H, D] -> [1, H, n, D]
         answers.append(attention(q_row, k_row, v_row, Padded(None), dropout_p, scale)[0].transpose(0, 1))
     return torch.cat(answers)  # [T, H, D]
+
+
+def first_attention(
+    q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float = 0.0, scale: float | None = None
+) -> Tensor:
+    """The first token of each row alone asks. q [B, H, D]; k, v [T, H, D] -> [B, H, D]."""
+    answers = []
+    for query, *row in zip(q, *(tensor.split(layout.lengths) for tensor in (k, v)), strict=True):
+        k_row, v_row = (tensor.transpose(0, 1)[None] for tensor in row)  # [n, H, D] -> [1, H, n, D]
+        answers.append(attention(query[None, :, None], k_row, v_row, Padded(None), dropout_p, scale)[0, :, 0])
+    return torch.stack(answers)

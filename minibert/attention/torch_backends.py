@@ -6,8 +6,9 @@ here; one that is missing shows as PyTorch's error.
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from minibert.attention.backend import AMPERE, HALF, Backend, Case, needs_grad, no_obstacle
+from minibert.dropout import kept
 from minibert.layout import Packed, Padded, pack, pad, starts, upload
 
 MATH, FLASH = SDPBackend.MATH, SDPBackend.FLASH_ATTENTION
@@ -88,18 +90,59 @@ def packed_sdpa(
 
     On a GPU, where many small calls are slow, all rows go padded and with a mask, unless the kernel takes none.
     """
-    full = layout.padded.keys is None
-    if full or (q.device.type == "cuda" and kernel is not FLASH):
+    on_gpu, full = q.device.type == "cuda", layout.padded.keys is None
+    if (on_gpu and (full or kernel is not FLASH)) or (full and not dropout_p):
         rows = (pad(tensor, layout).transpose(1, 2) for tensor in (q, k, v))  # [B, H, S, D]
         return pack(sdpa(*rows, layout.padded, dropout_p, scale, kernel).transpose(1, 2), layout)
-    groups, place = layout.groups
+    groups, _, order, back = layout.by_length
+    if order is not None:
+        q, k, v = (tensor.index_select(0, order) for tensor in (q, k, v))
     answers = []
-    for group in groups:  # [R, n]: R rows of n tokens
-        rows = (
-            tensor.index_select(0, group.flatten()).unflatten(0, group.shape).transpose(1, 2) for tensor in (q, k, v)
-        )  # [R, H, n, D]
-        answers.append(sdpa(*rows, Padded(None), dropout_p, scale, kernel).transpose(1, 2).flatten(0, 1))
-    return torch.cat(answers).index_select(0, place)  # [T, H, D]
+    for (_, _, n), *part in zip(groups, *(split(tensor, groups) for tensor in (q, k, v)), strict=True):
+        rows = (tensor.unflatten(0, (-1, n)).transpose(1, 2) for tensor in part)  # [R, H, n, D]
+        answers.append(rectangle(*rows, dropout_p, scale, kernel).transpose(1, 2).flatten(0, 1))
+    out = torch.cat(answers)  # [T, H, D]
+    return out if back is None else out.index_select(0, back)
+
+
+def first_sdpa(
+    q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float = 0.0, scale: float | None = None
+) -> Tensor:
+    """One query a row, [B, H, D]; keys and values of all tokens, [T, H, D] -> [B, H, D]."""
+    q = q[:, :, None]  # [B, H, 1, D]
+    if q.device.type == "cuda" or (layout.padded.keys is None and not dropout_p):
+        k, v = (pad(tensor, layout).transpose(1, 2) for tensor in (k, v))  # [B, H, S, D]
+        return sdpa(q, k, v, layout.padded, dropout_p, scale)[:, :, 0]
+    groups, rows, order, _ = layout.by_length
+    if order is not None:
+        q, k, v = q.index_select(0, rows), k.index_select(0, order), v.index_select(0, order)
+    answers = []
+    for (part, _, n), *tokens in zip(groups, *(split(tensor, groups) for tensor in (k, v)), strict=True):
+        keys, values = (tensor.unflatten(0, (-1, n)).transpose(1, 2) for tensor in tokens)  # [R, H, n, D]
+        answers.append(rectangle(q[part], keys, values, dropout_p, scale)[:, :, 0])
+    out = torch.cat(answers)
+    return out if rows is None else torch.empty_like(out).index_copy(0, rows, out)
+
+
+def split(tensor: Tensor, groups: list[tuple[slice, slice, int]]) -> Sequence[Tensor]:
+    """The tokens of each group. All at once: the gradient of a slice is a whole [T, H, D], and there would be many."""
+    return tensor.split([tokens.stop - tokens.start for _, tokens, _ in groups])
+
+
+def rectangle(
+    q: Tensor, k: Tensor, v: Tensor, dropout_p: float, scale: float | None, kernel: SDPBackend | None = None
+) -> Tensor:
+    """Rows of one length: q [R, H, m, D], k and v [R, H, n, D] -> [R, H, m, D].
+
+    SDPA has no fused kernel for dropout on the CPU; the formula with cheap random numbers is faster than what it does
+    then. The values carry the 1 / (1 - p), as they are fewer than the probabilities.
+    """
+    if not dropout_p or kernel is not None:
+        return sdpa(q, k, v, Padded(None), dropout_p, scale, kernel)
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    probs = torch.softmax(q * scale @ k.transpose(-2, -1), dim=-1)  # [R, H, m, n]
+    stays, share = kept(probs.shape, dropout_p)
+    return (probs * stays) @ (v / share)
 
 
 def flash_obstacle(case: Case) -> str | None:
