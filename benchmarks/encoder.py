@@ -1,0 +1,466 @@
+"""How much faster do trained models answer in minibert than where a user would run them instead?
+
+    python -m benchmarks.encoder                                # all cases, some ten minutes on two free cores
+    python -m benchmarks.encoder --device cuda                  # the same on a GPU, in bf16
+    python -m benchmarks.encoder --only classification --size minilm --corpus sst --threads 1     # one of its rows
+    python -m benchmarks.encoder --small                        # a minute, to see that all runs; writes no file
+    python -m benchmarks.encoder --show                         # the table of the newest result
+
+Expected: in fp32 on a CPU nothing multiplies faster than the machine's GEMM, which everybody calls. What is left to
+gain is what need not be multiplied: padding (half of a random batch of 32 short texts, a third of long ones; sorting by
+length saves most of it, packing the rest), and the last layer for all tokens but [CLS], 1/6 of MiniLM and 1/12 of
+bert-base at most. What is not a product (GELU, LayerNorm, sums) keeps everybody below the GEMM.
+
+Cases:
+    classification  logits from token ids; making and padding batches is in the time of all
+    vectors         sentence vectors from texts, tokenising included, against sentence-transformers' `encode`
+    waterfall       what each step brought: a step's speed relative to transformers (sdpa) in random order
+    memory          by how much the process (on a GPU: its memory) grows, weights included; each in a process of its own
+    cold            from starting `python -m minibert predict` to the first answer, the same in transformers
+Rivals: transformers with eager and sdpa attention, in random order or sorted by length, in padded batches of 32;
+ONNX Runtime with its optimised graph, rows of one length at a time and so without padding or mask.
+Sizes: MiniLM, all-MiniLM-L6-v2 with its weights; bert-base with fresh ones, which are as fast.
+bert-base, vectors and waterfall are run with the last of --threads alone, as they take long.
+See benchmarks/race.py for the method. Corpora lie in ../shared/data, which is not part of this repository; without it
+the bundled reviews take their place. A corpus `full` has rows of 512 tokens alone, for a GPU.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.race import (
+    BATCH,
+    MINILM,
+    Contestant,
+    Plan,
+    Work,
+    config_of,
+    flops,
+    judged,
+    judged_by,
+    make_work,
+    own_model,
+    peak_growth,
+    race,
+    run,
+    share,
+    take_times,
+    their_model,
+    twins,
+    works,
+)
+from benchmarks.tokenizer import Bound, Row, in_child
+from minibert.attention import attend
+from minibert.config import PRESETS, BertConfig
+from minibert.data import chunks, collate
+from minibert.inference import TextEncoder, classify
+from minibert.layout import Packed
+from minibert.model import BertForSequenceClassification, SelfAttention
+from minibert.tokenizer import Tokenizer
+
+TEXTS = {  # size and corpus: how many texts on a CPU
+    ("minilm", "sst"): 320,
+    ("minilm", "cfimdb"): 40,
+    ("minilm", "chnsenticorp"): 64,
+    ("minilm", "reviews"): 320,
+    ("bert-base", "cfimdb"): 40,
+    ("bert-base", "chnsenticorp"): 64,
+    ("bert-base", "reviews"): 64,
+    ("bert-base", "full"): 16,
+}
+EAGER = {("minilm", "sst"), ("minilm", "reviews")}  # on long texts it only costs time: several times sdpa's
+MINILM_TEXTS = {key: count for key, count in TEXTS.items() if key[0] == "minilm"}
+# What was asked for, by device, size and corpus: of transformers sdpa in random order, of each sorted one, of ONNX.
+FLOORS = {
+    ("cpu", "minilm", "sst"): (2.2, 1.2, 1.1),
+    ("cpu", "minilm", "cfimdb"): (2.0, 1.35, 1.2),
+    ("cpu", "bert-base", "cfimdb"): (1.8, 1.15, None),
+    ("cpu", "bert-base", "chnsenticorp"): (1.8, 1.15, None),
+    ("cuda", "bert-base", "chnsenticorp"): (4, 1.5, None),
+}
+GEMM_FLOORS = {("cpu", "cfimdb"): 0.9, ("cpu", "chnsenticorp"): 0.9, ("cuda", "full"): 0.5}  # of bert-base
+VECTORS_FLOOR, COLD_FLOOR, GPU_MEMORY_FLOOR = 1.1, 0.6, 0.6
+ONNX = "ONNX Runtime, exact lengths"
+POLL = 0.005  # seconds between two looks at a process's memory
+SENTENCE = "The room was clean, and the staff could not have been kinder."
+THEIR_PREDICT = """
+import json, sys, torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
+model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1]).to(sys.argv[3])
+with torch.no_grad():
+    row = model(**tokenizer([sys.argv[2]], return_tensors="pt").to(sys.argv[3])).logits.softmax(dim=1)[0].tolist()
+print(json.dumps({"predictions": [{"probabilities": dict(zip(model.config.id2label.values(), row))}]}))
+"""
+
+# ---- contestants ----
+
+
+def at_least(number: float | None) -> Bound | None:
+    return None if number is None else Bound(number)
+
+
+@torch.inference_mode()
+def padded_logits(
+    model: nn.Module, work: Work, groups: Sequence[Sequence[int]], device: torch.device, attention: str | None = None
+) -> Tensor:
+    """Of transformers' model, or with attention None of minibert's on the same rectangles. [N, L] float32."""
+    if attention:
+        model.set_attn_implementation(attention)
+    logits = torch.empty(len(work.texts), model.config.num_labels)
+    for rows in groups:
+        ids, mask, segments, *_ = collate(work.encoding, None, rows, 0, device)
+        if attention:
+            out = model(input_ids=ids, attention_mask=mask, token_type_ids=segments).logits
+        else:
+            out = model(ids, mask, segments)
+        logits[list(rows)] = out.float().cpu()
+    return logits
+
+
+def peers(model: nn.Module, work: Work, plan: Plan) -> list[Contestant]:
+    """transformers, and where asked its compiled best."""
+    random_floor, sorted_floor, _ = FLOORS.get((plan.device.type, work.size, work.corpus), (None,) * 3)
+
+    def peer(
+        name: str, groups: Sequence[Sequence[int]], attention: str, floor: float | None, their: nn.Module = model
+    ) -> Contestant:
+        def answer() -> Tensor:
+            return padded_logits(their, work, groups, plan.device, attention)
+
+        return Contestant(f"transformers {name}", answer, at_least(floor))
+
+    mixed, by_length = work.random_batches(), work.sorted_batches()
+    found = [
+        peer("sdpa, random order", mixed, "sdpa", random_floor),
+        peer("sdpa, sorted", by_length, "sdpa", sorted_floor),
+    ]
+    if (work.size, work.corpus) in EAGER:
+        found.append(peer("eager, random order", mixed, "eager", None))
+        found.append(peer("eager, sorted", by_length, "eager", sorted_floor))
+    if plan.compile:
+        compiled = copy.deepcopy(model)
+        compiled.set_attn_implementation("sdpa")
+        compiled.compile(dynamic=True)
+        found.append(peer("sdpa, sorted, compiled", by_length, "sdpa", sorted_floor, compiled))
+    return found
+
+
+class Onnx:
+    """transformers' model in ONNX Runtime, all graph optimisations on; answers rows of one length at a time."""
+
+    def __init__(self, model: nn.Module, folder: Path) -> None:
+        self.file, self.labels = folder / "model.onnx", model.config.num_labels
+        model.set_attn_implementation("eager")  # plain products, which the optimiser knows
+        free = torch.export.Dim.DYNAMIC
+        ids = torch.ones(2, 7, dtype=torch.long)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+            torch.onnx.export(
+                Unmasked(model),
+                (ids, torch.zeros_like(ids)),
+                self.file,
+                input_names=["ids", "segments"],
+                output_names=["logits"],
+                dynamic_shapes=({0: free, 1: free},) * 2,
+                dynamo=True,
+                verbose=False,
+            )
+
+    def contestant(self, work: Work) -> Contestant:
+        """With as many threads as PyTorch has now."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        session = onnxruntime.InferenceSession(str(self.file), options, providers=["CPUExecutionProvider"])
+        groups = equal_lengths(work)
+
+        def answer() -> Tensor:
+            logits = torch.empty(len(work.texts), self.labels)
+            for rows in groups:
+                ids, _, segments, *_ = collate(work.encoding, None, rows, 0)
+                (out,) = session.run(None, {"ids": ids.numpy(), "segments": segments.numpy()})
+                logits[rows] = torch.from_numpy(out)
+            return logits
+
+        floor = FLOORS.get(("cpu", work.size, work.corpus), (None,) * 3)[2]
+        return Contestant(ONNX, answer, at_least(floor))
+
+
+class Unmasked(nn.Module):
+    """A batch without padding needs no mask, and the graph is the faster for it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor) -> Tensor:
+        return self.model(input_ids=input_ids, token_type_ids=token_type_ids).logits
+
+
+def equal_lengths(work: Work) -> list[list[int]]:
+    """At most BATCH rows of one length each."""
+    rows: dict[int, list[int]] = {}
+    for row, length in enumerate(work.encoding.length.tolist()):
+        rows.setdefault(length, []).append(row)
+    return [part for same in rows.values() for part in chunks(same, BATCH)]
+
+
+def onnx_obstacle(plan: Plan) -> str:
+    """Why ONNX Runtime takes no part."""
+    if plan.device.type != "cpu" or plan.precision != "fp32":
+        return "skipped: compared on the CPU in fp32"
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    return f"skipped: {', '.join(missing)} not installed" if missing else ""
+
+
+# ---- cases ----
+
+
+def classification_case(plan: Plan) -> Iterator[Row]:
+    """Logits from token ids."""
+    exported = None
+    with tempfile.TemporaryDirectory() as folder:
+        for work in works(plan, TEXTS):
+            own, theirs = twins(work, plan.device)
+            truth = padded_logits(theirs, work, work.sorted_batches(), plan.device, "eager")
+            obstacle = "skipped: measured for MiniLM" if work.size != "minilm" else onnx_obstacle(plan)
+            if exported is None and not obstacle:
+                exported = Onnx(theirs, Path(folder))  # which is the same for all corpora
+            own, theirs = own.to(plan.dtype), theirs.to(plan.dtype)
+            for threads in plan.each_threads(last=work.size != "minilm"):
+                onnx = Contestant(ONNX, None, obstacle=obstacle) if obstacle else exported.contestant(work)
+                yield from classification_rows(plan, work, (own, theirs), onnx, truth, threads)
+
+
+def classification_rows(
+    plan: Plan,
+    work: Work,
+    models: tuple[BertForSequenceClassification, nn.Module],
+    onnx: Contestant,
+    truth: Tensor,
+    threads: str,
+) -> Iterator[Row]:
+    own, theirs = models
+    case = f"classification, {work.size}, {threads}"
+    who = [Contestant("minibert", lambda: classify(own, work.encoding)), *peers(theirs, work, plan), onnx]
+    found = take_times(who, plan, judged_by(truth, plan.precision))
+    lengths = work.encoding.length.tolist()
+    cost = {"asked": flops(own.config, lengths), "done": flops(own.config, lengths, first=True)}
+    yield from race(case, work, found, who, cost)
+    if seconds := found.seconds.get("minibert"):
+        floor = GEMM_FLOORS.get((plan.device.type, work.corpus)) if work.size == "bert-base" else None
+        row = Row(case, work.corpus, "minibert's share of the GEMM rate", None, "")
+        yield judged(row, share(cost["asked"], seconds, found.gemm), at_least(floor))
+        row = Row(case, work.corpus, "minibert", None, "tokens/s")
+        yield judged(row, work.tokens / median(seconds), None)
+
+
+def vectors_case(plan: Plan) -> Iterator[Row]:
+    """Sentence vectors from texts, of length 1 as sentence-transformers gives them."""
+    import sentence_transformers  # slow to import, and not for every case
+
+    logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
+    theirs = sentence_transformers.SentenceTransformer(str(MINILM), device=str(plan.device))
+    own = TextEncoder.from_pretrained(MINILM, device=str(plan.device))
+    theirs.max_seq_length = own.max_length
+    for work in works(plan, MINILM_TEXTS):
+        encode = their_encoding(theirs, work.texts)
+        judge = judged_by(encode(), plan.precision)
+        own.model, theirs = own.model.to(plan.dtype), theirs.to(plan.dtype)
+        for threads in plan.each_threads(last=True):
+            who = [
+                Contestant("minibert", lambda work=work: F.normalize(own.embed(work.texts))),
+                Contestant("sentence-transformers encode", encode, at_least(VECTORS_FLOOR)),
+            ]
+            found = take_times(who, plan, judge)
+            cost = {"asked": flops(own.config, work.encoding.length.tolist())}
+            yield from race(f"vectors, {work.size}, {threads}", work, found, who, cost)
+        own.model, theirs = own.model.float(), theirs.float()
+
+
+def their_encoding(model: nn.Module, texts: list[str]) -> Callable[[], Tensor]:
+    return lambda: model.encode(texts, convert_to_tensor=True, show_progress_bar=False).float().cpu()
+
+
+class ThreeProducts(SelfAttention):
+    """Queries, keys and values by a product each, as a rectangle has them."""
+
+    def packed_context(self, x: Tensor, layout: Packed, first: bool) -> Tensor:
+        T, E = x.shape
+        linears = self.query, self.key, self.value
+        q, k, v = (linear(x).view(T, self.heads, self.head_size) for linear in linears)
+        dropout_p = self.dropout_p if self.training else 0.0
+        return attend(q, k, v, layout, self.backend, dropout_p).reshape(T, E)
+
+
+class EveryRow(BertForSequenceClassification):
+    """The last layer for all tokens."""
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        layout: Packed | None = None,
+    ) -> Tensor:
+        pooled = self.bert(input_ids, attention_mask, token_type_ids, layout).pooler_output  # [B, E]
+        return self.classifier(self.dropout(pooled))
+
+
+def every_row(model: BertForSequenceClassification, fused: bool = True) -> BertForSequenceClassification:
+    """A copy of the model without [CLS]-only, and without the fused product of queries, keys and values."""
+    model = copy.deepcopy(model)
+    model.__class__ = EveryRow
+    for layer in model.bert.layers if not fused else ():
+        layer.attention.__class__ = ThreeProducts
+    return model
+
+
+def waterfall_case(plan: Plan) -> Iterator[Row]:
+    """Each step over the baseline; the rows are in the order of the steps."""
+    for work in works(plan, TEXTS if plan.device.type == "cuda" else MINILM_TEXTS):
+        own, theirs = twins(work, plan.device)
+        truth = padded_logits(theirs, work, work.sorted_batches(), plan.device, "eager")
+        steps = steps_of(own, work, plan)
+        for threads in plan.each_threads(last=True):
+            who = [Contestant("baseline", random_order(theirs, work, plan)), *steps]
+            found = take_times(who, plan, judged_by(truth, plan.precision))
+            for step in steps:
+                (row,) = race(f"waterfall, {work.size}, {threads}", work, found, [step, who[0]], {})
+                yield replace(row, against=step.name)
+
+
+def random_order(model: nn.Module, work: Work, plan: Plan) -> Callable[[], Tensor]:
+    """What most people do."""
+    return lambda: padded_logits(model, work, work.random_batches(), plan.device, "sdpa")
+
+
+def steps_of(own: BertForSequenceClassification, work: Work, plan: Plan) -> list[Contestant]:
+    """From the rectangle in fp32 to what `classify` does, one change at a time."""
+
+    def packed(model: BertForSequenceClassification) -> Callable[[], Tensor]:
+        return lambda: classify(model, work.encoding)
+
+    def padded(groups: Sequence[Sequence[int]]) -> Callable[[], Tensor]:
+        return lambda: padded_logits(own, work, groups, plan.device)
+
+    steps = {
+        "minibert, padded, random order": padded(work.random_batches()),
+        "+ sorted by length": padded(work.sorted_batches()),
+        "+ packed": packed(every_row(own, fused=False)),
+        "+ fused q, k, v": packed(every_row(own)),
+        "+ last layer for [CLS] alone": packed(own),
+    }
+    if plan.precision == "bf16":
+        steps["+ bf16"] = packed(copy.deepcopy(own).to(torch.bfloat16))
+    if plan.compile:
+        compiled = copy.deepcopy(own).to(plan.dtype)
+        for layer in compiled.bert.layers:
+            layer.ffn.compile(dynamic=True)
+        steps["+ compiled feed-forward"] = packed(compiled)
+    return [Contestant(name, run) for name, run in steps.items()]
+
+
+def memory_case(plan: Plan) -> Iterator[Row]:
+    """One pass over the texts in a new process."""
+    for work in works(plan, TEXTS if plan.device.type == "cuda" else MINILM_TEXTS):
+        ours, theirs = (in_child(grown_by_pass, work, plan, own) for own in (True, False))
+        bound = Bound(GPU_MEMORY_FLOOR, at_least=False) if plan.device.type == "cuda" else None
+        facts = {"mb": ours / 1e6, "other_mb": theirs / 1e6}
+        row = Row(f"memory, {work.size}", work.corpus, "transformers sdpa, random order", None, "x MB", facts=facts)
+        yield judged(row, ours / theirs, bound)
+
+
+def grown_by_pass(work: Work, plan: Plan, own: bool) -> int:
+    """Bytes; runs in a process of its own."""
+    torch.set_num_threads(plan.threads[-1])
+    their_model(BertConfig(vocab_size=10, **PRESETS["tiny"]))  # imports what is imported late
+    with peak_growth(plan.device) as grown:
+        model = own_model(work) if own else their_model(config_of(work))
+        model = model.to(plan.device, plan.dtype)
+        if own:
+            classify(model, work.encoding)
+        else:
+            random_order(model, work, plan)()
+    return grown[0]
+
+
+def cold_case(plan: Plan) -> Iterator[Row]:
+    """Both commands take turns, after a first time in which the files are read into memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        own_model(make_work(plan, plan.corpora[0], "minilm", texts=2)).save_pretrained(folder)
+        Tokenizer.from_pretrained(MINILM).save_pretrained(folder)
+        given = [folder, SENTENCE]
+        commands = (
+            [sys.executable, "-m", "minibert", "predict", *given, "--json", "--device", str(plan.device)],
+            [sys.executable, "-c", THEIR_PREDICT, *given, str(plan.device)],
+        )
+        first, *pairs = [[started(command) for command in commands] for _ in range(plan.rounds + 1)]
+    (ours, *_), (theirs, *_) = first
+    same = ours.keys() == theirs.keys() and all(abs(ours[name] - theirs[name]) <= 1e-5 for name in ours)
+    for column, unit in ((1, "s"), (2, "MB")):
+        values = [[run[column] for run in pair] for pair in pairs]
+        own, other = (median(side) for side in zip(*values, strict=True))
+        row = Row("cold, minilm", "one sentence", "transformers", None, f"x {unit}", status="incorrect")
+        if not other:
+            row = replace(row, status="not told by this system")
+        elif same:
+            row = judged(row, median(a / b for a, b in values), Bound(COLD_FLOOR, at_least=False))
+            row = replace(row, facts={unit: own, f"other_{unit}": other})
+        yield row
+
+
+def started(command: list[str]) -> tuple[dict[str, float], float, float]:
+    """A new process: the probabilities it printed, its seconds, and the MB of its largest resident set."""
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    begun, peak = time.perf_counter(), 0.0
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        while child.poll() is None:
+            peak = max(peak, largest_mb(child.pid))
+            time.sleep(POLL)
+        seconds = time.perf_counter() - begun
+        out = child.stdout.read()
+    return json.loads(out)["predictions"][0]["probabilities"], seconds, peak
+
+
+def largest_mb(pid: int) -> float:
+    """A process's largest resident set so far, as Linux tells it; 0 elsewhere, and of a process that has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM")), 0.0)
+
+
+CASES = {
+    "classification": classification_case,
+    "vectors": vectors_case,
+    "waterfall": waterfall_case,
+    "memory": memory_case,
+    "cold": cold_case,
+}
+
+if __name__ == "__main__":
+    run("encoder", __doc__, CASES, default_threads=(1, 2))

