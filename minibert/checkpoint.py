@@ -14,7 +14,7 @@ import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from reprlib import repr as short
 from typing import Self
@@ -23,6 +23,7 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from minibert.config import BertConfig, numbered_labels
 from minibert.files import atomic_write, read_json
@@ -133,7 +134,8 @@ class Pretrained:
         config = config or BertConfig.from_file(directory / "config.json")
         if num_labels is not None and num_labels != config.num_labels:
             config = config.replace(id2label=numbered_labels(num_labels))
-        with torch.device("meta"):  # no memory yet: an absurd config must fail on the file's shapes, not on malloc
+        # No memory yet: an absurd config must fail on the file's shapes, not on malloc.
+        with torch.device("meta"), _LeftUnfilled():
             model = cls(config, attention)
         weights_file, found = read_weights(directory)
         load_weights(model, found, str(weights_file), fresh_heads)
@@ -150,6 +152,18 @@ class Pretrained:
         settings = text.encode("utf-8")  # may fail on a label's name, so before anything is written
         atomic_write(directory / "model.safetensors", weights)
         atomic_write(directory / "config.json", settings)
+
+
+class _LeftUnfilled(TorchFunctionMode):
+    """Passes over the filling of fresh weights. On "meta" there is nothing to fill, yet to fill it PyTorch loads its
+    compiler, which takes longer than all else that reading a small model does."""
+
+    def __torch_function__(
+        self, function: Callable, types: object, arguments: tuple = (), options: dict | None = None
+    ) -> object:
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return None
+        return function(*arguments, **(options or {}))
 
 
 def read_weights(directory: Path) -> tuple[Path, dict[str, Tensor]]:
