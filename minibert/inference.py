@@ -19,7 +19,7 @@ from minibert.layout import Packed
 from minibert.model import BertForSequenceClassification, BertModel
 from minibert.tokenizer import Encoding, Tokenizer
 
-TOKENS = {"cpu": 1024, "cuda": 32768}  # in a batch: enough for the matrix products, few enough for the caches
+TOKENS = {"cpu": 4096, "cuda": 32768}  # in a batch: enough for the matrix products, few enough for the caches
 
 
 def pick_device(name: str) -> torch.device:

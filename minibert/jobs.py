@@ -50,7 +50,7 @@ from minibert.options import argument, option
 from minibert.tokenizer import Encoding
 
 LONGEST = 1 << 24  # characters of a line or a quoted field: a row is held whole, and BERT reads its beginning only
-WINDOW = 32  # batches of a window: enough rows to sort by length, few enough to lose in an interruption
+WINDOW = 8  # batches of a window: enough rows to sort by length, few enough to lose in an interruption
 TOKEN_BYTES = 4  # about as many bytes of UTF-8 make a token, in English as in Chinese
 AHEAD = 2  # windows that the worker may have ready
 SECONDS = 10  # between two lines of progress where there is no terminal

@@ -686,21 +686,3 @@ def test_a_disk_that_is_full_from_the_start_leaves_nothing(run, model, data, tmp
         f"minibert: [Errno 28] No space left on device: '{out}.partial'\n",
     )
     assert left_in(tmp_path) == []
-
-
-@pytest.mark.slow
-def test_memory_does_not_grow_with_the_rows(model, tmp_path):
-    """Ten times the rows, less than 20 MB more."""
-    peaks = {}
-    for rows in (10_000, 100_000):
-        path = write(tmp_path / f"{rows}.tsv", texts(1000) * (rows // 1000))
-        words = ["predict", model, "--data", path, "--out", tmp_path / f"{rows}.out.tsv", "--device", "cpu"]
-        code = (
-            "import resource, sys; from minibert import cli; status = cli.main(sys.argv[1:]);"
-            " print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.exit(status)"
-        )
-        env = {**os.environ, "OMP_NUM_THREADS": "1"}
-        result = subprocess.run([sys.executable, "-c", code, *map(str, words)], env=env, capture_output=True, text=True)
-        assert result.returncode == 0, result.stderr
-        peaks[rows] = int(result.stdout.splitlines()[-1])
-    assert peaks[100_000] - peaks[10_000] < 20_000
