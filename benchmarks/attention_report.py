@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from itertools import groupby
+
+from benchmarks.svg import drawing, rect, text
 
 NOISE = 0.03  # of a time: two runs on one GPU differ by that at least
 
@@ -320,9 +321,7 @@ def picture(result: dict) -> str:
         label = f"{direction}, {'no padding' if full else 'ragged'}"
         parts += panel(label, found, names, TOP + k * (HEIGHT + GAP))
     height = TOP + len(panels) * (HEIGHT + GAP)
-    style = "text{font:11px sans-serif;fill:#333}.title{font-size:14px;font-weight:bold}.right{text-anchor:end}"
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}">'
-    return "\n".join([head, f"<style>{style}</style>", rect(0, 0, WIDTH, height, "#fff"), *parts, "</svg>\n"])
+    return drawing(WIDTH, height, parts)
 
 
 def panel(label: str, rows: Sequence[Row], names: Sequence[str], top: float) -> Iterator[str]:
@@ -354,12 +353,3 @@ def panel(label: str, rows: Sequence[Row], names: Sequence[str], top: float) -> 
         )
         for down, word in enumerate(words):
             yield text(begin, base + 13 + 12 * down, word)
-
-
-def rect(x: float, y: float, width: float, height: float, colour: str, name: str = "") -> str:
-    inside = f"<title>{escape(name)}</title>" if name else ""
-    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" fill="{colour}">{inside}</rect>'
-
-
-def text(x: float, y: float, words: str, kind: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}">{escape(words)}</text>'

@@ -16,6 +16,8 @@ Cases:
     vectors         sentence vectors from texts, tokenising included, against sentence-transformers' `encode`
     waterfall       what each step brought: a step's speed relative to transformers (sdpa) in random order
     memory          by how much the process (on a GPU: its memory) grows, weights included; each in a process of its own
+    scale           `predict --data` over ever more rows: speed and memory relative to those of the fewest; by a model
+                    so small that reading, encoding and writing count
     cold            from starting `python -m minibert predict` to the first answer, the same in transformers
 Rivals: transformers with eager and sdpa attention, in random order or sorted by length, in padded batches of 32;
 ONNX Runtime with its optimised graph, rows of one length at a time and so without padding or mask.
@@ -39,6 +41,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from statistics import median
 
@@ -67,11 +70,12 @@ from benchmarks.race import (
     twins,
     works,
 )
-from benchmarks.tokenizer import Bound, Row, in_child
+from benchmarks.tokenizer import Bound, Row, in_child, resident, timed
 from minibert.attention import attend
 from minibert.config import PRESETS, BertConfig
 from minibert.data import chunks, collate
 from minibert.inference import TextEncoder, classify
+from minibert.jobs import JobOptions, predict_file
 from minibert.layout import Packed
 from minibert.model import BertForSequenceClassification, SelfAttention
 from minibert.tokenizer import Tokenizer
@@ -100,6 +104,7 @@ GEMM_FLOORS = {("cpu", "cfimdb"): 0.9, ("cpu", "chnsenticorp"): 0.9, ("cuda", "f
 VECTORS_FLOOR, COLD_FLOOR, GPU_MEMORY_FLOOR = 1.1, 0.6, 0.6
 ONNX = "ONNX Runtime, exact lengths"
 POLL = 0.005  # seconds between two looks at a process's memory
+ROWS = (10_000, 100_000, 1_000_000)
 SENTENCE = "The room was clean, and the staff could not have been kinder."
 THEIR_PREDICT = """
 import json, sys, torch
@@ -454,11 +459,47 @@ def largest_mb(pid: int) -> float:
     return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
+def scale_case(plan: Plan) -> Iterator[Row]:
+    """The rows are short texts, over and over; each file is answered in a new process."""
+    work = make_work(plan, plan.corpora[0], "minilm", texts=1000)
+    with tempfile.TemporaryDirectory() as folder:
+        model = BertForSequenceClassification(BertConfig(vocab_size=len(work.vocab), **PRESETS["tiny"]))
+        model.save_pretrained(folder)
+        Tokenizer(work.vocab).save_pretrained(folder)
+        data, found = Path(folder) / "rows.tsv", {}
+        for rows in [round(count * min(1, plan.scale)) for count in ROWS]:
+            with data.open("w", encoding="utf-8") as file:
+                file.write("text\n")
+                file.writelines(f"{text}\n" for text, _ in zip(cycle(work.texts), range(rows), strict=False))
+            found[rows] = in_child(seconds_and_peak, folder, data, plan)
+    few = min(found)
+    for rows, (seconds, peak) in found.items():
+        facts = {"rows_per_s": rows / seconds, "mb": peak / 1e6}
+        for value, unit, bound in (
+            (rows / seconds * found[few][0] / few, "x rows/s", Bound(0.9)),
+            (peak / found[few][1], "x MB", Bound(1.1, at_least=False)),
+        ):
+            row = Row("scale, tiny", work.corpus, f"{rows:,} rows", None, unit, facts=facts)
+            yield judged(row, value, None if rows == few else bound)
+
+
+def seconds_and_peak(directory: str, data: Path, plan: Plan) -> tuple[float, int]:
+    """Seconds of the job, and bytes of the process's largest resident set; runs in a process of its own."""
+    torch.set_num_threads(plan.threads[-1])
+    options = JobOptions(
+        directory=directory, text=[], data=str(data), out=f"{data}.answers.tsv", quoting="none", device=str(plan.device)
+    )
+    seconds = timed(lambda: predict_file(options))
+    Path(options.out).unlink()
+    return seconds, resident()
+
+
 CASES = {
     "classification": classification_case,
     "vectors": vectors_case,
     "waterfall": waterfall_case,
     "memory": memory_case,
+    "scale": scale_case,
     "cold": cold_case,
 }
 

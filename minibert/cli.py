@@ -20,7 +20,7 @@ from torch.nn.functional import normalize
 
 from minibert.attention import BACKENDS
 from minibert.data import encode_examples, label_ids, read_examples
-from minibert.inference import TOKENS, TextClassifier, TextEncoder, classify, score
+from minibert.inference import TextClassifier, TextEncoder, classify, score
 from minibert.jobs import JobOptions, Progress, embed_file, predict_file
 from minibert.options import add_options, argument, option
 from minibert.parity import ParityOptions, failures, ladder, to_dict, to_table
@@ -44,7 +44,7 @@ class EvaluateOptions:
     data: str = option(MISSING, "data file with labels, .tsv .csv or .jsonl")
     columns: str | None = option(None, "column names of a file without a header, such as label,text")
     quoting: str = option("minimal", "minimal: fields may stand in double quotes; none: quotes are text (GLUE)")
-    tokens_per_batch: int | None = option(None, f"tokens of a batch (default: {TOKENS['cpu']}, GPU {TOKENS['cuda']})")
+    tokens_per_batch: int | None = option(None, "tokens of a batch (default: what suits model and device)")
     attention: str = option("auto", f"attention backend: auto, {', '.join(BACKENDS)}")
     device: str = option("auto", "auto, cpu, cuda, cuda:1 …")
     json: bool = option(False, "print one JSON object")
@@ -54,7 +54,7 @@ def run_evaluate(options: EvaluateOptions) -> None:
     """Score a trained classifier on a labelled file."""
     columns = options.columns.split(",") if options.columns else None
     rows = read_examples(options.data, columns, options.quoting)
-    classifier = TextClassifier.from_pretrained(options.directory, options.attention, options.device)
+    classifier = TextClassifier.from_pretrained(options.directory, options.attention, options.device, mapped=True)
     truth = label_ids(rows, classifier.labels)
     encoding = encode_examples(classifier.tokenizer, rows, classifier.max_length)
     logits = classify(classifier.model, encoding, options.tokens_per_batch)
@@ -84,7 +84,7 @@ def run_predict(options: PredictOptions) -> None:
         print_progress(predict_file(options), options)
         return
     texts = options.text or read_stdin()
-    classifier = TextClassifier.from_pretrained(options.directory, options.attention, options.device)
+    classifier = TextClassifier.from_pretrained(options.directory, options.attention, options.device, mapped=True)
     pairs = repeat_pair(options.pair, texts)
     probabilities = classifier.logits(texts, pairs, options.max_length, options.tokens_per_batch).softmax(dim=1)
     best = probabilities.argmax(dim=1).tolist()
@@ -113,7 +113,7 @@ def run_embed(options: EmbedOptions) -> None:
         print_progress(embed_file(options, options.pooling, options.normalize), options)
         return
     texts = options.text or read_stdin()
-    encoder = TextEncoder.from_pretrained(options.directory, options.attention, options.device)
+    encoder = TextEncoder.from_pretrained(options.directory, options.attention, options.device, mapped=True)
     vectors = encoder.embed(texts, options.pooling, options.tokens_per_batch, options.max_length)
     rows = (normalize(vectors) if options.normalize else vectors).tolist()
     if options.json:

@@ -19,7 +19,9 @@ from minibert.layout import Packed
 from minibert.model import BertForSequenceClassification, BertModel
 from minibert.tokenizer import Encoding, Tokenizer
 
-TOKENS = {"cpu": 4096, "cuda": 32768}  # in a batch: enough for the matrix products, few enough for the caches
+# Of a batch: tokens on a GPU. Elsewhere bytes of its widest numbers, [T, F] in float32: below 32 MiB glibc has their
+# memory at hand, above it asks the system each time, and new pages cost more than longer products gain.
+TOKENS, WIDEST = 32768, 31 << 20
 
 
 def pick_device(name: str) -> torch.device:
@@ -51,12 +53,18 @@ class _FromPretrained:
         self.config: BertConfig = model.config
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, attention: str = "auto", device: str = "auto") -> Self:
-        """Raises ValueError where model or vocabulary cannot be used, or do not belong together."""
+    def from_pretrained(
+        cls, name: str | Path, attention: str = "auto", device: str = "auto", mapped: bool = False
+    ) -> Self:
+        """mapped: see Pretrained.from_pretrained.
+
+        Raises:
+            ValueError: model or vocabulary cannot be used, or do not belong together.
+        """
         directory = resolve(name)
         tokenizer = Tokenizer.from_pretrained(directory)
         check_vocabulary(tokenizer, BertConfig.from_file(directory / "config.json"), str(name))
-        model = cls.model_class.from_pretrained(directory, attention, fresh_heads=False)
+        model = cls.model_class.from_pretrained(directory, attention, fresh_heads=False, mapped=mapped)
         return cls(model, tokenizer, device)
 
     @property
@@ -125,7 +133,7 @@ class TextEncoder(_FromPretrained):
 def classify(model: BertForSequenceClassification, encoding: Encoding, tokens_per_batch: int | None = None) -> Tensor:
     """Logits of encoded rows, [N, L] float32 on the CPU, in their order; the model is expected in eval mode."""
     logits = torch.empty(len(encoding.length), model.config.num_labels)
-    for rows, batch in batches(encoding, tokens_per_batch, next(model.parameters()).device):
+    for rows, batch in batches(encoding, tokens_per_batch, model):
         logits[rows] = model(*batch[:-1]).float().cpu()
     return logits
 
@@ -139,21 +147,23 @@ def sentence_vectors(
         raise ValueError(f"pooling {pooling!r} is unknown; choose mean or cls")
     first = pooling == "cls"
     vectors = torch.empty(len(encoding.length), model.config.hidden_size)
-    for rows, batch in batches(encoding, tokens_per_batch, next(model.parameters()).device):
+    for rows, batch in batches(encoding, tokens_per_batch, model):
         hidden = model(*batch[:-1], first=first).last_hidden_state  # [B, E] or [T, E]
         vectors[rows] = (hidden if first else row_means(hidden, batch.layout)).float().cpu()
     return vectors
 
 
-def token_budget(tokens_per_batch: int | None, device: torch.device) -> int:
-    return TOKENS.get(device.type, TOKENS["cpu"]) if tokens_per_batch is None else tokens_per_batch
+def token_budget(tokens_per_batch: int | None, model: nn.Module) -> int:
+    """What is asked, else what suits the model where it is."""
+    if tokens_per_batch is not None:
+        return tokens_per_batch
+    on_gpu = next(model.parameters()).device.type == "cuda"
+    return TOKENS if on_gpu else max(1, WIDEST // (4 * model.config.intermediate_size))
 
 
-def batches(
-    encoding: Encoding, tokens_per_batch: int | None, device: torch.device
-) -> Iterator[tuple[list[int], Batch]]:
+def batches(encoding: Encoding, tokens_per_batch: int | None, model: nn.Module) -> Iterator[tuple[list[int], Batch]]:
     """All rows in packed batches, the longest first: (their numbers, the batch)."""
-    budget = token_budget(tokens_per_batch, device)
+    budget, device = token_budget(tokens_per_batch, model), next(model.parameters()).device
     for rows in token_chunks(by_length(encoding.length), encoding.length, budget):
         rows.reverse()  # shortest first inside: sorted that way, attention need not move a token
         yield rows, collate_packed(encoding, None, rows, device)

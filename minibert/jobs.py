@@ -44,7 +44,7 @@ from tqdm import tqdm
 from minibert.attention import BACKENDS
 from minibert.data import check_row, find_columns, is_header
 from minibert.hub import OLD_PATTERNS, PATTERNS, resolve
-from minibert.inference import TOKENS, TextClassifier, TextEncoder, classify, sentence_vectors, token_budget
+from minibert.inference import TextClassifier, TextEncoder, classify, sentence_vectors, token_budget
 from minibert.loop import on_terminal, say
 from minibert.options import argument, option
 from minibert.tokenizer import Encoding
@@ -69,7 +69,7 @@ class JobOptions:
     columns: str | None = option(None, "column names of a file without a header, such as id,text")
     quoting: str = option("minimal", "minimal: fields may stand in double quotes; none: quotes are text (GLUE)")
     max_length: int | None = option(None, "tokens of a text that are read (default: as the model's files say)")
-    tokens_per_batch: int | None = option(None, f"tokens of a batch (default: {TOKENS['cpu']}, GPU {TOKENS['cuda']})")
+    tokens_per_batch: int | None = option(None, "tokens of a batch (default: what suits model and device)")
     attention: str = option("auto", f"attention backend: auto, {', '.join(BACKENDS)}")
     device: str = option("auto", "auto, cpu, cuda, cuda:1 …")
     json: bool = option(False, "print one JSON object")
@@ -545,7 +545,7 @@ def run(
     data, skip = Path(options.data), options.on_error == "skip"
     max_length = trained.max_length if options.max_length is None else options.max_length
     max_length = min(max_length, trained.config.max_position_embeddings)
-    tokens = token_budget(options.tokens_per_batch, trained.device)
+    tokens = token_budget(options.tokens_per_batch, trained.model)
     settings = {
         **settings,
         "model": model_digest(resolve(options.directory)),

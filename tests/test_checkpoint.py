@@ -291,6 +291,16 @@ def test_loaded_weights_are_not_the_files(tmp_path, file):
     assert_holds(BertModel.from_pretrained(tmp_path), tensors_of(BertModel))
 
 
+def test_mapped_weights_are_the_same_and_training_them_leaves_the_file_alone(tmp_path):
+    write(tmp_path, tensors_of(BertModel))
+    before = (tmp_path / "model.safetensors").read_bytes()
+    model = BertModel.from_pretrained(tmp_path, mapped=True)
+    assert_holds(model, tensors_of(BertModel))
+    for parameter in model.parameters():
+        parameter.data.fill_(7)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+
+
 def test_overwriting_the_file_does_not_change_the_loaded_model(tmp_path):
     write(tmp_path, tensors_of(BertModel))
     model = BertModel.from_pretrained(tmp_path)
