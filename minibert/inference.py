@@ -19,9 +19,10 @@ from minibert.layout import Packed
 from minibert.model import BertForSequenceClassification, BertModel
 from minibert.tokenizer import Encoding, Tokenizer
 
-# Of a batch: tokens on a GPU. Elsewhere bytes of its widest numbers, [T, F] in float32: below 32 MiB glibc has their
-# memory at hand, above it asks the system each time, and new pages cost more than longer products gain.
-TOKENS, WIDEST = 32768, 31 << 20
+# Tokens of a batch: enough for the matrix products, few enough for the caches. On a CPU its widest numbers, [T, F] in
+# float32, have to stay below 32 MiB: larger ones glibc takes from the system each time, and new pages cost more than
+# longer products gain.
+TOKENS, WIDEST = {"cpu": 4096, "cuda": 32768}, 31 << 20
 
 
 def pick_device(name: str) -> torch.device:
@@ -157,8 +158,9 @@ def token_budget(tokens_per_batch: int | None, model: nn.Module) -> int:
     """What is asked, else what suits the model where it is."""
     if tokens_per_batch is not None:
         return tokens_per_batch
-    on_gpu = next(model.parameters()).device.type == "cuda"
-    return TOKENS if on_gpu else max(1, WIDEST // (4 * model.config.intermediate_size))
+    if next(model.parameters()).device.type == "cuda":
+        return TOKENS["cuda"]
+    return min(TOKENS["cpu"], max(1, WIDEST // (4 * model.config.intermediate_size)))
 
 
 def batches(encoding: Encoding, tokens_per_batch: int | None, model: nn.Module) -> Iterator[tuple[list[int], Batch]]:

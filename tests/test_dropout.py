@@ -2,6 +2,8 @@
 attention of packed rows uses it where the formula says. Run: pytest tests/test_dropout.py
 """
 
+import math
+
 import pytest
 import torch
 
@@ -88,12 +90,14 @@ def qkv(tokens: int) -> list[torch.Tensor]:
 
 
 def by_formula(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: list[int], first: bool) -> torch.Tensor:
-    """Row by row, with the masks that are drawn length by length, shortest first. The queries of `first` alone."""
+    """Row by row, with masks from one draw, length by length, shortest first. The queries of `first` alone."""
     parts = [tensor.split(lengths) for tensor in (q, k, v)]
     answers = [None] * len(lengths)
+    drawn, share = kept((sum(H * n * (1 if first else n) for n in lengths),), P)
     for length in sorted(set(lengths)):
         rows = [row for row, n in enumerate(lengths) if n == length]
-        stays, share = kept((len(rows), H, 1 if first else length, length), P)
+        shape = (len(rows), H, 1 if first else length, length)
+        stays, drawn = drawn[: math.prod(shape)].view(shape), drawn[math.prod(shape) :]
         for row, mask in zip(rows, stays, strict=True):
             query, key, value = (part[row].transpose(0, 1) for part in parts)  # [H, n, D]
             query = query[:, :1] if first else query

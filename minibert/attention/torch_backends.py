@@ -97,10 +97,14 @@ def packed_sdpa(
     groups, _, order, back = layout.by_length
     if order is not None:
         q, k, v = (tensor.index_select(0, order) for tensor in (q, k, v))
+    cheap = bool(dropout_p) and kernel is None
+    shapes = [(rows.stop - rows.start, q.shape[1], n, n) for rows, _, n in groups]
+    q, v, masks = drawn(q, v, shapes, dropout_p, scale) if cheap else (q, v, [None] * len(groups))
     answers = []
-    for (_, _, n), *part in zip(groups, *(split(tensor, groups) for tensor in (q, k, v)), strict=True):
+    for (_, _, n), stays, *part in zip(groups, masks, *(split(tensor, groups) for tensor in (q, k, v)), strict=True):
         rows = (tensor.unflatten(0, (-1, n)).transpose(1, 2) for tensor in part)  # [R, H, n, D]
-        answers.append(rectangle(*rows, dropout_p, scale, kernel).transpose(1, 2).flatten(0, 1))
+        answer = dropping(*rows, stays) if cheap else sdpa(*rows, Padded(None), dropout_p, scale, kernel)
+        answers.append(answer.transpose(1, 2).flatten(0, 1))
     out = torch.cat(answers)  # [T, H, D]
     return out if back is None else out.index_select(0, back)
 
@@ -116,10 +120,13 @@ def first_sdpa(
     groups, rows, order, _ = layout.by_length
     if order is not None:
         q, k, v = q.index_select(0, rows), k.index_select(0, order), v.index_select(0, order)
+    shapes = [(rows.stop - rows.start, q.shape[1], 1, n) for rows, _, n in groups]
+    q, v, masks = drawn(q, v, shapes, dropout_p, scale) if dropout_p else (q, v, [None] * len(groups))
     answers = []
-    for (part, _, n), *tokens in zip(groups, *(split(tensor, groups) for tensor in (k, v)), strict=True):
+    for (part, _, n), stays, *tokens in zip(groups, masks, *(split(tensor, groups) for tensor in (k, v)), strict=True):
         keys, values = (tensor.unflatten(0, (-1, n)).transpose(1, 2) for tensor in tokens)  # [R, H, n, D]
-        answers.append(rectangle(q[part], keys, values, dropout_p, scale)[:, :, 0])
+        three = q[part], keys, values
+        answers.append((dropping(*three, stays) if dropout_p else sdpa(*three, Padded(None), 0.0, scale))[:, :, 0])
     out = torch.cat(answers)
     return out if rows is None else torch.empty_like(out).index_copy(0, rows, out)
 
@@ -129,20 +136,24 @@ def split(tensor: Tensor, groups: list[tuple[slice, slice, int]]) -> Sequence[Te
     return tensor.split([tokens.stop - tokens.start for _, tokens, _ in groups])
 
 
-def rectangle(
-    q: Tensor, k: Tensor, v: Tensor, dropout_p: float, scale: float | None, kernel: SDPBackend | None = None
-) -> Tensor:
-    """Rows of one length: q [R, H, m, D], k and v [R, H, n, D] -> [R, H, m, D].
+def drawn(
+    q: Tensor, v: Tensor, shapes: list[tuple[int, ...]], dropout_p: float, scale: float | None
+) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
+    """What dropout needs, for all groups at once: scaled queries, values that carry the 1 / (1 - p) of the
+    probabilities, of which there are more, and for each group which probabilities stay, uint8 of its shape."""
+    sizes = [math.prod(shape) for shape in shapes]
+    stays, share = kept((sum(sizes),), dropout_p)
+    masks = [part.view(shape) for part, shape in zip(stays.split(sizes), shapes, strict=True)]
+    return q * (1 / math.sqrt(q.shape[-1]) if scale is None else scale), v / share, masks
+
+
+def dropping(q: Tensor, k: Tensor, v: Tensor, stays: Tensor) -> Tensor:
+    """Rows of one length as `drawn` prepares them: q [R, H, m, D], k and v [R, H, n, D] -> [R, H, m, D].
 
     SDPA has no fused kernel for dropout on the CPU; the formula with cheap random numbers is faster than what it does
-    then. The values carry the 1 / (1 - p), as they are fewer than the probabilities.
+    then.
     """
-    if not dropout_p or kernel is not None:
-        return sdpa(q, k, v, Padded(None), dropout_p, scale, kernel)
-    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
-    probs = torch.softmax(q * scale @ k.transpose(-2, -1), dim=-1)  # [R, H, m, n]
-    stays, share = kept(probs.shape, dropout_p)
-    return (probs * stays) @ (v / share)
+    return torch.softmax(q @ k.transpose(-2, -1), dim=-1) * stays @ v
 
 
 def flash_obstacle(case: Case) -> str | None:
