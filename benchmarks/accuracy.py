@@ -203,8 +203,9 @@ def show() -> str:
             for who in WHO:
                 values = [run["accuracy"][split] for run in runs if run["who"] == who]
                 spread = statistics.stdev(values) if len(values) > 1 else float("nan")
-                cells.append(f"{statistics.mean(values):.4f} ± {spread:.4f}")
-            lines.append(f"| {task}, {split} | {' | '.join(cells)} | {len(values)} |")
+                cells.append(f"{statistics.mean(values):.4f} ± {spread:.4f}" if values else "not measured")
+            seeds = len({run["seed"] for run in runs})
+            lines.append(f"| {task}, {split} | {' | '.join(cells)} | {seeds} |")
     return "\n".join(lines)
 
 

@@ -424,6 +424,6 @@ def show(name: str, path: Path | None = None, asked: bool = False) -> str:
         if asked and not bounds:
             continue
         values = " | ".join("" if row is None else cell(row) for row in found)
-        of = against if unit.startswith("x") else f"{against}, {unit}"
+        of = ", ".join(filter(None, (against, unit.removeprefix("x").strip())))
         lines.append(f"| {case} | {of} | {values} | {', '.join(bounds)} |")
     return "\n".join(lines)

@@ -60,7 +60,7 @@ from minibert.loop import optimizer_groups
 
 TEXTS = {  # size and corpus: how many texts on a CPU
     ("minilm", "sst"): 320,
-    ("minilm", "chnsenticorp"): 96,
+    ("minilm", "chnsenticorp"): 64,
     ("minilm", "cfimdb"): 40,
     ("minilm", "reviews"): 320,
 }

@@ -680,6 +680,27 @@ MUTATIONS = [
         "    if True:\n",
         "tests/test_wordpiece_batch.py::test_only_texts_with_marks_that_change_places_go_through_the_specification",
     ),
+    Mutation(
+        "weights stay in the file where nobody asked for it",
+        "minibert/checkpoint.py",
+        "copy=not mapped",
+        "copy=False",
+        "tests/test_checkpoint.py::test_overwriting_the_file_does_not_change_the_loaded_model",
+    ),
+    Mutation(
+        "dropout: probabilities are not made up for",
+        "minibert/attention/torch_backends.py",
+        "v / share, masks",
+        "v, masks",
+        "tests/test_dropout.py::test_packed_attention_drops_probabilities_as_the_formula_says_forward_and_backward",
+    ),
+    Mutation(
+        "dropout: all groups keep the first one's",
+        "minibert/attention/torch_backends.py",
+        "for part, shape in zip(stays.split(sizes), shapes, strict=True)]",
+        "for part, shape in ((stays[: math.prod(shape)], shape) for shape in shapes)]",
+        "tests/test_dropout.py::test_packed_attention_drops_probabilities_as_the_formula_says_forward_and_backward",
+    ),
 ]
 
 

@@ -263,7 +263,7 @@ def test_only_some_cases_keep_the_files_other_rows(monkeypatch, tmp_path, capsys
     called(monkeypatch, "--show", "--out", str(out))
     assert capsys.readouterr().out.splitlines()[2:] == [
         "| one, minilm, 1 thread | transformers | 2.5× |  | ≥ 2.2 |",
-        "| two, minilm | transformers |  | 0.60× | ≤ 0.7 |",
+        "| two, minilm | transformers, MB |  | 0.60× | ≤ 0.7 |",
     ]
 
 

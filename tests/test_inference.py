@@ -2,6 +2,7 @@
 names say. Run: pytest tests/test_inference.py
 """
 
+import copy
 import math
 import random
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 import transformers
 from conftest import small_config, stir
 
+from minibert.data import collate, collate_packed
 from minibert.inference import TextClassifier, TextEncoder, classify, pick_device, score
 from minibert.model import BertForSequenceClassification, BertModel
 from minibert.tokenizer import Tokenizer
@@ -93,6 +95,29 @@ def test_logits_are_float32_also_from_a_bfloat16_model(directory):
     assert logits.dtype == torch.float32
     assert not torch.equal(logits, exact)
     torch.testing.assert_close(logits, exact, rtol=0.1, atol=0.1)  # 8 bits of mantissa, through a stirred model
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_bfloat16_is_no_further_from_float64_than_transformers(minilm, packed):
+    """Real weights; the distance is that of all vectors together. A tenth is left for the luck of rounding."""
+    rows = [
+        "The room was clean.",
+        "Breakfast was cold, and nobody cared about it at all.",
+        "Fine",
+        "Never again, sorry!",
+    ]
+    own = BertModel.from_pretrained(minilm)
+    theirs = transformers.BertModel.from_pretrained(minilm, dtype=torch.bfloat16).eval()
+    encoding = Tokenizer.from_pretrained(minilm)(rows, padding="none")
+    batch = collate(encoding, None, range(len(rows)), 0)
+    real = batch.attention_mask.bool()
+    with torch.no_grad():
+        truth = copy.deepcopy(own).double()(*batch[:3]).last_hidden_state[real]
+        one = theirs(batch.input_ids, batch.attention_mask, batch.token_type_ids).last_hidden_state[real]
+        given = collate_packed(encoding, None, range(len(rows))) if packed else batch
+        other = own.bfloat16()(*given[:-1]).last_hidden_state
+    other = other if packed else other[real]
+    assert (other - truth).norm() <= 1.1 * (one - truth).norm()
 
 
 def test_a_classifier_answers_without_dropout(directory):

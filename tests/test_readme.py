@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import accuracy, tokenizer
+from benchmarks import accuracy, race, tokenizer
 from minibert import cli
 
 ROOT = Path(__file__).parents[1]
@@ -61,3 +61,13 @@ def test_the_accuracy_table_is_that_of_the_committed_results():
 
 def test_the_tokenizers_tables_are_those_of_the_committed_results():
     assert tokenizer.show() in README, "paste the output of python -m benchmarks.tokenizer --show"
+
+
+@pytest.mark.parametrize("name", ["encoder", "training"])
+def test_the_tables_of_speed_are_those_of_the_committed_results(name):
+    assert race.show(name, asked=True) in README, f"paste the output of python -m benchmarks.{name} --show --asked"
+
+
+def test_every_picture_is_there():
+    for path in re.findall(r"!\[[^]]*\]\(([^)]*)\)", README):
+        assert (ROOT / path).is_file(), path
