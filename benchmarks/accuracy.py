@@ -149,7 +149,8 @@ def accuracy(model: torch.nn.Module, tokenizer: object, rows: Examples, names: l
 
 
 def measure(task: str, seeds: list[int]) -> None:
-    """All contestants in turn for every seed; the file is rewritten after each, so that nothing measured is lost."""
+    """All contestants in turn for every seed. The file is rewritten after each, so that nothing measured is lost, and
+    keeps the other seeds that it holds from the same day."""
     runs = []
     path = RESULTS / f"accuracy-{task}-{datetime.date.today()}.json"
     with tempfile.TemporaryDirectory() as folder:
@@ -168,7 +169,10 @@ def measure(task: str, seeds: list[int]) -> None:
                 seconds = round(time.perf_counter() - started)
                 runs.append({"who": who, "seed": seed, "accuracy": accuracies, "seconds": seconds})
                 print(json.dumps(runs[-1]), flush=True)
-                path.write_text(json.dumps(facts(task, runs), indent=1) + "\n", encoding="utf-8")
+                before = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else []
+                others = [run for run in before if run["seed"] not in seeds and run["who"] in WHO]
+                every = sorted(others + runs, key=lambda run: run["seed"])
+                path.write_text(json.dumps(facts(task, every), indent=1) + "\n", encoding="utf-8")
 
 
 def facts(task: str, runs: list[dict]) -> dict[str, object]:

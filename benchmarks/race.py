@@ -229,17 +229,20 @@ def race(case: str, work: Work, found: Times, contestants: list[Contestant], cos
     ours = found.seconds.get(own.name)
     for other in others:
         theirs = found.seconds.get(other.name)
-        row = Row(case, work.corpus, other.name, None, "x", status=other.obstacle or "incorrect")
+        apart = {
+            "difference": found.difference.get(own.name),
+            "other_difference": found.difference.get(other.name),
+        }
+        row = Row(case, work.corpus, other.name, None, "x", status=other.obstacle or "incorrect", facts=apart)
         if ours and theirs:
             ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
             facts = {
+                **apart,
                 "seconds": statistics.median(ours),
                 "other_seconds": statistics.median(theirs),
                 "tokens_per_s": work.tokens / statistics.median(ours),
                 "texts_per_s": len(work.texts) / statistics.median(ours),
                 "other_texts_per_s": len(work.texts) / statistics.median(theirs),
-                "difference": found.difference[own.name],
-                "other_difference": found.difference[other.name],
                 "gemm_gflops": statistics.median(found.gemm),
                 **{f"share_of_gemm_{what}": share(count, ours, found.gemm) for what, count in cost.items()},
                 **{f"other_share_of_gemm_{what}": share(count, theirs, found.gemm) for what, count in cost.items()},

@@ -645,8 +645,9 @@ def test_a_process_killed_often_ends_as_if_it_had_not_been(run, model, many, tmp
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_process_stopped_by_a_signal_says_so_and_goes_on_later(run, model, many, tmp_path, whole_many, number):
+    """Also where these tests run in the background of a shell, which makes all in it deaf to Ctrl-C."""
     out = tmp_path / "out.tsv"
-    process = start(model, many, out)
+    process = start(model, many, out, preexec_fn=lambda: signal.signal(number, signal.SIG_DFL))
     wait_for(out, len(whole_many) // 3, process)
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=60)
