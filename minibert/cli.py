@@ -34,7 +34,9 @@ from minibert.vocab import learn_vocabulary
 
 def run_train(options: TrainOptions) -> None:
     """Fine-tune a classifier by the explicit loop; without options, on the bundled reviews."""
-    scores, out = train(options)
+    if (done := train(options)) is None:
+        return  # of several processes the first tells
+    scores, out = done
     print(f"accuracy {scores.accuracy:.3f}  loss {scores.loss:.4f}  {out}")
 
 

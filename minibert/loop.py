@@ -1,12 +1,10 @@
-"""The parts that every training loop here needs: schedule, parameter groups, running means, metrics, state, signals."""
+"""The parts that every training loop here needs: schedule, parameter groups, running means, metrics, signals."""
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import json
 import os
-import pickle
 import shutil
 import signal
 import sys
@@ -17,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 
+import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
 
-from minibert.files import atomic_write
-
-METRICS, STATE = "metrics.jsonl", "state.pt"
+METRICS = "metrics.jsonl"
 
 
 # ---- learning ----
@@ -43,6 +40,15 @@ def optimizer_groups(model: nn.Module, weight_decay: float) -> list[dict[str, ob
     matrices = [p for p in model.parameters() if p.dim() >= 2]
     vectors = [p for p in model.parameters() if p.dim() < 2]
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+
+
+def seed_step(seed: int, step: int, rank: int = 0) -> None:
+    """Seeds PyTorch, GPUs included, for one optimizer step of one process.
+
+    What the step draws (dropout) depends on these three numbers alone. So a checkpoint needs no state of a generator,
+    of which every process and every GPU would have its own, and a run may be resumed on any number of them.
+    """
+    torch.manual_seed(int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0]))
 
 
 def check_compiler(device: torch.device) -> None:
@@ -95,13 +101,19 @@ class Means:
 # ---- telling ----
 
 
+def speaks() -> bool:
+    """Whether this process is the one that tells: of several that torchrun has started, the first."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+
+
 def on_terminal() -> bool:
-    return sys.stderr.isatty()
+    return sys.stderr.isatty() and speaks()
 
 
 def say(line: str) -> None:
     """A line for the reader, on stderr, above a progress bar if one is up."""
-    tqdm.write(line, file=sys.stderr)
+    if speaks():
+        tqdm.write(line, file=sys.stderr)
 
 
 def append_metrics(directory: Path, row: dict[str, object]) -> int:
@@ -114,54 +126,6 @@ def append_metrics(directory: Path, row: dict[str, object]) -> int:
 def read_metrics(directory: Path) -> list[dict]:
     with (directory / METRICS).open(encoding="utf-8") as file:
         return [json.loads(line) for line in file]
-
-
-# ---- state ----
-
-
-def save_state(directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: object) -> None:
-    """Everything that resuming needs, whole or not at all."""
-    state = {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "progress": dataclasses.asdict(progress),
-        "random": torch.get_rng_state(),
-        "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-    atomic_write(directory / STATE, lambda file: torch.save(state, file))
-
-
-def load_state(directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict:
-    """Puts a saved state back, cuts metrics.jsonl to where it was then, and returns the progress.
-
-    Raises:
-        ValueError: there is none (the run is complete, or never began), or it is damaged.
-    """
-    path = directory / STATE
-    if not path.is_file():
-        raise ValueError(f"{directory}: nothing to resume; the run is complete, or no state was saved")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"])
-        if state["random_cuda"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["random_cuda"])
-        progress = state["progress"]
-        for name in ("window", "whole"):
-            progress[name] = Means(**progress[name])
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path}: not a whole training state ({reason[:200]}); start a new run") from None
-    with (directory / METRICS).open("ab") as file:
-        if file.tell() < progress["metrics_bytes"]:
-            raise ValueError(f"{directory / METRICS}: shorter than when the state was saved; put the whole file back")
-        file.truncate(progress["metrics_bytes"])
-    return progress
-
-
-def remove_state(directory: Path) -> None:
-    (directory / STATE).unlink(missing_ok=True)
 
 
 # ---- signals ----

@@ -30,6 +30,7 @@ from minibert.config import PRESETS, BertConfig
 from minibert.data import (
     Batch,
     Examples,
+    by_length,
     check_vocabulary,
     chunks,
     collate,
@@ -41,10 +42,11 @@ from minibert.data import (
     read_examples,
     shuffled,
     shuffled_by_tokens,
+    token_chunks,
 )
 from minibert.files import atomic_write
 from minibert.hub import resolve
-from minibert.inference import Scores, classify, pick_device, score
+from minibert.inference import Scores, classify, pick_device, score, token_budget
 from minibert.loop import (
     Interrupt,
     Means,
@@ -52,21 +54,35 @@ from minibert.loop import (
     check_compiler,
     cpu_threads,
     learning_rate,
-    load_state,
     on_terminal,
     optimizer_groups,
     read_metrics,
-    remove_state,
-    save_state,
     say,
+    seed_step,
 )
 from minibert.model import BertForSequenceClassification, compile_tokenwise
 from minibert.options import option
+from minibert.ranks import ENGINES, Ranks, joined, plain
 from minibert.report import Report, render
+from minibert.state import (
+    RECORD,
+    check_same,
+    continued,
+    fingerprint,
+    free_directory,
+    hashes,
+    load_state,
+    locked,
+    read_record,
+    remove_states,
+    save_state,
+)
 from minibert.tokenizer import Encoding, Tokenizer
 from minibert.vocab import learn_vocabulary
 
+CHANGEABLE = ("attention", "device", "keep", "log_every", "parallel", "save_every", "threads")  # when resuming
 SMALL = 5_000_000  # weights: below, threads wait for each other longer than they compute
+MODEL_FILES = (".bin", ".json", ".safetensors", ".txt")
 REVIEWS = Path(__file__).parent / "assets" / "reviews"
 
 
@@ -104,10 +120,22 @@ class TrainOptions:
     threads: int | None = option(None, "CPU threads (default: 1 for a model below 5 million weights, else all cores)")
     seed: int = option(0, "seed of everything random")
     log_every: int = option(5, "batches between two log lines")
+    save_every: int = option(1000, "optimizer steps between two checkpoints; there is one after every epoch, too")
+    keep: int = option(2, "checkpoints kept while training, the last ones")
+    parallel: str | None = option(None, "under torchrun: ddp, each process holds the model (default), or fsdp, a slice")
     resume: str | None = option(None, "directory of an interrupted run: continue it with its own options")
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "tokens_per_batch", "accumulation", "log_every", "threads"):
+        for name in (
+            "epochs",
+            "batch_size",
+            "tokens_per_batch",
+            "accumulation",
+            "log_every",
+            "save_every",
+            "keep",
+            "threads",
+        ):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.tokens_per_batch is not None and self.batch_size != TrainOptions.batch_size:
@@ -119,9 +147,12 @@ class TrainOptions:
             if getattr(self, name) is not None and not 0 <= getattr(self, name) <= high:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie between 0 and {high:g}")
         choices = {"preset": PRESETS, "precision": ("fp32", "bf16"), "layout": ("packed", "padded")}
+        choices["parallel"] = (None, *ENGINES)
         for name, known in choices.items():
             if getattr(self, name) not in known:
-                raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose {', '.join(known)}")
+                raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose {', '.join(filter(None, known))}")
+        if self.compile and self.parallel == "fsdp":
+            raise ValueError("compile does not go with --parallel fsdp, which swaps weights under the compiled code")
 
     def filled(self) -> TrainOptions:
         """The options with the defaults that depend on others, so that what is recorded is what ran."""
@@ -146,7 +177,7 @@ class TrainOptions:
 
 @dataclass
 class Progress:
-    """How far a run has come. With weights, optimizer and random state it is all that resuming needs."""
+    """How far a run has come. With weights and optimizer it is all that resuming needs."""
 
     epoch: int = 0  # the one being trained, from 0
     batch: int = 0  # batches of it already done
@@ -156,6 +187,11 @@ class Progress:
     metrics_bytes: int = 0  # length of metrics.jsonl
     window: Means = field(default_factory=Means)  # since the last log line
     whole: Means = field(default_factory=Means)  # since the epoch began
+
+    @classmethod
+    def restored(cls, values: dict) -> Progress:
+        """As it came back from a checkpoint."""
+        return cls(**{name: Means(**value) if isinstance(value, dict) else value for name, value in values.items()})
 
 
 @dataclass
@@ -173,19 +209,19 @@ class Run:
 
     options: TrainOptions
     out: Path
+    ranks: Ranks
     device: torch.device
     model: BertForSequenceClassification
+    engine: nn.Module  # what to call for training: the model, or DDP around it
     tokenizer: Tokenizer
     optimizer: torch.optim.AdamW
     train: Split
     dev: Split
     test: Split | None
+    parameters: int
+    sources: dict[str, str]  # hashes of the files that were read
     progress: Progress = field(default_factory=Progress)
     clock: list[float] = field(default_factory=lambda: [time.perf_counter()])  # start of each epoch, end of the last
-
-    @property
-    def parameters(self) -> int:
-        return sum(p.numel() for p in self.model.parameters())
 
     def deal(self, epoch: int) -> list[Sequence[int]]:
         """The rows of each batch of an epoch."""
@@ -207,8 +243,9 @@ class Run:
         return [-(-count // self.options.accumulation) for count in self.batches]
 
 
-def train(options: TrainOptions) -> tuple[Scores, Path]:
-    """A whole fine-tuning run. Returns the scores on the test file (else the validation rows) and the directory.
+def train(options: TrainOptions) -> tuple[Scores, Path] | None:
+    """A whole fine-tuning run. Returns the scores on the test file (else the validation rows) and the directory; of
+    several ranks the first alone does, the others return None.
 
     Raises:
         ValueError: anything in options, data or model that cannot be used; before anything is written.
@@ -216,54 +253,78 @@ def train(options: TrainOptions) -> tuple[Scores, Path]:
         KeyboardInterrupt: stopped by Ctrl-C or SIGTERM; the state is saved and `resume` continues.
     """
     started = time.perf_counter()
-    resumed = options.resume is not None
-    if resumed:
-        if options != TrainOptions(resume=options.resume):
-            raise ValueError("--resume continues a run with its own options; leave the other options out")
-        out = Path(options.resume)
-        options = stored_options(out)
-        run = prepare(options, out)
-        run.progress = Progress(**load_state(out, run.model, run.optimizer))
-    else:
-        options = options.filled()
-        run = prepare(options, free_directory(options.out))
-        run.out.mkdir(parents=True, exist_ok=True)
-    with cpu_threads(options.threads or (1 if run.parameters < SMALL else torch.get_num_threads())):
-        if not resumed:
-            write_json(run.out / "run.json", facts(run))
-        with Interrupt() as interrupt:
-            fit(run, interrupt)
-        scores = finish(run, time.perf_counter() - started)
-    remove_state(run.out)
-    return scores, run.out
+    with joined() as ranks:
+        with ranks.agreed():
+            options, out, record = begun(options, ranks)
+            run = prepare(options, out, ranks)
+        threads = options.threads or (1 if run.parameters < SMALL else torch.get_num_threads())
+        with locked(out, ranks), cpu_threads(threads):
+            start(run, record)
+            with Interrupt() as interrupt:
+                fit(run, interrupt)
+            ranks.leave()
+            if not ranks.main:
+                return None
+            scores = finish(run, time.perf_counter() - started)
+            remove_states(out)
+    return scores, out
 
 
-def free_directory(out: str | None) -> Path:
-    """Where the run goes: `out` if nothing is there yet, by default the next runs/train-N."""
-    if out is None:
-        number = 1
-        while Path(f"runs/train-{number}").exists():
-            number += 1
-        return Path(f"runs/train-{number}")
-    path = Path(out)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"{path} exists already; choose another --out, or --resume {path} if it was interrupted")
-    return path
+def begun(options: TrainOptions, ranks: Ranks) -> tuple[TrainOptions, Path, dict | None]:
+    """The options to run with, where, and the record of the run that is resumed, None for a new one.
+
+    A run is resumed by --resume, and by torchrun's own restarts: after a rank has died it starts the same command
+    again, which finds in --out what it has begun itself.
+    """
+    if options.resume is not None:
+        record, stored = read_record(Path(options.resume), TrainOptions)
+        check_same(record, read_files(stored))
+        continuing = continued(stored, options, CHANGEABLE)
+        if ranks.world == 1:
+            continuing = dataclasses.replace(continuing, parallel=None)
+        return continuing, Path(options.resume), record
+    options = options.filled()
+    if ranks.world > 1 and options.out is None:
+        raise ValueError("give --out: several processes have to agree on it, and find it again when restarted")
+    if ranks.restarted and options.out is not None and (Path(options.out) / RECORD).is_file():
+        record, stored = read_record(Path(options.out), TrainOptions)
+        if stored == options:
+            check_same(record, read_files(stored))
+            return options, Path(options.out), record
+    return options, free_directory(options.out, "train"), None
 
 
-def stored_options(out: Path) -> TrainOptions:
-    """The options of the run that was interrupted in `out`."""
-    try:
-        return TrainOptions(**json.loads((out / "run.json").read_text(encoding="utf-8"))["options"])
-    except FileNotFoundError:
-        raise ValueError(f"{out}: holds no run.json, so there is no run to resume") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{out / 'run.json'}: not the record of a run ({error}); start a new run") from None
+def start(run: Run, record: dict | None) -> None:
+    """Writes the record of a new run, before anything else; puts a resumed one back where it was."""
+    ranks = run.ranks
+    with ranks.agreed():
+        if ranks.main:  # look once more, now that nobody else can begin or end a run here
+            read_record(run.out, TrainOptions) if record else free_directory(str(run.out), "train")
+        if record is not None:
+            tell_differences(record, facts(run))
+        if ranks.main:
+            write_json(run.out / RECORD, facts(run))
+    if record is not None:
+        progress = load_state(run.out, ranks, run.model, run.optimizer)
+        run.progress = run.progress if progress is None else Progress.restored(progress)
+        say(f"resuming at step {run.progress.step}, epoch {run.progress.epoch + 1}, batch {run.progress.batch}")
 
 
-def prepare(options: TrainOptions, out: Path) -> Run:
+def tell_differences(record: dict, now: dict) -> None:
+    """A line where a resumed run goes on under other circumstances, which are allowed but show in its numbers."""
+    for name, effect in (
+        ("versions", "the last bits may differ"),
+        ("processes", "the batches are the same, the last bits and what dropout draws are not"),
+    ):
+        if record.get(name) != now[name]:
+            say(f"resuming with {name} {now[name]}, before {record.get(name)}: {effect}")
+
+
+def prepare(options: TrainOptions, out: Path, ranks: Ranks) -> Run:
     """Reads and checks everything: data, labels, vocabulary, model. Writes nothing."""
-    device = pick_device(options.device)
+    if options.parallel is not None and ranks.world == 1:
+        raise ValueError(f"parallel {options.parallel} is for several processes; start them with torchrun")
+    device = pick_device(ranks.device(options.device))
     if options.compile:
         check_compiler(device)
     torch.manual_seed(options.seed)
@@ -285,8 +346,22 @@ def prepare(options: TrainOptions, out: Path) -> Run:
     model.to(device)
     if options.compile:
         compile_tokenwise(model)
+    parameters = sum(p.numel() for p in model.parameters())
+    engine = ranks.wrap(model, options.parallel)
     optimizer = torch.optim.AdamW(optimizer_groups(model, options.weight_decay), lr=options.lr, fused=True)
-    return Run(options, out, device, model, tokenizer, optimizer, splits["data"], splits["dev"], splits["test"])
+    return Run(
+        *(options, out, ranks, device, model, engine, tokenizer, optimizer),
+        *(splits["data"], splits["dev"], splits["test"], parameters, read_files(options)),
+    )
+
+
+def read_files(options: TrainOptions) -> dict[str, str]:
+    """Hashes of the data files and, under the model's own name, of its files."""
+    found = hashes(path for path in (options.data, options.dev, options.test) if path is not None)
+    if options.model is not None:
+        files = hashes(path for path in resolve(options.model).iterdir() if path.suffix in MODEL_FILES)
+        found |= {f"{options.model}/{Path(path).name}": value for path, value in files.items()}
+    return found
 
 
 def read_split(options: TrainOptions, path: str | None) -> Examples | None:
@@ -330,40 +405,48 @@ def fit(run: Run, interrupt: Interrupt) -> None:
         ValueError: the loss is no number.
         KeyboardInterrupt: asked to stop; the state has been saved.
     """
-    options, model, progress = run.options, run.model, run.progress
+    options, model, progress, ranks = run.options, run.model, run.progress, run.ranks
     while progress.epoch < options.epochs:
         model.train()
-        for batch, share, last in epoch_batches(run):
+        for batch, mine, rows, last in epoch_batches(run):
+            update = sum(run.updates[: progress.epoch]) + progress.batch // options.accumulation
+            if progress.batch % options.accumulation == 0:
+                seed_step(options.seed, update, ranks.rank)
+            ranks.sync(run.engine, last)
             with torch.autocast(run.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
-                logits = model(*batch[:-1])  # [B, L]
-            loss = F.cross_entropy(logits.float(), batch.labels)
-            (loss * share).backward()
+                logits = run.engine(*batch[:-1])  # [B, L]
+            loss = F.cross_entropy(logits.float(), batch.labels, reduction="sum")
+            (loss * (ranks.world / rows)).backward()  # the mean over ranks of this is the mean over rows of the loss
             if last:  # of the batches that make one optimizer step
-                update = sum(run.updates[: progress.epoch]) + progress.batch // options.accumulation
                 for group in run.optimizer.param_groups:
                     group["lr"] = learning_rate(update, sum(run.updates), options.lr, options.warmup)
                 if options.clip:
                     nn.utils.clip_grad_norm_(model.parameters(), options.clip)
                 run.optimizer.step()
                 run.optimizer.zero_grad()
-            record(run, loss.item(), int((logits.argmax(dim=1) == batch.labels).sum()), len(batch.labels))
-            if last and interrupt.requested:
-                save_state(run.out, model, run.optimizer, progress)
+            hits = int((logits.argmax(dim=1) == batch.labels).sum())
+            *sums, stop = ranks.total(loss.item(), hits, mine, interrupt.requested)
+            record(run, *sums)
+            if last and (stop or (update + 1) % options.save_every == 0):
+                save_state(run.out, ranks, model, run.optimizer, progress, options.keep)
+            if last and stop:
                 say(f"state saved; continue with: minibert train --resume {shlex.quote(str(run.out))}")
                 raise KeyboardInterrupt
         validate(run)
 
 
-def epoch_batches(run: Run) -> Iterator[tuple[Batch, float, bool]]:
-    """What is left of the epoch: (batch, its share of the rows of its optimizer step, whether it ends that step)."""
+def epoch_batches(run: Run) -> Iterator[tuple[Batch, int, int, bool]]:
+    """What is left of the epoch: (this rank's part of a batch, its rows, the rows of the whole optimizer step, whether
+    the batch ends that step)."""
     options, done, order = run.options, run.progress.batch, run.deal(run.progress.epoch)
     title = f"epoch {run.progress.epoch + 1}/{options.epochs}"
     with tqdm(total=len(order), initial=done, desc=title, unit="batch", leave=False, disable=not on_terminal()) as bar:
         for i in range(done, len(order)):
             first = i - i % options.accumulation
             group = order[first : first + options.accumulation]
-            share = len(order[i]) / sum(map(len, group))
-            yield dealt(run, order[i]), share, order[i] is group[-1]
+            mine = run.ranks.deal(order[i], run.train.encoding.length)
+            batch = dealt(run, mine) if mine else without_labels(dealt(run, order[i][:1]))
+            yield batch, len(mine), sum(map(len, group)), i == first + len(group) - 1
             bar.update()
 
 
@@ -375,23 +458,35 @@ def dealt(run: Run, rows: Sequence[int]) -> Batch:
     return collate_packed(encoding, labels, sorted(rows, key=encoding.length.__getitem__), run.device)
 
 
-def record(run: Run, loss: float, hits: int, rows: int) -> None:
-    """Adds a batch to the running means; every `log_every` batches writes and prints them."""
+def without_labels(batch: Batch) -> Batch:
+    """What a rank computes that has no row of a batch: the others wait for its part of their sums, which is 0."""
+    return batch._replace(labels=torch.full_like(batch.labels, -100))  # cross_entropy's ignore_index
+
+
+def record(run: Run, loss: float, hits: float, rows: float) -> None:
+    """Adds a batch to the running means; every `log_every` batches writes and prints them.
+
+    loss, hits, rows: sums over the batch, of all ranks.
+    """
     options, progress = run.options, run.progress
     progress.batch += 1
     progress.step += 1
     check_loss(run, loss)
-    progress.window.add(loss, hits, rows)
-    progress.whole.add(loss, hits, rows)
+    for mean in (progress.window, progress.whole):
+        mean.add(loss / rows, int(hits), int(rows))
     if progress.step % options.log_every == 0:
         mean, lr = progress.window, run.optimizer.param_groups[0]["lr"]
-        row = {"step": progress.step, "loss": mean.loss, "accuracy": mean.accuracy, "lr": lr}
-        progress.metrics_bytes = append_metrics(run.out, row)
+        log(run, {"step": progress.step, "loss": mean.loss, "accuracy": mean.accuracy, "lr": lr})
         say(
             f"epoch {progress.epoch + 1}/{options.epochs}  batch {progress.batch:>3}/{run.batches[progress.epoch]}"
             f"  loss {mean.loss:.4f}  accuracy {mean.accuracy:.3f}"
         )
         progress.window = Means()
+
+
+def log(run: Run, row: dict[str, object]) -> None:
+    if run.ranks.main:
+        run.progress.metrics_bytes = append_metrics(run.out, row)
 
 
 def check_loss(run: Run, loss: float) -> None:
@@ -413,7 +508,7 @@ def validate(run: Run) -> None:
     check_loss(run, scores.loss)
     row = {"epoch": progress.epoch + 1, "train_loss": mean.loss, "train_accuracy": mean.accuracy}
     row |= {"dev_loss": scores.loss, "dev_accuracy": scores.accuracy}
-    progress.metrics_bytes = append_metrics(run.out, row)
+    log(run, row)
     best = scores.accuracy > progress.best_accuracy
     say(
         f"epoch {progress.epoch + 1}/{run.options.epochs}  train loss {mean.loss:.4f}  accuracy {mean.accuracy:.3f}"
@@ -421,23 +516,40 @@ def validate(run: Run) -> None:
     )
     if best:
         progress.best_epoch, progress.best_accuracy = progress.epoch, scores.accuracy
-        run.model.save_pretrained(run.out)
-        run.tokenizer.save_pretrained(run.out)
+        model = plain(run.model, run.ranks.main)
+        if run.ranks.main:
+            model.save_pretrained(run.out)
+            run.tokenizer.save_pretrained(run.out)
     progress.epoch, progress.batch, progress.whole = progress.epoch + 1, 0, Means()
     run.clock.append(time.perf_counter())
-    save_state(run.out, run.model, run.optimizer, progress)
+    save_state(run.out, run.ranks, run.model, run.optimizer, progress, run.options.keep)
 
 
 def evaluate(run: Run, model: BertForSequenceClassification, split: Split) -> Scores:
     """Scores of one split, without dropout and without gradients."""
-    return score(predict(run, model, split), split.labels)
+    model.eval()
+    if run.ranks.world == 1:
+        return score(predict(run, model, split), split.labels)
+    return score(predict_together(run, model, split), split.labels)
 
 
 def predict(run: Run, model: BertForSequenceClassification, split: Split) -> torch.Tensor:
-    """Logits of one split, [N, L]."""
-    model.eval()
+    """Logits of one split, [N, L]; the model is expected in eval mode."""
     with torch.autocast(run.device.type, torch.bfloat16, enabled=run.options.precision == "bf16"):
         return classify(model, split.encoding)
+
+
+@torch.no_grad()
+def predict_together(run: Run, model: BertForSequenceClassification, split: Split) -> torch.Tensor:
+    """The same by all ranks, each its share of every batch; the sliced model of FSDP needs all of them each time."""
+    lengths, logits = split.encoding.length, torch.zeros(len(split.labels), model.config.num_labels)
+    for rows in token_chunks(by_length(lengths), lengths, run.ranks.world * token_budget(None, run.device)):
+        mine = run.ranks.deal(rows, lengths)
+        batch = collate_packed(split.encoding, None, mine or rows[:1], run.device)
+        with torch.autocast(run.device.type, torch.bfloat16, enabled=run.options.precision == "bf16"):
+            answer = model(*batch[:-1]).float().cpu()
+        logits[mine] = answer[: len(mine)]
+    return run.ranks.summed(logits)
 
 
 # ---- after the loop ----
@@ -447,7 +559,7 @@ def finish(run: Run, seconds: float) -> Scores:
     """Scores the best epoch's model on the test file (else the validation rows); writes run.json and report.html."""
     name, split = ("test", run.test) if run.test is not None else ("dev", run.dev)
     model = BertForSequenceClassification.from_pretrained(run.out, run.options.attention).to(run.device)
-    logits = predict(run, model, split)
+    logits = predict(run, model.eval(), split)
     scores = score(logits, split.labels)
     known, asked = (part.encoding.input_ids for part in (run.train, split))
     baselines = {
@@ -457,7 +569,16 @@ def finish(run: Run, seconds: float) -> Scores:
         ),
     }
     result = {"split": name, "accuracy": scores.accuracy, "loss": scores.loss, "macro_f1": scores.macro_f1}
-    write_json(run.out / "run.json", facts(run) | {"result": result, "baselines": baselines, "seconds": seconds})
+    write_json(
+        run.out / RECORD,
+        facts(run)
+        | {
+            "result": result,
+            "baselines": baselines,
+            "state": fingerprint(run.out),
+            "seconds": seconds,
+        },
+    )
     write_report(run, scores, logits, name, split, baselines, seconds)
     for baseline, accuracy in baselines.items():
         say(f"{baseline:>28}  accuracy {accuracy:.3f} on {name}")
@@ -470,6 +591,7 @@ def facts(run: Run) -> dict[str, object]:
     return {
         "command": run.options.command(),
         "options": dataclasses.asdict(run.options),
+        "sources": run.sources,
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -478,6 +600,7 @@ def facts(run: Run) -> dict[str, object]:
         },
         "device": str(run.device),
         "threads": torch.get_num_threads(),
+        "processes": run.ranks.world,
         "parameters": run.parameters,
         "rows": {"train": len(run.train.labels), "dev": len(run.dev.labels)}
         | ({"test": len(run.test.labels)} if run.test is not None else {}),

@@ -1,9 +1,7 @@
-"""Proves the parts of a training loop: the schedule and the parameter groups are those of transformers, states come
-back whole, signals are wishes. Run: pytest tests/test_loop.py
+"""Proves the parts of a training loop: the schedule and the parameter groups are those of transformers, dropout
+draws by step, signals are wishes. Run: pytest tests/test_loop.py
 """
 
-import dataclasses
-import json
 import os
 import signal
 import subprocess
@@ -14,24 +12,21 @@ import time
 import pytest
 import torch
 import transformers
-from conftest import MODELS, small_config, stir
+from conftest import MODELS, small_config
 from torch import nn
 
 from minibert.loop import (
     METRICS,
-    STATE,
     Interrupt,
     Means,
     append_metrics,
     check_compiler,
     learning_rate,
-    load_state,
     optimizer_groups,
     read_metrics,
-    remove_state,
-    save_state,
+    seed_step,
 )
-from minibert.train import Progress
+from minibert.model import Dropout
 
 # ---- learning ----
 
@@ -77,7 +72,7 @@ def test_means_weigh_batches_by_their_rows():
     assert (Means().loss, Means().accuracy) == (0, 0)
 
 
-# ---- metrics and state ----
+# ---- metrics ----
 
 
 def test_metrics_are_one_json_object_a_line_and_their_length_is_told(tmp_path):
@@ -85,24 +80,6 @@ def test_metrics_are_one_json_object_a_line_and_their_length_is_told(tmp_path):
     length = append_metrics(tmp_path, {"epoch": 1, "name": "好"})
     assert length == (tmp_path / METRICS).stat().st_size
     assert read_metrics(tmp_path) == [{"step": 1}, {"epoch": 1, "name": "好"}]
-
-
-def trained(steps: int, fused: bool = True) -> tuple[nn.Module, torch.optim.AdamW]:
-    """A small model with dropout, some steps on."""
-    torch.manual_seed(0)
-    model = stir(MODELS["BertForSequenceClassification"](small_config())).train()
-    optimizer = torch.optim.AdamW(optimizer_groups(model, 0.01), lr=1e-2, fused=fused)
-    for _ in range(steps):
-        step(model, optimizer)
-    return model, optimizer
-
-
-def step(model: nn.Module, optimizer: torch.optim.Optimizer) -> float:
-    loss = nn.functional.cross_entropy(model(torch.arange(10).view(2, 5)), torch.tensor([0, 1]))
-    loss.backward()
-    optimizer.step()
-    optimizer.zero_grad()
-    return loss.item()
 
 
 def test_fused_adamw_takes_the_steps_of_the_plain_one():
@@ -143,80 +120,22 @@ def test_a_compiler_that_is_there_is_taken(monkeypatch):
     check_compiler(torch.device("cpu"))
 
 
-@pytest.mark.parametrize("fused", [True, False])
-def test_a_run_goes_on_from_a_saved_state_as_if_nothing_had_happened(tmp_path, fused):
-    """Weights, AdamW's moments and the random numbers of dropout: each makes the next losses others if it is lost."""
-    model, optimizer = trained(3, fused)
-    save_state(tmp_path, model, optimizer, Progress(epoch=2, step=3))
-    expected = [step(model, optimizer) for _ in range(3)]
-    model, optimizer = trained(0, fused)
-    progress = load_state(tmp_path, model, optimizer)
-    assert [step(model, optimizer) for _ in range(3)] == expected
-    assert (progress["epoch"], progress["step"]) == (2, 3)
+# ---- random numbers ----
 
 
-def test_progress_comes_back_with_its_means(tmp_path):
-    model, optimizer = trained(steps=1)
-    (tmp_path / METRICS).write_text("x" * 9)
-    saved = Progress(1, 2, 3, 4, 0.5, 6, window=Means(1.5, 2, 3), whole=Means(2.5, 4, 5))
-    save_state(tmp_path, model, optimizer, saved)
-    assert Progress(**load_state(tmp_path, model, optimizer)) == saved
+@pytest.mark.parametrize("shape", [(3, 5, 8), (40, 8)], ids=["PyTorch's", "our own"])
+def test_what_dropout_draws_depends_on_seed_step_and_rank_alone(shape):
+    """Both of the CPU's: nn.Dropout for padded batches, dropout.py for packed ones."""
+    drop = Dropout(0.5).train()
 
+    def drawn(*key: int) -> list[float]:
+        seed_step(*key)
+        return drop(torch.ones(shape)).flatten().tolist()
 
-def test_loading_a_state_cuts_the_metrics_to_where_they_were(tmp_path):
-    model, optimizer = trained(steps=1)
-    length = append_metrics(tmp_path, {"step": 1})
-    save_state(tmp_path, model, optimizer, Progress(metrics_bytes=length))
-    append_metrics(tmp_path, {"step": 2})
-    load_state(tmp_path, model, optimizer)
-    assert read_metrics(tmp_path) == [{"step": 1}]
-
-
-def test_metrics_that_have_lost_lines_are_refused(tmp_path):
-    model, optimizer = trained(steps=1)
-    save_state(tmp_path, model, optimizer, Progress(metrics_bytes=100))
-    append_metrics(tmp_path, {"step": 1})
-    with pytest.raises(ValueError, match="shorter than when the state was saved"):
-        load_state(tmp_path, model, optimizer)
-
-
-def test_without_a_state_there_is_nothing_to_resume(tmp_path):
-    model, optimizer = trained(steps=0)
-    save_state(tmp_path, model, optimizer, Progress())
-    remove_state(tmp_path)
-    with pytest.raises(ValueError, match="nothing to resume"):
-        load_state(tmp_path, model, optimizer)
-
-
-class Evil:
-    def __reduce__(self):
-        return os.system, ("true",)
-
-
-@pytest.mark.parametrize("damage", ["cut", "empty", "text", "tensor", "foreign", "code"])
-def test_a_damaged_state_is_refused_in_one_line(tmp_path, damage):
-    model, optimizer = trained(steps=1)
-    save_state(tmp_path, model, optimizer, Progress())
-    path = tmp_path / STATE
-    whole = path.read_bytes()
-    if damage == "tensor":
-        torch.save(torch.zeros(3), path)
-    elif damage == "foreign":
-        save_state(tmp_path, nn.Linear(2, 2), optimizer, Progress())
-    elif damage == "code":
-        torch.save(Evil(), path)
-    else:
-        path.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "text": b"no state"}[damage])
-    with pytest.raises(ValueError, match="not a whole training state") as caught:
-        load_state(tmp_path, model, optimizer)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_state_is_plain_data_that_needs_no_code_to_load(tmp_path):
-    model, optimizer = trained(steps=1)
-    save_state(tmp_path, model, optimizer, Progress(epoch=3))
-    state = torch.load(tmp_path / STATE, weights_only=True)
-    assert state["progress"] == json.loads(json.dumps(dataclasses.asdict(Progress(epoch=3))))
+    first = drawn(1, 2, 3)
+    assert all(drawn(*key) != first for key in ((0, 2, 3), (1, 0, 3), (1, 2, 0), (2, 1, 3), (3, 2, 1)))
+    torch.rand(7)
+    assert drawn(1, 2, 3) == first
 
 
 # ---- signals ----

@@ -13,9 +13,9 @@ PACKAGE = Path(minibert.__file__).parent
 
 # Each module may import only from those before it (modules of one group do not import each other).
 ORDER = [
-    {"files", "unicode_tables", "layout", "dropout", "options", "report", "baselines"},
+    {"files", "unicode_tables", "layout", "dropout", "options", "report", "baselines", "ranks"},
     {"config", "hub", "wordpiece", "reference", "loop", "attention.backend", "attention.triton_parts"},
-    {"attention.eager", "attention.flex", "attention.torch_backends", "attention.triton_backward"},
+    {"state", "attention.eager", "attention.flex", "attention.torch_backends", "attention.triton_backward"},
     {"attention.triton_kernel"},
     {"checkpoint", "tokenizer_files", "attention", "symbols"},
     {"wordpiece_batch", "model"},

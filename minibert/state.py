@@ -1,0 +1,325 @@
+"""What lets a run be killed at any moment and go on: checkpoints, the record of its beginning, a lock.
+
+    run.json             written first and whole: options, versions, a hash of every file that was read
+    metrics.jsonl        grows line by line; resuming cuts it to the length it had at the checkpoint
+    state-000000120.pt   weights, optimizer and progress after 120 batches, whole or not there; the last few are kept
+    .lock                held by the process that writes here
+
+Nothing is decided by a file's time: clocks jump. Nothing random is stored: `loop.seed_step` says why.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import pickle
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TextIO, TypeVar
+
+import torch
+from torch import nn
+
+from minibert.files import atomic_write
+from minibert.loop import METRICS, say
+from minibert.ranks import Ranks, sliced, whole
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+VERSION = 1
+RECORD, LOCK = "run.json", ".lock"
+LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}")  # atomic_write's temporary names
+DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, pickle.UnpicklingError, EOFError, OSError)
+DAMAGE += (RuntimeError, ValueError, LookupError, TypeError, AttributeError, NotImplementedError)
+
+Options = TypeVar("Options")
+
+
+# ---- checkpoints ----
+
+
+def states(directory: Path) -> dict[int, Path]:
+    """The checkpoints of a run, by the number of batches behind them, oldest first."""
+    found = {int(path.stem.removeprefix("state-")): path for path in directory.glob("state-[0-9]*.pt")}
+    return dict(sorted(found.items()))
+
+
+def save_state(
+    directory: Path, ranks: Ranks, model: nn.Module, optimizer: torch.optim.Optimizer, progress: object, keep: int
+) -> None:
+    """Writes a checkpoint, then removes all but the last `keep`. All ranks take part, rank 0 writes.
+
+    progress: a dataclass of plain values, in it `step`, which names the file, and `metrics_bytes`.
+
+    Raises:
+        OSError: it cannot be written, as on a full disk; the checkpoint before it stays.
+    """
+    weights, moments = whole(model.state_dict(), ranks.main), whole(optimizer.state_dict(), ranks.main)
+    if not ranks.main:
+        return
+    state = {"version": VERSION, "model": weights, "optimizer": moments, "progress": dataclasses.asdict(progress)}
+    if (directory / METRICS).is_file():
+        with (directory / METRICS).open("rb+") as file:
+            os.fsync(file.fileno())  # or a power cut could leave a checkpoint of lines that are not there
+    try:
+        atomic_write(directory / f"state-{progress.step:09d}.pt", lambda file: torch.save(state, file))
+    except OSError as error:
+        reason = f"{error.strerror}; the checkpoint of step {progress.step} is not written, the one before it stays"
+        raise OSError(error.errno, f"{reason}; make room, then --resume {directory}") from None
+    known = states(directory)
+    older = [path for step, path in known.items() if step < progress.step]
+    beyond = [path for step, path in known.items() if step > progress.step]  # damaged: the run has gone on without them
+    for path in older[: max(0, len(older) - keep + 1)] + beyond:
+        path.unlink()
+
+
+def load_state(directory: Path, ranks: Ranks, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict | None:
+    """Puts the newest whole checkpoint back, cuts metrics.jsonl to where it was then, and returns the progress.
+
+    None: there is no checkpoint yet, the run begins at its beginning.
+
+    Raises:
+        ValueError: all of them are damaged, or the newest whole one is not for this program or this model.
+    """
+    with ranks.agreed():
+        path = newest(directory) if ranks.main else None
+    path = ranks.told(path)
+    if path is None:
+        cut_metrics(directory, 0, ranks)
+        return None
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if state["version"] != VERSION:
+        raise ValueError(
+            f"{path}: a checkpoint of version {state['version']}, and this minibert reads version {VERSION}; resume"
+            " with the minibert that wrote it, or start a new run"
+        )
+    try:
+        restore(model, optimizer, state)
+    except (RuntimeError, ValueError, LookupError, TypeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path}: not a state of this model ({reason[:200]}); start a new run") from None
+    cut_metrics(directory, state["progress"]["metrics_bytes"], ranks)
+    return state["progress"]
+
+
+def restore(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict) -> None:
+    """Weights and moments into model and optimizer, sliced where these are."""
+    places = model.state_dict()
+    model.load_state_dict(
+        {name: sliced(t, places[name]) if name in places else t for name, t in state["model"].items()}
+    )
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    moments = state["optimizer"]["state"]
+    for number, entry in moments.items():
+        like = parameters[number]
+        moments[number] = {n: sliced(t, like) if t.shape == like.shape and t.dim() else t for n, t in entry.items()}
+    optimizer.load_state_dict(state["optimizer"])
+
+
+def newest(directory: Path) -> Path | None:
+    """The newest whole checkpoint; says which ones are passed over."""
+    known = list(states(directory).values())
+    for path in reversed(known):
+        if (reason := damage(path)) is None:
+            return path
+        say(f"{path}: damaged ({reason}); trying the checkpoint before it")
+    if known:
+        raise ValueError(
+            f"{directory}: no checkpoint is whole, so there is nothing to resume from; remove the files state-*.pt to"
+            " begin again, or start a new run"
+        )
+    return None
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint, None if nothing. Its zip archive has a checksum for every tensor."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if (name := archive.testzip()) is not None:
+                return f"the checksum of {name} is wrong"
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if not isinstance(state, dict) or "version" not in state:
+            return "not a training state"
+    except DAMAGE as error:
+        return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return None
+
+
+def cut_metrics(directory: Path, length: int, ranks: Ranks) -> None:
+    """Takes back the lines behind a checkpoint.
+
+    Raises:
+        ValueError: lines before it are missing.
+    """
+    path = directory / METRICS
+    with ranks.agreed():
+        if not ranks.main:
+            return
+        if length == 0:
+            path.unlink(missing_ok=True)
+            return
+        if not path.is_file() or path.stat().st_size < length:
+            raise ValueError(f"{path}: shorter than when the state was saved; put the whole file back")
+        os.truncate(path, length)
+
+
+def fingerprint(directory: Path) -> str:
+    """A hash of the last checkpoint's weights and moments: equal for runs that ended alike to the last bit."""
+    state = torch.load(list(states(directory).values())[-1], map_location="cpu", weights_only=True)
+    digest = hashlib.sha256()
+    moments = state["optimizer"]["state"]
+    for tensors in (state["model"], *(moments[number] for number in sorted(moments))):
+        for name in sorted(tensors):
+            digest.update(name.encode())
+            digest.update(tensors[name].contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def remove_states(directory: Path) -> None:
+    """What a finished run needs no more. The newest goes last: killed in between, the run still knows it was done."""
+    for path in states(directory).values():
+        path.unlink()
+
+
+# ---- how a run began ----
+
+
+def read_record(directory: Path, kind: type[Options]) -> tuple[dict, Options]:
+    """run.json of a run to be resumed, and the options in it.
+
+    Raises:
+        ValueError: there is none, it is none, or the run is complete.
+    """
+    path = directory / RECORD
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        complete = "result" in record and not states(directory)
+        options, _ = kind(**record["options"]), record["sources"]
+    except FileNotFoundError:
+        raise ValueError(f"{directory}: holds no {RECORD}, so there is no run to resume") from None
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"{path}: not the record of a run ({error}); start a new run") from None
+    if complete:
+        raise ValueError(f"{directory}: nothing to resume; the run is complete")
+    return record, options
+
+
+def continued(stored: Options, given: Options, changeable: Collection[str]) -> Options:
+    """A run's own options, with those changed that may change and are given beside `resume`.
+
+    Raises:
+        ValueError: one is given that would make it another run.
+    """
+    blank = type(given)(resume=given.resume)
+    changes = {f.name: getattr(given, f.name) for f in dataclasses.fields(given)}
+    changes = {name: value for name, value in changes.items() if value != getattr(blank, name)}
+    if fixed := sorted(changes.keys() - set(changeable)):
+        raise ValueError(
+            f"--resume continues a run with its own options; leave {flags(fixed)} out. What may change:"
+            f" {flags(changeable)}"
+        )
+    for name, value in changes.items():
+        say(f"resuming with {flags([name])} {value}, before it was {getattr(stored, name)}")
+    return dataclasses.replace(stored, **changes)
+
+
+def flags(names: Iterable[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
+
+
+def hashes(files: Iterable[Path | str]) -> dict[str, str]:
+    """SHA-256 of files, by their names."""
+    found = {}
+    for path in files:
+        with open(path, "rb") as file:
+            found[str(path)] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def check_same(record: dict, sources: dict[str, str]) -> None:
+    """Raises ValueError where a file that the run reads is not what it was when the run began."""
+    before = record["sources"]
+    if changed := sorted(name for name in before | sources if before.get(name) != sources.get(name)):
+        raise ValueError(
+            f"{', '.join(changed)}: changed since the run began; put the old files back, or start a new run"
+        )
+
+
+# ---- the directory ----
+
+
+def free_directory(out: str | None, kind: str) -> Path:
+    """Where a new run goes: `out` if nothing is there yet, by default the next runs/KIND-N.
+
+    Raises:
+        ValueError: something is there. What a run leaves that was killed before its record was written is nothing.
+    """
+    if out is None:
+        number = 1
+        while Path(f"runs/{kind}-{number}").exists():
+            number += 1
+        return Path(f"runs/{kind}-{number}")
+    path = Path(out)
+    if path.exists() and (not path.is_dir() or any(not is_leftover(entry) for entry in path.iterdir())):
+        raise ValueError(f"{path} exists already; choose another --out, or --resume {path} if it was interrupted")
+    return path
+
+
+def is_leftover(path: Path) -> bool:
+    return path.name == LOCK or LEFTOVER.fullmatch(path.name) is not None
+
+
+@contextmanager
+def locked(directory: Path, ranks: Ranks) -> Iterator[None]:
+    """Rank 0 holds the directory's lock, and removes what a killed run has left half-written.
+
+    The kernel releases the lock when the process ends, however it ends. On NFS Linux asks the server, so that other
+    machines see it too; where a file system cannot lock, and on Windows, a line says that nothing is locked.
+
+    Raises:
+        ValueError: another process holds it.
+    """
+    file = None
+    with ranks.agreed():
+        if ranks.main:
+            file = take_lock(directory)
+            for path in directory.iterdir():
+                if LEFTOVER.fullmatch(path.name):
+                    path.unlink()
+    try:
+        yield
+    finally:
+        if file is not None:
+            with suppress(OSError):  # Windows removes no open file
+                (directory / LOCK).unlink()
+            file.close()
+
+
+def take_lock(directory: Path) -> TextIO:
+    """The open lock file."""
+    directory.mkdir(parents=True, exist_ok=True)
+    file = (directory / LOCK).open("a", encoding="utf-8")
+    try:
+        if fcntl is None:
+            raise OSError("no flock on this system")
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        same = os.path.samestat(os.fstat(file.fileno()), os.stat(directory / LOCK))
+    except (BlockingIOError, FileNotFoundError):
+        same = False
+    except OSError as error:
+        say(f"{directory}: cannot be locked ({error.strerror or error}); see that no second run writes there")
+        return file
+    if not same:  # taken, or its holder has removed it between our open() and flock()
+        file.close()
+        raise ValueError(f"{directory}: another process is training there; wait for it, or choose another --out")
+    return file

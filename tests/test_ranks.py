@@ -1,0 +1,233 @@
+"""Proves that several processes are one: the same losses and weights as one process with the same batches, by DDP and
+by FSDP2; checkpoints go from any number of ranks to any other. Run: pytest tests/test_ranks.py
+(two processes; with `-m slow` four, torchrun itself, killed ranks)
+"""
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from minibert.ranks import Ranks
+from minibert.train import TrainOptions, train
+
+SCRIPT = Path(__file__).with_name("rank.py")
+RUNS = {  # 21 rows: the last batch of an epoch has one row, so a rank has none
+    "ddp": {"batch_size": 4, "parallel": "ddp"},
+    "fsdp": {"batch_size": 4, "parallel": "fsdp"},
+    "ddp-accumulating": {"batch_size": 2, "accumulation": 2, "parallel": "ddp"},
+    "fsdp-by-tokens": {"tokens_per_batch": 30, "accumulation": 2, "parallel": "fsdp"},
+}
+
+
+def options(folder: Path, name: str, **changes) -> TrainOptions:
+    """Twelve steps without dropout."""
+    data = folder / "data.tsv"
+    if not data.exists():
+        dice = random.Random(0)
+        words = ["dull", "lovely", "film", "room", "quiet", "again", "干净", "差"]
+        lines = [f"{('bad', 'good')[i % 2]}\t{' '.join(dice.choices(words, k=dice.randint(1, 9)))}" for i in range(21)]
+        data.write_text("label\ttext\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    sizes = dict(
+        epochs=2, max_length=12, vocab_size=80, device="cpu", log_every=1, dropout=0.0, save_every=2, lr=1e-4, threads=1
+    )
+    return TrainOptions(data=str(data), dev=str(data), out=str(folder / name), **{**sizes, **changes})
+
+
+def as_json(run: TrainOptions) -> str:
+    return json.dumps(dataclasses.asdict(run))
+
+
+def free_port() -> str:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return str(s.getsockname()[1])
+
+
+def in_ranks(world: int, *runs: TrainOptions) -> list[str]:
+    """What the ranks print, without torchrun, which takes seconds to load."""
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": str(world), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(SCRIPT), *map(as_json, runs)]
+    root = str(SCRIPT.parents[1])
+    processes = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank), "PYTHONPATH": root},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(world)
+    ]
+    said = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * world, "\n".join(said)
+    return said
+
+
+def torchrun(world: int, *arguments: str, restarts: int = 0, **environment: str) -> subprocess.Popen:
+    start = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}", f"--max-restarts={restarts}"]
+    env = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[1]), "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.Popen(
+        [sys.executable, *start, *arguments], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def losses(out: Path) -> list[float]:
+    rows = map(json.loads, (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    return [row[name] for row in rows for name in ("loss", "dev_loss") if name in row]
+
+
+def same(one: Path, many: Path) -> None:
+    """Losses within 1e-6 relative, weights within 1e-5. Not compared: the keys' biases, whose gradient is 0 (softmax
+    does not see what all scores share), so AdamW blows its rounding errors up."""
+    apart = max(abs(a / b - 1) for a, b in zip(losses(many), losses(one), strict=True))
+    expected, found = load_file(one / "model.safetensors"), load_file(many / "model.safetensors")
+    assert expected.keys() == found.keys()
+    compared = [name for name in expected if not name.endswith("key.bias")]
+    off = max((found[name] - expected[name]).abs().max().item() for name in compared)
+    print(f"{many.name}: losses within {apart:.1e} relative, weights within {off:.1e}")
+    assert apart <= 1e-6
+    assert off <= 1e-5
+    configs = [json.loads((out / "config.json").read_text(encoding="utf-8")) for out in (one, many)]
+    assert configs[0] == configs[1]
+
+
+# ---- one process with itself ----
+
+
+@pytest.mark.parametrize("world", [2, 3, 4, 7])
+@pytest.mark.parametrize("rows", [1, 3, 32])
+def test_a_batch_is_dealt_without_overlap_or_loss_and_evenly(world, rows):
+    lengths = np.random.default_rng(rows).integers(3, 128, 100)
+    batch = list(range(50, 50 + rows))
+    hands = [Ranks(rank, world).deal(batch, lengths) for rank in range(world)]
+    assert sorted(chain(*hands)) == batch
+    tokens = [int(lengths[hand].sum()) for hand in hands]
+    assert max(tokens) - min(tokens) <= lengths[batch].max()
+    assert max(map(len, hands)) - min(map(len, hands)) <= 1
+
+
+def test_one_process_has_nothing_to_share():
+    ranks, rows = Ranks(), [3, 1, 2]
+    assert ranks.deal(rows, np.array([1, 5, 2, 9])) is rows
+    assert (ranks.total(1.5, 2), ranks.told("x"), ranks.device("cuda")) == ((1.5, 2), "x", "cuda")
+    model = torch.nn.Linear(2, 2)
+    assert ranks.wrap(model, None) is model
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp"])
+def test_one_process_is_not_parallel(tmp_path, name):
+    with pytest.raises(ValueError, match=f"parallel {name} is for several processes; start them with torchrun"):
+        train(options(tmp_path, "run", parallel=name))
+    assert not (tmp_path / "run").exists()
+
+
+def test_compiled_code_and_sliced_weights_do_not_go_together():
+    with pytest.raises(ValueError, match="compile does not go with --parallel fsdp"):
+        TrainOptions(compile=True, parallel="fsdp")
+
+
+# ---- several ----
+
+
+def compare(folder: Path, world: int, *names: str) -> None:
+    runs = {name: options(folder, name, **RUNS[name]) for name in names}
+    said = in_ranks(world, *runs.values())
+    assert "epoch 2/2  train loss" in said[0]
+    assert said[1:] == [""] * (world - 1), "a rank that is not the first has spoken"
+    for name, run in runs.items():
+        alone = dataclasses.replace(run, out=str(folder / f"{name}-alone"), parallel=None)
+        train(alone)
+        same(Path(alone.out), Path(run.out))
+        assert {path.name for path in Path(run.out).iterdir()} == {path.name for path in Path(alone.out).iterdir()}
+
+
+def test_two_processes_are_one(tmp_path):
+    compare(tmp_path, 2, "ddp-accumulating", "fsdp-by-tokens")
+
+
+@pytest.mark.slow
+def test_four_processes_are_one(tmp_path):
+    compare(tmp_path, 4, *RUNS)
+
+
+@pytest.mark.slow
+def test_a_compiled_model_goes_with_ddp(tmp_path):
+    """In two ranks as in one process, up to what the compiler changes."""
+    run = options(tmp_path, "run", parallel="ddp", compile=True)
+    in_ranks(2, run, run.__class__(**{**dataclasses.asdict(run), "out": str(tmp_path / "again")}))
+    alone = train(dataclasses.replace(run, out=str(tmp_path / "alone"), compile=False, parallel=None))[1]
+    assert losses(tmp_path / "run") == pytest.approx(losses(alone), abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("before", "after"), [((2, "ddp"), (4, "fsdp")), ((4, "fsdp"), (1, None)), ((1, None), (2, "fsdp"))]
+)
+def test_a_checkpoint_of_n_ranks_loads_on_m(tmp_path, before, after):
+    """Stopped by SIGTERM somewhere in the first epochs, and resumed on another number of processes."""
+    whole = train(options(tmp_path, "whole", epochs=30))[1]
+    run = options(tmp_path, "run", epochs=30, parallel=before[1])
+    command = ["train", *(word for word in run.command().split()[2:])]
+    process = launched(before[0], command)
+    while not (tmp_path / "run" / "metrics.jsonl").exists():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert "state saved; continue with" in err
+    stopped = len(losses(tmp_path / "run"))
+    assert stopped < len(losses(whole))
+    more = ["--parallel", after[1]] if after[1] else []
+    process = launched(after[0], ["train", "--resume", run.out, *more])
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert f"resuming with processes {after[0]}, before {before[0]}" in err
+    assert losses(tmp_path / "run") == pytest.approx(losses(whole), rel=1e-5)
+
+
+def launched(world: int, command: list[str]) -> subprocess.Popen:
+    if world > 1:
+        return torchrun(world, "-m", "minibert", *command)
+    env = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[1])}
+    return subprocess.Popen(
+        [sys.executable, "-m", "minibert", *command], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_a_rank_that_is_killed_and_restarted_by_torchrun_ends_as_if_nothing_had_happened(tmp_path, parallel):
+    """Rank 1 dies after step 7; torchrun starts both again, and they go on from the checkpoint of step 6."""
+    whole, run = (options(tmp_path, name, parallel=parallel, batch_size=4) for name in ("whole", "run"))
+    in_ranks(2, whole)
+    process = torchrun(2, str(SCRIPT), as_json(run), restarts=1, DIE_AT="7")
+    _, err = process.communicate(timeout=180)
+    assert process.returncode == 0, err
+    assert "resuming at step 6" in err
+    for name in ("model.safetensors", "metrics.jsonl"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    records = [json.loads((tmp_path / name / "run.json").read_text(encoding="utf-8")) for name in ("run", "whole")]
+    assert records[0]["state"] == records[1]["state"]
+
+
+@pytest.mark.slow
+def test_several_processes_tell_a_mistake_once(tmp_path):
+    process = torchrun(2, "-m", "minibert", "train", "--data", "nowhere.tsv", "--out", str(tmp_path / "run"))
+    _, err = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert err.count("minibert: ") == 1, err
+    assert "nowhere.tsv" in err
+    assert not (tmp_path / "run").exists()
