@@ -35,6 +35,7 @@ from torch.nn.functional import cross_entropy
 from minibert.config import PRESETS
 from minibert.data import Examples, chunks, label_ids, label_names, read_examples, shuffled
 from minibert.inference import TextClassifier, score
+from minibert.loop import seed_step
 from minibert.train import TrainOptions, train
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -119,6 +120,7 @@ def run_transformers(options: TrainOptions, files: dict[str, Path], vocabulary: 
     for epoch in range(options.epochs):
         model.train()
         for rows in chunks(shuffled(len(labels), options.seed, epoch), options.batch_size):
+            seed_step(options.seed, schedule.last_epoch)
             inputs = tokenizer([data["train"].texts[row] for row in rows], **encode)
             loss = cross_entropy(model(**inputs).logits, labels[rows])
             optimizer.zero_grad()
