@@ -296,7 +296,7 @@ def load_weights(
     """Fills the model with a file's tensors, every key used exactly once, as float32. mapped: without copying them.
 
     A whole part (pooler or head) that the file lacks is freshly initialised; one that the model lacks is left. Both
-    are said in one line.
+    are said in one line, as they change what is trained and saved.
 
     Raises:
         ValueError: listing missing, unexpected and mismatched keys with their shapes.
@@ -323,8 +323,10 @@ def load_weights(
     initialise(model, fresh)
     if fresh:
         logger.warning("%s lacks %s: freshly initialised, to be trained", source, listed(fresh))
-    if left:
-        logger.warning("%s brings %s: not used here", source, listed(left))
+    if left:  # whoever trains loses them; whoever only asks does not miss them
+        logger.log(
+            logging.WARNING if fresh_heads else logging.INFO, "%s brings %s: not used here", source, listed(left)
+        )
 
 
 def listed(parts: Iterable[str]) -> str:

@@ -20,14 +20,17 @@ from torch.nn.functional import normalize
 
 from minibert.attention import BACKENDS
 from minibert.data import encode_examples, label_ids, read_examples
+from minibert.fill_mask import FillMaskOptions, fill, fills_table
 from minibert.inference import TextClassifier, TextEncoder, classify, score
 from minibert.jobs import JobOptions, Progress, embed_file, predict_file
+from minibert.loop import say
 from minibert.options import add_options, argument, option
 from minibert.parity import ParityOptions, failures, ladder, to_dict, to_table
+from minibert.pretrain import PretrainOptions, pretrain
 from minibert.table import encoding_dict, encoding_table
 from minibert.tokenizer import Tokenizer
 from minibert.train import TrainOptions, train
-from minibert.vocab import learn_vocabulary
+from minibert.vocab import VocabOptions, learn_vocabulary, vocabulary_of_files
 
 # ---- commands: an options dataclass and what to do with it ----
 
@@ -179,6 +182,35 @@ def run_parity(options: ParityOptions) -> int:
     return 1 if failures(rungs) else 0
 
 
+def run_vocab(options: VocabOptions) -> None:
+    """Learn a WordPiece vocabulary from text files, and say how well it covers them."""
+    tokenizer, found = vocabulary_of_files(options, say)
+    if options.json:
+        print_json({"tokens": tokenizer.vocab_size, **found._asdict(), "out": options.out})
+        return
+    without = ", ".join(f"{char} {count:,}×" for char, count in found.missing)
+    print(f"characters with an id  {found.characters:.4%}{'  without: ' * bool(without)}{without}")
+    print(f"words of one piece     {found.whole:.2%}")
+    print(f"pieces per word        {found.pieces:.3f}")
+    print(f"{tokenizer.vocab_size} tokens  {options.out}")
+
+
+def run_pretrain(options: PretrainOptions) -> None:
+    """Pretrain a BERT on text files: masked LM and next-sentence prediction, from corpus to model."""
+    scores, out = pretrain(options)
+    print("  ".join([*(f"{name.replace('_', ' ')} {value:.4f}" for name, value in scores.items()), str(out)]))
+
+
+def run_fill_mask(options: FillMaskOptions) -> None:
+    """Show what a pretrained model would put in the place of [MASK]."""
+    texts = options.text or read_stdin()
+    fills = fill(options, texts)
+    if options.json:
+        print_json({"fills": [{"text": t, "masks": masks} for t, masks in zip(texts, fills, strict=True)]})
+    else:
+        print("\n\n".join(fills_table(t, masks) for t, masks in zip(texts, fills, strict=True)))
+
+
 COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
     "train": (TrainOptions, run_train),
     "evaluate": (EvaluateOptions, run_evaluate),
@@ -186,6 +218,9 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
     "embed": (EmbedOptions, run_embed),
     "encode": (EncodeOptions, run_encode),
     "parity": (ParityOptions, run_parity),
+    "vocab": (VocabOptions, run_vocab),
+    "pretrain": (PretrainOptions, run_pretrain),
+    "fill-mask": (FillMaskOptions, run_fill_mask),
 }
 
 # ---- parsing and running ----

@@ -44,6 +44,11 @@ def atomic_write(path: Path | str, data: bytes | Callable[[BinaryIO], object]) -
         raise
 
 
+def write_json(path: Path, value: object) -> None:
+    """Indented, for people to read."""
+    atomic_write(path, (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode("utf-8"))
+
+
 def read_json(path: Path, remedy: str) -> object:
     """What a JSON file holds; `remedy` tells what to do when there is none.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import shutil
 import signal
@@ -21,18 +22,21 @@ from torch import nn
 from tqdm import tqdm
 
 METRICS = "metrics.jsonl"
+SMALL = 5_000_000  # weights: below, threads wait for each other longer than they compute
 
 
 # ---- learning ----
 
 
-def learning_rate(step: int, total: int, peak: float, warmup: float) -> float:
+def learning_rate(step: int, total: int, peak: float, warmup: float, schedule: str = "linear") -> float:
     """The rate of step `step` (from 0) of `total`: rises linearly from 0 over the share `warmup` of all steps, then
-    falls linearly to 0 (Devlin et al. 2018, appendix A.2; Google's optimization.py begins at 0 as well)."""
+    falls linearly to 0 (Devlin et al. 2018, appendix A.2; Google's optimization.py begins at 0 as well), or along half
+    a cosine."""
     rising = int(warmup * total)
     if step < rising:
         return peak * step / rising
-    return peak * (total - step) / max(1, total - rising)
+    left = (total - step) / max(1, total - rising)
+    return peak * (left if schedule == "linear" else 0.5 - 0.5 * math.cos(math.pi * left))
 
 
 def optimizer_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
@@ -65,6 +69,11 @@ def check_compiler(device: torch.device) -> None:
             f"compile needs a C++ compiler, and {name} is not found; install one, name it by the variable CXX, or leave"
             " --compile out"
         )
+
+
+def threads_for(parameters: int) -> int:
+    """How many CPU threads serve a model of so many weights, where nobody says."""
+    return 1 if parameters < SMALL else torch.get_num_threads()
 
 
 @contextmanager

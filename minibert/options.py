@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING
 
 
@@ -21,7 +22,7 @@ def argument(text: str) -> object:
 
 
 def add_options(parser: argparse.ArgumentParser, options: type) -> None:
-    """A field by position, a bool as a switch, all else as `--name VALUE`."""
+    """A field by position, a bool as a switch, a `Sequence[str]` as `--name VALUE…`, all else as `--name VALUE`."""
     kinds = typing.get_type_hints(options)
     for f in dataclasses.fields(options):
         flag, kind, text = f"--{f.name.replace('_', '-')}", kinds[f.name], f.metadata["help"].replace("%", "%%")
@@ -31,15 +32,16 @@ def add_options(parser: argparse.ArgumentParser, options: type) -> None:
         elif kind is bool:
             parser.add_argument(flag, action="store_true", help=text)
         else:
-            required = f.default is MISSING
-            shown = text if required or f.default is None else f"{text} (default: {f.default})"
+            required, many = f.default is MISSING, {"nargs": "+"} if typing.get_origin(kind) is Sequence else {}
+            shown = text if required or f.default in (None, ()) else f"{text} (default: {f.default})"
             parser.add_argument(
                 flag,
-                type=plain_type(kind),
+                type=str if many else plain_type(kind),
                 required=required,
                 default=None if required else f.default,
                 metavar=f.name.upper(),
                 help=shown,
+                **many,
             )
 
 
@@ -48,3 +50,34 @@ def plain_type(kind: object) -> type:
     if isinstance(kind, types.UnionType):
         return next(part for part in typing.get_args(kind) if part is not type(None))
     return kind
+
+
+def command_line(name: str, options: object) -> str:
+    """The command `name` with every option that is not its default: what repeats a run."""
+    words = ["minibert", name]
+    for f in dataclasses.fields(options):
+        value, flag = getattr(options, f.name), f"--{f.name.replace('_', '-')}"
+        if value != f.default:
+            words += [flag] if value is True else [flag, *map(str, value if isinstance(value, tuple) else [value])]
+    return shlex.join(words)
+
+
+def check_options(
+    options: object, counts: Sequence[str], limits: Mapping[str, float], choices: Mapping[str, Collection[str]]
+) -> None:
+    """Refuses values that no run can have; None is always fine.
+
+    counts: fields that are at least 1. limits: fields that lie between 0 and a number. choices: what is known.
+
+    Raises:
+        ValueError: which field, its value and what it may be.
+    """
+    for name in counts:
+        if getattr(options, name) is not None and getattr(options, name) < 1:
+            raise ValueError(f"{name} is {getattr(options, name)}; it must be at least 1")
+    for name, high in limits.items():
+        if getattr(options, name) is not None and not 0 <= getattr(options, name) <= high:
+            raise ValueError(f"{name} is {getattr(options, name)}; it must lie between 0 and {high:g}")
+    for name, known in choices.items():
+        if getattr(options, name) is not None and getattr(options, name) not in known:
+            raise ValueError(f"{name} {getattr(options, name)!r} is unknown; choose {', '.join(known)}")

@@ -1,4 +1,4 @@
-"""Several processes training one model: `torchrun --nproc-per-node=N -m minibert train …`.
+"""Several processes training one model: `torchrun --nproc-per-node=N -m minibert train|pretrain …`.
 
 Each process is a rank and does its share of every batch. PyTorch adds the gradients up: DDP, where each rank holds the
 whole model, or FSDP2 (`fully_shard`), where each holds a slice of every weight and of AdamW's moments. With one process
@@ -24,6 +24,12 @@ PATIENCE = timedelta(minutes=30)  # for a rank that is late: rank 0 may be writi
 ENGINES = ("ddp", "fsdp")
 
 
+def check_engine(engine: str | None, compiled: bool) -> None:
+    """Raises ValueError for what does not go together."""
+    if compiled and engine == "fsdp":
+        raise ValueError("compile does not go with --parallel fsdp, which swaps weights under the compiled code")
+
+
 @dataclass(frozen=True)
 class Ranks:
     """Which of the processes this is."""
@@ -31,13 +37,18 @@ class Ranks:
     rank: int = 0
     world: int = 1  # how many there are
     local: int = 0  # this one's number on its machine
-    restarted: bool = False  # torchrun has started it again, after a rank had died
+    launched: bool = False  # by torchrun, which starts the same command again after a rank has died
     joined: bool = False  # this program has joined them, so it has to leave them
 
     @property
     def main(self) -> bool:
         """Whether this is the one that writes and prints."""
         return self.rank == 0
+
+    def check(self, engine: str | None) -> None:
+        """Raises ValueError where one process is asked to be several."""
+        if engine is not None and self.world == 1:
+            raise ValueError(f"parallel {engine} is for several processes; start them with torchrun")
 
     def device(self, name: str) -> str:
         """The device a rank takes where nothing more is said: the GPU of its own number."""
@@ -136,16 +147,22 @@ def joined() -> Iterator[Ranks]:
 
     On every rank but the first a user's mistake and Ctrl-C end the process without a word: rank 0 says them.
     """
-    restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    launched = "TORCHELASTIC_RUN_ID" in os.environ
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        yield Ranks(restarted=restarted)
+        yield Ranks(launched=launched)
         return
     local = int(os.environ.get("LOCAL_RANK", 0))
     if torch.cuda.is_available():
         torch.cuda.set_device(local % torch.cuda.device_count())
     if first := not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
-    ranks = Ranks(dist.get_rank(), dist.get_world_size(), local, restarted, first)
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        store, rank, world = next(dist.rendezvous("env://", timeout=PATIENCE))
+        if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
+            # torchrun keeps its store over restarts, with the addresses of ranks that have died. Several machines
+            # count restarts each for itself: there TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 makes torchrun open a new one.
+            store = dist.PrefixStore(f"restart-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
+    ranks = Ranks(dist.get_rank(), dist.get_world_size(), local, launched, first)
     if not ranks.main:
         logging.disable(logging.WARNING)
     try:

@@ -9,6 +9,7 @@ import html
 import math
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -36,14 +37,43 @@ class Report:
             raise ValueError(f"confusion has rows of {widths} columns; {side} labels need {side} rows of {side}")
 
 
+@dataclass(frozen=True)
+class Pretraining:
+    """What the page of a pretraining run shows; as in Report where the names are the same."""
+
+    title: str
+    summary: dict[str, str]
+    steps: list[dict]  # a logged training step: step, loss, accuracy, lr, and nsp_accuracy where that is trained
+    measured: list[dict]  # on held-out documents: measured (the step), loss and accuracies by their names
+    result: dict[str, float]  # the last of them; empty without held-out documents
+    options: dict[str, object]
+    command: str
+
+    @property
+    def epochs(self) -> list[dict]:
+        """The measurements, as the charts want them."""
+        names = ("loss", "accuracy", "nsp_accuracy")
+        return [{"epoch": m["measured"], **{f"dev_{name}": m.get(name) for name in names}} for m in self.measured]
+
+
 def render(run: Report) -> str:
     """The whole page."""
     sections = (_header, _training, _epochs, _classes, _baselines, _mistakes, _options)
+    return _page(run.title, "".join(section(run) for section in sections))
+
+
+def render_pretraining(run: Pretraining) -> str:
+    """The whole page."""
+    sections = (_pretraining_header, _pretraining_curves, _measurements, _options)
+    return _page(run.title, "".join(section(run) for section in sections))
+
+
+def _page(title: str, body: str) -> str:
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<title>{_esc(run.title)}</title>
+<title>{_esc(title)}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
@@ -51,7 +81,7 @@ def render(run: Report) -> str:
 </head>
 <body>
 <main>
-{"".join(section(run) for section in sections)}</main>
+{body}</main>
 </body>
 </html>
 """
@@ -68,6 +98,11 @@ def _header(run: Report) -> str:
         ("loss", _number(run.result["loss"]), "cross-entropy, nats"),
         ("macro F1", _number(run.result["macro_f1"]), "mean F1 of the classes"),
     )
+    return _top(run, tiles)
+
+
+def _top(run: Report | Pretraining, tiles: Iterable[tuple[str, str, str]]) -> str:
+    """Title, tiles of (name, value, note), and the facts of the run."""
     results = "".join(f"<div><dt>{name}</dt><dd>{value}<small>{note}</small></dd></div>" for name, value, note in tiles)
     facts = "".join(f"<div><dt>{_esc(name)}</dt><dd>{_esc(value)}</dd></div>" for name, value in run.summary.items())
     lists = f'<dl class="results">{results}</dl>\n' + (f"<dl>{facts}</dl>\n" if facts else "")
@@ -76,7 +111,10 @@ def _header(run: Report) -> str:
 
 def _training(run: Report) -> str:
     """Loss and accuracy side by side, and what the learning rate did."""
-    figures = _figure(run, "loss", "nats; lower is better") + _figure(run, "accuracy", "higher is better")
+    return _curves(run, _figure(run, "loss", "nats; lower is better") + _figure(run, "accuracy", "higher is better"))
+
+
+def _curves(run: Report | Pretraining, figures: str) -> str:
     rates, note = [(s["step"], s["lr"]) for s in run.steps if _finite(s["lr"])], ""
     if rates:
         step, peak = max(rates, key=lambda rate: rate[1])
@@ -154,21 +192,64 @@ def _options(run: Report) -> str:
     return _section("Run it again", f"<pre><code>{_esc(run.command)}</code></pre>\n{details}")
 
 
+# What the page of a pretraining run has of its own.
+
+
+def _pretraining_header(run: Pretraining) -> str:
+    """The results on held-out documents, with what guessing reaches."""
+    if not run.result:
+        return _top(run, [("loss", _number(run.steps[-1]["loss"] if run.steps else None), "of the last logged steps")])
+    guess = "always the most frequent {}: {}".format
+    tiles = [
+        ("masked-LM loss", _number(run.result["loss"]), "cross-entropy of hidden tokens, nats"),
+        ("tokens", _percent(run.result["accuracy"]), guess("token", _percent(run.result["unigram_accuracy"]))),
+        (
+            "without punctuation",
+            _percent(run.result["word_accuracy"]),
+            guess("one", _percent(run.result["unigram_word_accuracy"])),
+        ),
+    ]
+    if "nsp_accuracy" in run.result:
+        tiles.append(("next sentence", _percent(run.result["nsp_accuracy"]), "guessing: 50%"))
+    return _top(run, tiles)
+
+
+def _pretraining_curves(run: Pretraining) -> str:
+    figures = _figure(run, "loss", "masked LM, nats") + _figure(run, "accuracy", "of hidden tokens")
+    if any("nsp_accuracy" in row for row in run.steps):
+        figures += _figure(run, "nsp_accuracy", "of pairs", "next-sentence accuracy")
+    return _curves(run, figures)
+
+
+def _measurements(run: Pretraining) -> str:
+    """The numbers behind the held-out points."""
+    if not run.measured:
+        return ""
+    names = [name for name in run.measured[-1] if name != "measured"]
+    rows = [
+        [f"{m['measured']:,}", *(_number(m[n]) if n == "loss" else _percent(m[n]) for n in names)] for m in run.measured
+    ]
+    return _section("Held-out documents", _table("Held out", ["step", *(n.replace("_", " ") for n in names)], rows))
+
+
 # The line chart, in units of its viewBox; the style sheet enlarges its text on narrow screens.
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 520, 300, 58, 26, 28, 52
 
 
-def _figure(run: Report, metric: str, unit: str) -> str:
-    """A metric at every logged step (thin), its running mean (thick), its dev value after each epoch (points)."""
-    raw = sorted((s["step"], s[metric]) for s in run.steps if _finite(s[metric]))
-    dev = [(e["epoch"] * run.steps_per_epoch, e[f"dev_{metric}"], e) for e in run.epochs if _finite(e[f"dev_{metric}"])]
-    percent = metric == "accuracy"
-    heading, show = f"<h3>{metric.capitalize()} <small>{unit}</small></h3>", _percent if percent else _number
+def _figure(run: Report | Pretraining, metric: str, unit: str, title: str = "") -> str:
+    """A metric at every logged step (thin), its running mean (thick), its dev value after each epoch (points); of
+    pretraining its value on held-out documents wherever it was measured."""
+    epochs = isinstance(run, Report)
+    every, name = (run.steps_per_epoch, "epoch") if epochs else (1, "step")
+    raw = sorted((s["step"], s[metric]) for s in run.steps if _finite(s.get(metric)))
+    dev = [(e["epoch"] * every, e[f"dev_{metric}"], e) for e in run.epochs if _finite(e[f"dev_{metric}"])]
+    percent = metric != "loss"
+    heading, show = f"<h3>{(title or metric).capitalize()} <small>{unit}</small></h3>", _percent if percent else _number
     if not raw and not dev:
         return f"<figure><figcaption>{heading}</figcaption><p>Nothing was logged.</p></figure>\n"
     xs, ys = zip(*(point[:2] for point in raw + dev), strict=True)
     axes = _Axes(max(xs), _ticks(min(0.9, *ys), 1.0) if percent else _ticks(min(0.0, *ys), max(ys)))
-    lines = [axes.grid(percent, f"training step (one epoch: {run.steps_per_epoch:,})")]
+    lines = [axes.grid(percent, "training step" + f" (one epoch: {every:,})" * epochs)]
     legend, width = [], len(raw) // 30 * 2 + 1  # width of the running mean: odd, about a fifteenth of the run
     if width > 1:
         lines.append(axes.path("raw", raw))
@@ -178,12 +259,13 @@ def _figure(run: Report, metric: str, unit: str) -> str:
         legend.append(f'<span class="key"></span>train, {f"mean of {width}" if width > 1 else "each logged step"}')
     if dev:
         lines.append(axes.path("dev", [point[:2] for point in dev]))
-        lines += [axes.dot(x, y, f"epoch {e['epoch']}, {show(y)}", e is _best_epoch(run)) for x, y, e in dev]
-        legend.append('<span class="key dev"></span>dev, after each epoch')
+        best = _best_epoch(run) if epochs else None
+        lines += [axes.dot(x, y, f"{name} {e['epoch']}, {show(y)}", e is best) for x, y, e in dev]
+        legend.append(f'<span class="key dev"></span>{"dev, after each epoch" if epochs else "held-out documents"}')
     if len(raw) < len(run.steps):
         legend.append(f"steps left out as not finite: {len(run.steps) - len(raw):,}")
-    keys, name = "".join(f"<li>{entry}</li>" for entry in legend), f"<title>{metric} by training step</title>"
-    svg = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">{name}\n' + "\n".join(lines) + "\n</svg>"
+    keys, label = "".join(f"<li>{entry}</li>" for entry in legend), f"<title>{title or metric} by training step</title>"
+    svg = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">{label}\n' + "\n".join(lines) + "\n</svg>"
     return f"<figure>\n<figcaption>{heading}<ul>{keys}</ul></figcaption>\n{svg}\n</figure>\n"
 
 

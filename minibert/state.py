@@ -2,7 +2,8 @@
 
     run.json             written first and whole: options, versions, a hash of every file that was read
     metrics.jsonl        grows line by line; resuming cuts it to the length it had at the checkpoint
-    state-000000120.pt   weights, optimizer and progress after 120 batches, whole or not there; the last few are kept
+    state-000000120.pt   weights, optimizer and progress after 120 batches (pretraining: optimizer steps), whole or not
+                         there; the last few are kept
     .lock                held by the process that writes here
 
 Nothing is decided by a file's time: clocks jump. Nothing random is stored: `loop.seed_step` says why.
@@ -15,20 +16,26 @@ import hashlib
 import json
 import os
 import pickle
+import platform
 import re
+import shutil
 import struct
 import zipfile
 import zlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import Any, TextIO, TypeVar
 
+import numpy as np
+import tokenizers
 import torch
 from torch import nn
 
-from minibert.files import atomic_write
-from minibert.loop import METRICS, say
+from minibert.files import atomic_write, write_json
+from minibert.hub import resolve
+from minibert.loop import METRICS, Means, append_metrics, say
 from minibert.ranks import Ranks, sliced, whole
 
 try:
@@ -38,11 +45,13 @@ except ImportError:  # Windows
 
 VERSION = 1
 RECORD, LOCK = "run.json", ".lock"
-LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}")  # atomic_write's temporary names
+MODEL_FILES = (".bin", ".json", ".safetensors", ".txt")
+LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}(\.old)?")  # temporary names, of atomic_write and of token_file.py
 DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, pickle.UnpicklingError, EOFError, OSError)
 DAMAGE += (RuntimeError, ValueError, LookupError, TypeError, AttributeError, NotImplementedError)
 
 Options = TypeVar("Options")
+Progress = TypeVar("Progress")
 
 
 # ---- checkpoints ----
@@ -155,6 +164,19 @@ def damage(path: Path) -> str | None:
     return None
 
 
+def restored(fresh: Progress, values: dict | None) -> Progress:
+    """A progress as it came back from a checkpoint; the fresh one where there is no checkpoint."""
+    if values is None:
+        return fresh
+    return type(fresh)(**{name: Means(**value) if isinstance(value, dict) else value for name, value in values.items()})
+
+
+def log(directory: Path, ranks: Ranks, progress: Progress, row: dict[str, object]) -> None:
+    """A line of metrics.jsonl, written by rank 0; the progress remembers how long the file is."""
+    if ranks.main:
+        progress.metrics_bytes = append_metrics(directory, row)
+
+
 def cut_metrics(directory: Path, length: int, ranks: Ranks) -> None:
     """Takes back the lines behind a checkpoint.
 
@@ -191,7 +213,78 @@ def remove_states(directory: Path) -> None:
         path.unlink()
 
 
-# ---- how a run began ----
+# ---- how a run begins, and begins again ----
+
+
+@dataclass(frozen=True)
+class Command:
+    """What beginning and resuming have to know of a command."""
+
+    name: str  # train, pretrain
+    options: type
+    changeable: Collection[str]  # options that may be others when resuming
+    read_files: Callable[[Any], dict[str, str]]  # options -> hashes of all files that the run depends on
+    spare: Collection[str] = ()  # what may stand in its directory before a run begins
+
+
+def begun(command: Command, options: Options, ranks: Ranks) -> tuple[Options, Path, dict | None]:
+    """The options to run with, where, and the record of the run that is resumed, None for a new one.
+
+    A run is resumed by --resume; under torchrun also by the very command that began it, if its --out holds a run:
+    after a rank has died torchrun starts the same command again.
+    """
+    if options.resume is not None:
+        record, stored = read_record(Path(options.resume), command.options)
+        if ranks.main:
+            check_same(record, command.read_files(stored))
+        continuing = continued(stored, options, command.changeable)
+        if ranks.world == 1:
+            continuing = dataclasses.replace(continuing, parallel=None)
+        return continuing, Path(options.resume), record
+    options = options.filled()
+    if options.out is None and (ranks.launched or ranks.world > 1):
+        raise ValueError("give --out: several processes have to agree on it, and find it again when restarted")
+    if ranks.launched and (Path(options.out) / RECORD).is_file():
+        record, stored = read_record(Path(options.out), command.options)
+        if stored == options:
+            if ranks.main:
+                check_same(record, command.read_files(stored))
+            return options, Path(options.out), record
+    return options, free_directory(options.out, command.name, command.spare), None
+
+
+def write_record(command: Command, directory: Path, ranks: Ranks, facts: dict, record: dict | None) -> None:
+    """Writes the record of a new run before anything else, or of a resumed one anew; says what is different now.
+
+    facts: what the record is to hold. record: what it has held.
+    """
+    with ranks.agreed():
+        if ranks.main:  # look once more, now that nobody else can begin or end a run here
+            if record is None:
+                free_directory(str(directory), command.name, command.spare)
+            else:
+                read_record(directory, command.options)
+                tell_differences(record, facts)
+            write_json(directory / RECORD, facts)
+
+
+def tell_differences(record: dict, now: dict) -> None:
+    """A line where a resumed run goes on under other circumstances, which are allowed but show in its numbers."""
+    for name, effect in (
+        ("versions", "the last bits may differ"),
+        ("processes", "the batches are the same, the last bits and what dropout draws are not"),
+    ):
+        if record.get(name) != now[name]:
+            say(f"resuming with {name} {now[name]}, before {record.get(name)}: {effect}")
+
+
+def versions() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "tokenizers": tokenizers.__version__,
+    }
 
 
 def read_record(directory: Path, kind: type[Options]) -> tuple[dict, Options]:
@@ -246,6 +339,12 @@ def hashes(files: Iterable[Path | str]) -> dict[str, str]:
     return found
 
 
+def model_hashes(name: str) -> dict[str, str]:
+    """Those of the files of a model or vocabulary, under the name by which it is called."""
+    files = [path for path in resolve(name).iterdir() if path.suffix in MODEL_FILES]
+    return {f"{name}/{Path(path).name}": value for path, value in hashes(files).items()}
+
+
 def check_same(record: dict, sources: dict[str, str]) -> None:
     """Raises ValueError where a file that the run reads is not what it was when the run began."""
     before = record["sources"]
@@ -258,8 +357,8 @@ def check_same(record: dict, sources: dict[str, str]) -> None:
 # ---- the directory ----
 
 
-def free_directory(out: str | None, kind: str) -> Path:
-    """Where a new run goes: `out` if nothing is there yet, by default the next runs/KIND-N.
+def free_directory(out: str | None, kind: str, spare: Collection[str] = ()) -> Path:
+    """Where a new run goes: `out` if nothing is there yet, by default the next runs/KIND-N. spare: names of nothing.
 
     Raises:
         ValueError: something is there. What a run leaves that was killed before its record was written is nothing.
@@ -270,7 +369,7 @@ def free_directory(out: str | None, kind: str) -> Path:
             number += 1
         return Path(f"runs/{kind}-{number}")
     path = Path(out)
-    if path.exists() and (not path.is_dir() or any(not is_leftover(entry) for entry in path.iterdir())):
+    if path.exists() and (not path.is_dir() or any(not is_leftover(e) and e.name not in spare for e in path.iterdir())):
         raise ValueError(f"{path} exists already; choose another --out, or --resume {path} if it was interrupted")
     return path
 
@@ -281,7 +380,8 @@ def is_leftover(path: Path) -> bool:
 
 @contextmanager
 def locked(directory: Path, ranks: Ranks) -> Iterator[None]:
-    """Rank 0 holds the directory's lock, and removes what a killed run has left half-written.
+    """Rank 0 holds the directory's lock, and removes what a killed run has left half-written; in the end the
+    directory itself if nothing came into it.
 
     The kernel releases the lock when the process ends, however it ends. On NFS Linux asks the server, so that other
     machines see it too; where a file system cannot lock, and on Windows, a line says that nothing is locked.
@@ -289,13 +389,13 @@ def locked(directory: Path, ranks: Ranks) -> Iterator[None]:
     Raises:
         ValueError: another process holds it.
     """
-    file = None
+    file, made = None, not directory.exists()
     with ranks.agreed():
         if ranks.main:
             file = take_lock(directory)
             for path in directory.iterdir():
                 if LEFTOVER.fullmatch(path.name):
-                    path.unlink()
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
     try:
         yield
     finally:
@@ -303,6 +403,8 @@ def locked(directory: Path, ranks: Ranks) -> Iterator[None]:
             with suppress(OSError):  # Windows removes no open file
                 (directory / LOCK).unlink()
             file.close()
+            if made and not any(directory.iterdir()):
+                directory.rmdir()
 
 
 def take_lock(directory: Path) -> TextIO:
@@ -321,5 +423,5 @@ def take_lock(directory: Path) -> TextIO:
         return file
     if not same:  # taken, or its holder has removed it between our open() and flock()
         file.close()
-        raise ValueError(f"{directory}: another process is training there; wait for it, or choose another --out")
+        raise ValueError(f"{directory}: another process is writing there; wait for it, or choose another directory")
     return file

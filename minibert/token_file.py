@@ -106,7 +106,7 @@ class TokenFile:
 
     def check(self, tokenizer: FlatEncoder) -> None:
         """Raises ValueError if another tokenizer made these ids."""
-        made, asked = self.info["tokenizer"], _description(tokenizer)
+        made, asked = self.info["tokenizer"], description(tokenizer)
         if different := sorted(key for key in asked if made.get(key) != asked[key]):
             raise ValueError(
                 f"{self.directory}: made by another tokenizer ({', '.join(different)} differ); "
@@ -130,7 +130,7 @@ def _id_type(vocab_size: int) -> np.dtype:
     return np.dtype("<u2" if vocab_size <= 1 << 16 else "<i4")
 
 
-def _description(tokenizer: FlatEncoder) -> dict[str, object]:
+def description(tokenizer: FlatEncoder) -> dict[str, object]:
     """All that the ids depend on. The hash is that of vocab.txt with "\\n" behind every token."""
     vocab = "".join(f"{token}\n" for token in tokenizer.vocab).encode(errors="surrogatepass")
     return {
@@ -214,7 +214,7 @@ def _write_files(tokenizer: FlatEncoder, paths: list[Path], directory: Path, pro
         "version": VERSION,
         "lines": offsets.length - 1,
         "ids": ids.length,
-        "tokenizer": _description(tokenizer),
+        "tokenizer": description(tokenizer),
         "sources": [{"name": str(path), "bytes": path.stat().st_size} for path in paths],
     }
     atomic_write(directory / INFO, (json.dumps(info, indent=2) + "\n").encode())

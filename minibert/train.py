@@ -7,8 +7,6 @@ after it what a run leaves behind (`finish`). Parts that pretraining's loop need
 from __future__ import annotations
 
 import dataclasses
-import json
-import platform
 import shlex
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +15,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import tokenizers
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -44,13 +41,12 @@ from minibert.data import (
     shuffled_by_tokens,
     token_chunks,
 )
-from minibert.files import atomic_write
+from minibert.files import atomic_write, write_json
 from minibert.hub import resolve
 from minibert.inference import Scores, classify, pick_device, score, token_budget
 from minibert.loop import (
     Interrupt,
     Means,
-    append_metrics,
     check_compiler,
     cpu_threads,
     learning_rate,
@@ -59,30 +55,32 @@ from minibert.loop import (
     read_metrics,
     say,
     seed_step,
+    threads_for,
 )
 from minibert.model import BertForSequenceClassification, compile_tokenwise
-from minibert.options import option
-from minibert.ranks import ENGINES, Ranks, joined, plain
+from minibert.options import check_options, command_line, option
+from minibert.ranks import ENGINES, Ranks, check_engine, joined, plain
 from minibert.report import Report, render
 from minibert.state import (
     RECORD,
-    check_same,
-    continued,
+    Command,
+    begun,
     fingerprint,
-    free_directory,
     hashes,
     load_state,
     locked,
-    read_record,
+    log,
+    model_hashes,
     remove_states,
+    restored,
     save_state,
+    versions,
+    write_record,
 )
 from minibert.tokenizer import Encoding, Tokenizer
 from minibert.vocab import learn_vocabulary
 
 CHANGEABLE = ("attention", "device", "keep", "log_every", "parallel", "save_every", "threads")  # when resuming
-SMALL = 5_000_000  # weights: below, threads wait for each other longer than they compute
-MODEL_FILES = (".bin", ".json", ".safetensors", ".txt")
 REVIEWS = Path(__file__).parent / "assets" / "reviews"
 
 
@@ -126,33 +124,25 @@ class TrainOptions:
     resume: str | None = option(None, "directory of an interrupted run: continue it with its own options")
 
     def __post_init__(self) -> None:
-        for name in (
-            "epochs",
-            "batch_size",
-            "tokens_per_batch",
-            "accumulation",
-            "log_every",
-            "save_every",
-            "keep",
-            "threads",
-        ):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.tokens_per_batch is not None and self.batch_size != TrainOptions.batch_size:
             raise ValueError(
                 f"batch_size is {self.batch_size} and tokens_per_batch {self.tokens_per_batch}; give one of them"
             )
-        limits = {"warmup": 1, "clip": 1e9, "weight_decay": 1e3, "lr": 1e3, "dropout": 0.99, "seed": 2**63 - 1}
-        for name, high in limits.items():
-            if getattr(self, name) is not None and not 0 <= getattr(self, name) <= high:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must lie between 0 and {high:g}")
-        choices = {"preset": PRESETS, "precision": ("fp32", "bf16"), "layout": ("packed", "padded")}
-        choices["parallel"] = (None, *ENGINES)
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose {', '.join(filter(None, known))}")
-        if self.compile and self.parallel == "fsdp":
-            raise ValueError("compile does not go with --parallel fsdp, which swaps weights under the compiled code")
+        check_options(
+            self,
+            counts=(
+                *("epochs", "batch_size", "tokens_per_batch", "accumulation"),
+                *("log_every", "save_every", "keep", "threads"),
+            ),
+            limits={"warmup": 1, "clip": 1e9, "weight_decay": 1e3, "lr": 1e3, "dropout": 0.99, "seed": 2**63 - 1},
+            choices={
+                "preset": PRESETS,
+                "precision": ("fp32", "bf16"),
+                "layout": ("packed", "padded"),
+                "parallel": ENGINES,
+            },
+        )
+        check_engine(self.parallel, self.compile)
 
     def filled(self) -> TrainOptions:
         """The options with the defaults that depend on others, so that what is recorded is what ran."""
@@ -164,12 +154,7 @@ class TrainOptions:
 
     def command(self) -> str:
         """The command line that repeats the run."""
-        words = ["minibert", "train"]
-        for f in dataclasses.fields(self):
-            value, flag = getattr(self, f.name), f"--{f.name.replace('_', '-')}"
-            if value != f.default:
-                words += [flag] if value is True else [flag, str(value)]
-        return shlex.join(words)
+        return command_line("train", self)
 
 
 # ---- before the loop ----
@@ -187,11 +172,6 @@ class Progress:
     metrics_bytes: int = 0  # length of metrics.jsonl
     window: Means = field(default_factory=Means)  # since the last log line
     whole: Means = field(default_factory=Means)  # since the epoch began
-
-    @classmethod
-    def restored(cls, values: dict) -> Progress:
-        """As it came back from a checkpoint."""
-        return cls(**{name: Means(**value) if isinstance(value, dict) else value for name, value in values.items()})
 
 
 @dataclass
@@ -255,11 +235,14 @@ def train(options: TrainOptions) -> tuple[Scores, Path] | None:
     started = time.perf_counter()
     with joined() as ranks:
         with ranks.agreed():
-            options, out, record = begun(options, ranks)
+            options, out, record = begun(COMMAND, options, ranks)
             run = prepare(options, out, ranks)
-        threads = options.threads or (1 if run.parameters < SMALL else torch.get_num_threads())
-        with locked(out, ranks), cpu_threads(threads):
-            start(run, record)
+        with locked(out, ranks), cpu_threads(options.threads or threads_for(run.parameters)):
+            write_record(COMMAND, out, ranks, facts(run), record)
+            if record is not None:
+                run.progress = restored(run.progress, load_state(out, ranks, run.model, run.optimizer))
+                done = run.progress
+                say(f"resuming at step {done.step}, epoch {done.epoch + 1}, batch {done.batch}")
             with Interrupt() as interrupt:
                 fit(run, interrupt)
             ranks.leave()
@@ -270,60 +253,9 @@ def train(options: TrainOptions) -> tuple[Scores, Path] | None:
     return scores, out
 
 
-def begun(options: TrainOptions, ranks: Ranks) -> tuple[TrainOptions, Path, dict | None]:
-    """The options to run with, where, and the record of the run that is resumed, None for a new one.
-
-    A run is resumed by --resume, and by torchrun's own restarts: after a rank has died it starts the same command
-    again, which finds in --out what it has begun itself.
-    """
-    if options.resume is not None:
-        record, stored = read_record(Path(options.resume), TrainOptions)
-        check_same(record, read_files(stored))
-        continuing = continued(stored, options, CHANGEABLE)
-        if ranks.world == 1:
-            continuing = dataclasses.replace(continuing, parallel=None)
-        return continuing, Path(options.resume), record
-    options = options.filled()
-    if ranks.world > 1 and options.out is None:
-        raise ValueError("give --out: several processes have to agree on it, and find it again when restarted")
-    if ranks.restarted and options.out is not None and (Path(options.out) / RECORD).is_file():
-        record, stored = read_record(Path(options.out), TrainOptions)
-        if stored == options:
-            check_same(record, read_files(stored))
-            return options, Path(options.out), record
-    return options, free_directory(options.out, "train"), None
-
-
-def start(run: Run, record: dict | None) -> None:
-    """Writes the record of a new run, before anything else; puts a resumed one back where it was."""
-    ranks = run.ranks
-    with ranks.agreed():
-        if ranks.main:  # look once more, now that nobody else can begin or end a run here
-            read_record(run.out, TrainOptions) if record else free_directory(str(run.out), "train")
-        if record is not None:
-            tell_differences(record, facts(run))
-        if ranks.main:
-            write_json(run.out / RECORD, facts(run))
-    if record is not None:
-        progress = load_state(run.out, ranks, run.model, run.optimizer)
-        run.progress = run.progress if progress is None else Progress.restored(progress)
-        say(f"resuming at step {run.progress.step}, epoch {run.progress.epoch + 1}, batch {run.progress.batch}")
-
-
-def tell_differences(record: dict, now: dict) -> None:
-    """A line where a resumed run goes on under other circumstances, which are allowed but show in its numbers."""
-    for name, effect in (
-        ("versions", "the last bits may differ"),
-        ("processes", "the batches are the same, the last bits and what dropout draws are not"),
-    ):
-        if record.get(name) != now[name]:
-            say(f"resuming with {name} {now[name]}, before {record.get(name)}: {effect}")
-
-
 def prepare(options: TrainOptions, out: Path, ranks: Ranks) -> Run:
     """Reads and checks everything: data, labels, vocabulary, model. Writes nothing."""
-    if options.parallel is not None and ranks.world == 1:
-        raise ValueError(f"parallel {options.parallel} is for several processes; start them with torchrun")
+    ranks.check(options.parallel)
     device = pick_device(ranks.device(options.device))
     if options.compile:
         check_compiler(device)
@@ -359,9 +291,11 @@ def read_files(options: TrainOptions) -> dict[str, str]:
     """Hashes of the data files and, under the model's own name, of its files."""
     found = hashes(path for path in (options.data, options.dev, options.test) if path is not None)
     if options.model is not None:
-        files = hashes(path for path in resolve(options.model).iterdir() if path.suffix in MODEL_FILES)
-        found |= {f"{options.model}/{Path(path).name}": value for path, value in files.items()}
+        found |= model_hashes(options.model)
     return found
+
+
+COMMAND = Command("train", TrainOptions, CHANGEABLE, read_files)
 
 
 def read_split(options: TrainOptions, path: str | None) -> Examples | None:
@@ -476,17 +410,13 @@ def record(run: Run, loss: float, hits: float, rows: float) -> None:
         mean.add(loss / rows, int(hits), int(rows))
     if progress.step % options.log_every == 0:
         mean, lr = progress.window, run.optimizer.param_groups[0]["lr"]
-        log(run, {"step": progress.step, "loss": mean.loss, "accuracy": mean.accuracy, "lr": lr})
+        row = {"step": progress.step, "loss": mean.loss, "accuracy": mean.accuracy, "lr": lr}
+        log(run.out, run.ranks, progress, row)
         say(
             f"epoch {progress.epoch + 1}/{options.epochs}  batch {progress.batch:>3}/{run.batches[progress.epoch]}"
             f"  loss {mean.loss:.4f}  accuracy {mean.accuracy:.3f}"
         )
         progress.window = Means()
-
-
-def log(run: Run, row: dict[str, object]) -> None:
-    if run.ranks.main:
-        run.progress.metrics_bytes = append_metrics(run.out, row)
 
 
 def check_loss(run: Run, loss: float) -> None:
@@ -508,7 +438,7 @@ def validate(run: Run) -> None:
     check_loss(run, scores.loss)
     row = {"epoch": progress.epoch + 1, "train_loss": mean.loss, "train_accuracy": mean.accuracy}
     row |= {"dev_loss": scores.loss, "dev_accuracy": scores.accuracy}
-    log(run, row)
+    log(run.out, run.ranks, progress, row)
     best = scores.accuracy > progress.best_accuracy
     say(
         f"epoch {progress.epoch + 1}/{run.options.epochs}  train loss {mean.loss:.4f}  accuracy {mean.accuracy:.3f}"
@@ -543,7 +473,7 @@ def predict(run: Run, model: BertForSequenceClassification, split: Split) -> tor
 def predict_together(run: Run, model: BertForSequenceClassification, split: Split) -> torch.Tensor:
     """The same by all ranks, each its share of every batch; the sliced model of FSDP needs all of them each time."""
     lengths, logits = split.encoding.length, torch.zeros(len(split.labels), model.config.num_labels)
-    for rows in token_chunks(by_length(lengths), lengths, run.ranks.world * token_budget(None, run.device)):
+    for rows in token_chunks(by_length(lengths), lengths, run.ranks.world * token_budget(None, model)):
         mine = run.ranks.deal(rows, lengths)
         batch = collate_packed(split.encoding, None, mine or rows[:1], run.device)
         with torch.autocast(run.device.type, torch.bfloat16, enabled=run.options.precision == "bf16"):
@@ -592,12 +522,7 @@ def facts(run: Run) -> dict[str, object]:
         "command": run.options.command(),
         "options": dataclasses.asdict(run.options),
         "sources": run.sources,
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "tokenizers": tokenizers.__version__,
-        },
+        "versions": versions(),
         "device": str(run.device),
         "threads": torch.get_num_threads(),
         "processes": run.ranks.world,
@@ -606,10 +531,6 @@ def facts(run: Run) -> dict[str, object]:
         | ({"test": len(run.test.labels)} if run.test is not None else {}),
         "rows_at_max_length": int((run.train.encoding.length == run.options.max_length).sum()),  # cut, or just fitting
     }
-
-
-def write_json(path: Path, values: dict[str, object]) -> None:
-    atomic_write(path, (json.dumps(values, ensure_ascii=False, indent=2) + "\n").encode("utf-8"))
 
 
 def write_report(

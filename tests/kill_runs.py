@@ -1,7 +1,8 @@
 """Kills runs with SIGKILL at random moments, resumes them, and compares what they end with, byte for byte.
 
     python tests/kill_runs.py --kills 100                                  # fine-tuning, about 12 minutes of one core
-    python tests/kill_runs.py --kills 50 --command "pretrain --corpus tang.txt --preset tiny --steps 30 --save-every 1"
+    python tests/kill_runs.py --kills 50 --command pretrain                # pretraining on the same reviews
+    python tests/kill_runs.py --kills 50 --command "pretrain --corpus /data/tang.txt --steps 30 --save-every 1"
 
 The command's run is done once undisturbed. Then the same run is begun again and again; a kill comes at a random moment
 between the lock and the end, and so often that the run is killed, resumed and killed until it gets through. Prints one
@@ -14,6 +15,7 @@ only for being there, as it is full of times.
 
 import argparse
 import collections
+import importlib
 import json
 import os
 import random
@@ -29,13 +31,17 @@ ROOT = Path(__file__).parents[1]
 ROWS = 101  # of the bundled reviews, with the header
 
 
-def default_command(directory: Path) -> list[str]:
+def default_command(name: str, directory: Path) -> list[str]:
     """A run of 26 steps that writes a checkpoint after each, so that about half of its time is writing."""
     lines = (ROOT / "minibert" / "assets" / "reviews" / "train.tsv").read_text(encoding="utf-8").splitlines(True)
     data = directory / "reviews.tsv"
     data.write_text("".join(lines[:ROWS]), encoding="utf-8")
-    sizes = "--epochs 2 --batch-size 8 --max-length 32 --vocab-size 300 --device cpu --log-every 1 --save-every 1"
-    return ["train", "--data", str(data), *sizes.split()]
+    sizes = shlex.split("--batch-size 8 --max-length 32 --vocab-size 300 --device cpu --log-every 1 --save-every 1")
+    if name == "train":
+        return ["train", "--data", str(data), "--epochs", "2", *sizes]
+    texts = directory / "reviews.txt"  # a review is a document
+    texts.write_text("\n".join(line.split("\t")[1] for line in lines[1:ROWS]), encoding="utf-8")
+    return ["pretrain", "--corpus", str(texts), "--nsp", "off", "--steps", "26", "--eval-every", "9", *sizes]
 
 
 def launch(arguments: list[str], directory: Path) -> subprocess.Popen:
@@ -71,7 +77,10 @@ def undisturbed(command: list[str], directory: Path) -> float:
 
 def contents(directory: Path) -> dict[str, object]:
     """What two runs that ended alike have in common."""
-    found: dict[str, object] = {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
+    files = {str(path.relative_to(directory)): path for path in directory.rglob("*") if path.is_file()}
+    files.pop("corpus/.lock", None)  # held by nobody; whoever tokenises into that cache next removes it
+    found: dict[str, object] = {name: path.read_bytes() for name, path in files.items()}
+    found |= {name: "full of paths" for name in found if name.startswith("corpus") and name.endswith(".json")}
     record = json.loads(found["run.json"])
     record.pop("seconds", None)
     return found | {"run.json": record, "report.html": "report.html" in found}
@@ -103,12 +112,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--command", help="another command of minibert's with its options, without --out")
+    parser.add_argument("--command", default="train", help="train, pretrain, or one with its options, without --out")
     options = parser.parse_args()
     dice, total, struck = random.Random(options.seed), collections.Counter(), collections.Counter()
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
-        command = shlex.split(options.command) if options.command else default_command(directory)
+        words = shlex.split(options.command)
+        command = words if len(words) > 1 else default_command(words[0], directory)
         (directory / "whole").mkdir()
         span = undisturbed(command, directory / "whole")
         expected = contents(directory / "whole" / "run")
@@ -128,33 +138,33 @@ def main() -> int:
 # ---- kills at chosen places, for the test suite ----
 
 
-def killed_in_turn(places: list[tuple[str, int, str]], options: dict) -> None:
+def killed_in_turn(command: str, places: list[tuple[str, int, str]], options: dict) -> None:
     """One run: begun, killed at the first place, resumed, killed at the second, and so on. Prints how each has ended.
 
     Call it in a fresh process: each attempt is a fork of this one, which has loaded PyTorch but not yet used it.
     """
     import torch
 
-    import minibert.train  # noqa: F401
-
+    importlib.import_module(f"minibert.{command}")
     torch.optim.AdamW([torch.ones(1, requires_grad=True)]).step()  # loads more of PyTorch, for a second
     ends = []
     for place in places:
         begun = Path(options["out"], "run.json").exists()
         if (child := os.fork()) == 0:
-            killed_at(tuple(place), {"resume": options["out"]} if begun else options)
+            killed_at(command, tuple(place), {"resume": options["out"]} if begun else options)
             os._exit(0)
         ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     print(json.dumps(ends))
 
 
-def killed_at(place: tuple[str, int, str], options: dict) -> None:
-    """Trains, and kills itself before or after the file `name` gets its name for the nth time (from 0).
+def killed_at(command: str, place: tuple[str, int, str], options: dict) -> None:
+    """Runs the command, and kills itself before or after the file `name` gets its name for the nth time (from 0).
 
     metrics.jsonl is never renamed: half a line is written instead. "remove": before the nth checkpoint is removed.
     """
-    import minibert.train as module  # only in the process that is to die
+    from minibert import state  # only in the process that is to die
 
+    module = importlib.import_module(f"minibert.{command}")
     name, number, when = place
     seen = [0]
 
@@ -164,7 +174,7 @@ def killed_at(place: tuple[str, int, str], options: dict) -> None:
         if hit and seen[0] == number + 1:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    replace, unlink, append = os.replace, Path.unlink, module.append_metrics
+    replace, unlink, append = os.replace, Path.unlink, state.append_metrics
 
     def replaced(source: object, target: object) -> None:
         strike(target, "before")
@@ -183,8 +193,8 @@ def killed_at(place: tuple[str, int, str], options: dict) -> None:
         seen[0] += name == "metrics.jsonl"
         return append(directory, row)
 
-    os.replace, Path.unlink, module.append_metrics = replaced, unlinked, appended
-    module.train(module.TrainOptions(**options))
+    os.replace, Path.unlink, state.append_metrics = replaced, unlinked, appended
+    getattr(module, command)(getattr(module, f"{command.capitalize()}Options")(**options))
 
 
 if __name__ == "__main__":

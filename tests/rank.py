@@ -1,32 +1,33 @@
-"""What each of several processes does in tests/test_ranks.py: a run for each JSON of options."""
+"""What each of several processes does in tests/test_ranks.py: a run for each JSON of a command and its options."""
 
+import importlib
 import json
 import os
 import signal
 import sys
+from types import ModuleType
 
 import torch.distributed as dist
 
-import minibert.train
-from minibert.train import TrainOptions, train
 
-
-def die_at(step: int) -> None:
+def die_at(step: int, module: ModuleType) -> None:
     """Rank 1 kills itself after this step, unless torchrun has restarted it already."""
-    record = minibert.train.record
+    record = module.record
 
     def dying(run, *rest):
         record(run, *rest)
-        if run.progress.step == step and run.ranks.rank == 1 and not run.ranks.restarted:
+        if run.progress.step == step and run.ranks.rank == 1 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
             os.kill(os.getpid(), signal.SIGKILL)
 
-    minibert.train.record = dying
+    module.record = dying
 
 
 if __name__ == "__main__":
-    if "DIE_AT" in os.environ:
-        die_at(int(os.environ["DIE_AT"]))
-    elif len(sys.argv) > 2:
+    if "DIE_AT" not in os.environ and len(sys.argv) > 2:
         dist.init_process_group("gloo")  # once for all runs
     for text in sys.argv[1:]:
-        train(TrainOptions(**json.loads(text)))
+        command, options = json.loads(text)
+        module = importlib.import_module(f"minibert.{command}")
+        if "DIE_AT" in os.environ:
+            die_at(int(os.environ["DIE_AT"]), module)
+        getattr(module, command)(getattr(module, f"{command.capitalize()}Options")(**options))

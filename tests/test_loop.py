@@ -52,6 +52,15 @@ def test_the_schedule_of_a_whole_run_equals_that_of_transformers(total, warmup):
         schedule.step()
 
 
+def test_the_cosine_equals_that_of_transformers():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=3e-4)
+    schedule = transformers.get_cosine_schedule_with_warmup(optimizer, 3, 30)
+    for step in range(30):
+        assert learning_rate(step, 30, 3e-4, 0.1, "cosine") == pytest.approx(schedule.get_last_lr()[0], rel=1e-9)
+        optimizer.step()
+        schedule.step()
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_weight_decay_is_for_all_but_biases_and_layer_norms(name):
     model = MODELS[name](small_config())

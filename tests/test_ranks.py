@@ -20,6 +20,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from minibert.pretrain import PretrainOptions, pretrain
 from minibert.ranks import Ranks
 from minibert.train import TrainOptions, train
 
@@ -46,8 +47,30 @@ def options(folder: Path, name: str, **changes) -> TrainOptions:
     return TrainOptions(data=str(data), dev=str(data), out=str(folder / name), **{**sizes, **changes})
 
 
-def as_json(run: TrainOptions) -> str:
-    return json.dumps(dataclasses.asdict(run))
+PRETRAINING = {  # 65 examples: the last batch of an epoch has one
+    "pretrain-ddp": {"batch_size": 8, "parallel": "ddp"},
+    "pretrain-fsdp": {"tokens_per_batch": 100, "accumulation": 2, "parallel": "fsdp"},
+    "pretrain-nsp-off": {"batch_size": 4, "accumulation": 3, "parallel": "ddp", "nsp": "off"},
+}
+
+
+def pretraining(folder: Path, name: str, **changes) -> PretrainOptions:
+    """Twelve steps without dropout."""
+    text = folder / "text.txt"
+    if not text.exists():
+        dice = random.Random(0)
+        words = ["dull", "lovely", "film", "room", "quiet", "again", "干净", "差"]
+        lines = [" ".join(dice.choices(words, k=dice.randint(1, 9))) + "\n" * (i % 3 == 0) for i in range(150)]
+        text.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    sizes = dict(
+        **dict(layers=2, width=64, max_length=24, vocab_size=80, device="cpu", threads=1, dropout=0.0, lr=1e-4),
+        **dict(steps=12, log_every=1, eval_every=5, save_every=2, held_out=0.1),
+    )
+    return PretrainOptions(**{"corpus": (str(text),), "out": str(folder / name), **sizes, **changes})
+
+
+def as_json(run: TrainOptions | PretrainOptions) -> str:
+    return json.dumps(["train" if isinstance(run, TrainOptions) else "pretrain", dataclasses.asdict(run)])
 
 
 def free_port() -> str:
@@ -56,7 +79,7 @@ def free_port() -> str:
         return str(s.getsockname()[1])
 
 
-def in_ranks(world: int, *runs: TrainOptions) -> list[str]:
+def in_ranks(world: int, *runs: TrainOptions | PretrainOptions) -> list[str]:
     """What the ranks print, without torchrun, which takes seconds to load."""
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": str(world), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(SCRIPT), *map(as_json, runs)]
@@ -86,7 +109,7 @@ def torchrun(world: int, *arguments: str, restarts: int = 0, **environment: str)
 
 def losses(out: Path) -> list[float]:
     rows = map(json.loads, (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
-    return [row[name] for row in rows for name in ("loss", "dev_loss") if name in row]
+    return [row[name] for row in rows for name in ("loss", "dev_loss", "nsp_loss") if name in row]
 
 
 def same(one: Path, many: Path) -> None:
@@ -143,24 +166,25 @@ def test_compiled_code_and_sliced_weights_do_not_go_together():
 
 
 def compare(folder: Path, world: int, *names: str) -> None:
-    runs = {name: options(folder, name, **RUNS[name]) for name in names}
+    runs = {name: options(folder, name, **RUNS[name]) for name in names if name in RUNS}
+    runs |= {name: pretraining(folder, name, **PRETRAINING[name]) for name in names if name in PRETRAINING}
     said = in_ranks(world, *runs.values())
-    assert "epoch 2/2  train loss" in said[0]
+    assert "report" in said[0]
     assert said[1:] == [""] * (world - 1), "a rank that is not the first has spoken"
     for name, run in runs.items():
         alone = dataclasses.replace(run, out=str(folder / f"{name}-alone"), parallel=None)
-        train(alone)
+        train(alone) if name in RUNS else pretrain(alone)
         same(Path(alone.out), Path(run.out))
         assert {path.name for path in Path(run.out).iterdir()} == {path.name for path in Path(alone.out).iterdir()}
 
 
 def test_two_processes_are_one(tmp_path):
-    compare(tmp_path, 2, "ddp-accumulating", "fsdp-by-tokens")
+    compare(tmp_path, 2, "ddp-accumulating", "fsdp-by-tokens", "pretrain-ddp", "pretrain-fsdp")
 
 
 @pytest.mark.slow
 def test_four_processes_are_one(tmp_path):
-    compare(tmp_path, 4, *RUNS)
+    compare(tmp_path, 4, *RUNS, *PRETRAINING)
 
 
 @pytest.mark.slow
@@ -208,10 +232,10 @@ def launched(world: int, command: list[str]) -> subprocess.Popen:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-def test_a_rank_that_is_killed_and_restarted_by_torchrun_ends_as_if_nothing_had_happened(tmp_path, parallel):
+@pytest.mark.parametrize(("made", "parallel"), [(options, "ddp"), (options, "fsdp"), (pretraining, "fsdp")])
+def test_a_rank_that_is_killed_and_restarted_by_torchrun_ends_as_if_nothing_had_happened(tmp_path, made, parallel):
     """Rank 1 dies after step 7; torchrun starts both again, and they go on from the checkpoint of step 6."""
-    whole, run = (options(tmp_path, name, parallel=parallel, batch_size=4) for name in ("whole", "run"))
+    whole, run = (made(tmp_path, name, parallel=parallel, batch_size=4) for name in ("whole", "run"))
     in_ranks(2, whole)
     process = torchrun(2, str(SCRIPT), as_json(run), restarts=1, DIE_AT="7")
     _, err = process.communicate(timeout=180)

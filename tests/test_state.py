@@ -24,6 +24,7 @@ from torch import nn
 
 import minibert.state
 from minibert.loop import METRICS, Means, append_metrics, optimizer_groups, read_metrics, seed_step
+from minibert.pretrain import PretrainOptions, pretrain
 from minibert.ranks import Ranks
 from minibert.state import (
     continued,
@@ -34,6 +35,7 @@ from minibert.state import (
     locked,
     read_record,
     remove_states,
+    restored,
     save_state,
     states,
 )
@@ -103,7 +105,7 @@ def test_progress_comes_back_with_its_means(tmp_path):
     (tmp_path / METRICS).write_text("x" * 9)
     saved = Progress(1, 2, 3, 4, 0.5, 6, window=Means(1.5, 2, 3), whole=Means(2.5, 4, 5))
     save_state(tmp_path, ONE, model, optimizer, saved, keep=1)
-    assert Progress.restored(load_state(tmp_path, ONE, model, optimizer)) == saved
+    assert restored(Progress(), load_state(tmp_path, ONE, model, optimizer)) == saved
 
 
 def test_the_last_checkpoints_are_kept(tmp_path):
@@ -250,7 +252,7 @@ def test_a_fingerprint_is_of_weights_and_moments(tmp_path):
 def test_a_second_run_in_a_directory_is_refused_and_a_later_one_is_not(tmp_path):
     """Two locks of one process are as strange to each other as those of two."""
     with locked(tmp_path, ONE):
-        with pytest.raises(ValueError, match="another process is training there"), locked(tmp_path, ONE):
+        with pytest.raises(ValueError, match="another process is writing there"), locked(tmp_path, ONE):
             pass
         assert (tmp_path / ".lock").exists()
     assert list(tmp_path.iterdir()) == []
@@ -274,6 +276,9 @@ def test_where_nothing_can_be_locked_a_line_says_so(tmp_path, monkeypatch, capsy
 
 
 def test_what_a_killed_run_leaves_half_written_is_removed_and_nothing_else(tmp_path):
+    for name in (".text.0a1b2c3d", ".tokens.0a1b2c3d.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x").touch()
     for name in (".model.safetensors.0a1b2c3d", ".run.json.ffffffff", ".gitignore", "model.safetensors", "x.0a1b2c3d"):
         (tmp_path / name).touch()
     with locked(tmp_path, ONE):
@@ -334,7 +339,7 @@ def test_a_complete_run_is_known_by_its_result(tmp_path):
         read_record(tmp_path, TrainOptions)
 
 
-def test_torchruns_restart_of_the_same_command_resumes_and_another_command_does_not(tmp_path, monkeypatch):
+def test_under_torchrun_the_same_command_resumes_and_another_does_not(tmp_path, monkeypatch):
     options = small(tmp_path / "run")
     whole = train(small(tmp_path / "whole"))
     save_state = minibert.train.save_state
@@ -349,7 +354,7 @@ def test_torchruns_restart_of_the_same_command_resumes_and_another_command_does_
             train(options)
     with pytest.raises(ValueError, match="exists already"):
         train(options)
-    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     with pytest.raises(ValueError, match="exists already"):
         train(dataclasses.replace(options, seed=1))
     assert train(options)[0] == whole[0]
@@ -376,28 +381,67 @@ PLACES = [  # each kills the run once; it is resumed and killed at the next one
 ]
 
 
-def test_a_run_killed_at_every_place_where_it_writes_ends_with_the_same_bytes(tmp_path):
+PRETRAINING = [
+    ("corpus.json", 0, "before"),  # all is tokenised, but nothing says so
+    ("run.json", 0, "before"),
+    ("run.json", 0, "after"),  # the vocabulary that was learned is not there
+    ("vocab.txt", 0, "after"),  # nor is the file that says how to use it
+    ("metrics.jsonl", 1, "half"),
+    ("state", 0, "before"),
+    ("state", 0, "after"),
+    ("state", 0, "remove"),
+    ("metrics.jsonl", 2, "half"),
+    ("model.safetensors", 0, "before"),
+    ("model.safetensors", 0, "after"),
+    ("run.json", 1, "after"),
+    ("report.html", 0, "before"),
+    ("state", 0, "remove"),
+]
+
+
+def killed(command: str, places: list[tuple[str, int, str]], options: TrainOptions | PretrainOptions) -> None:
     """Each time by a real SIGKILL, of a process that is forked from one that has loaded PyTorch already."""
-    train(small(tmp_path / "whole", keep=1))
-    options = small(tmp_path / "run", keep=1)
-    code = f"import kill_runs; kill_runs.killed_in_turn({PLACES!r}, {dataclasses.asdict(options)!r})"
+    code = f"import kill_runs; kill_runs.killed_in_turn({command!r}, {places!r}, {dataclasses.asdict(options)!r})"
     folder = Path(kill_runs.__file__).parent
     environment = {**os.environ, "PYTHONPATH": f"{folder.parent}{os.pathsep}{folder}", "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    ends = dict(zip(map(str, PLACES), json.loads(done.stdout), strict=True))
+    ends = dict(zip(map(str, places), json.loads(done.stdout), strict=True))
     assert set(ends.values()) == {-signal.SIGKILL}, (
         f"{ends}: a place was not reached, or resuming failed: {done.stderr}"
     )
+
+
+def test_a_run_killed_at_every_place_where_it_writes_ends_with_the_same_bytes(tmp_path):
+    train(small(tmp_path / "whole", keep=1))
+    options = small(tmp_path / "run", keep=1)
+    killed("train", PLACES, options)
     train(TrainOptions(resume=options.out))
     assert contents(tmp_path / "run") == contents(tmp_path / "whole")
     assert not [path.name for path in (tmp_path / "run").iterdir() if path.name.startswith((".", "state"))]
 
 
+def test_pretraining_killed_at_every_place_where_it_writes_ends_with_the_same_bytes(tmp_path):
+    lines = [f"the {('cat', 'dog')[i % 2]} sees {i % 7} of them." + "\n" * (i % 3 == 0) for i in range(60)]
+    (tmp_path / "text.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    sizes = dict(steps=6, batch_size=4, max_length=32, vocab_size=60, layers=1, width=64, threads=1, device="cpu")
+    whole = PretrainOptions(
+        **{"corpus": (str(tmp_path / "text.txt"),), "out": str(tmp_path / "whole"), "keep": 1, "log_every": 1},
+        **{"save_every": 2, "eval_every": 4, "cased": True, **sizes},
+    )
+    pretrain(whole)
+    options = dataclasses.replace(whole, out=str(tmp_path / "run"))
+    killed("pretrain", PRETRAINING, options)
+    pretrain(PretrainOptions(resume=options.out))
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+    assert not [path.name for path in (tmp_path / "run").iterdir() if path.name.startswith((".", "state"))]
+
+
 @pytest.mark.slow
-def test_runs_killed_at_random_moments_end_with_the_same_bytes():
-    script = Path(kill_runs.__file__)
-    done = subprocess.run([sys.executable, script, "--kills", "10"], capture_output=True, text=True)
+@pytest.mark.parametrize("command", ["train", "pretrain"])
+def test_runs_killed_at_random_moments_end_with_the_same_bytes(command):
+    script = [sys.executable, kill_runs.__file__, "--kills", "10", "--command", command]
+    done = subprocess.run(script, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout)["kills"] == 10
 

@@ -21,9 +21,10 @@ ORDER = [
     {"wordpiece_batch", "model"},
     {"encoding", "token_file"},
     {"tokenizer"},
-    {"table", "vocab", "data"},
+    {"table", "corpus", "data"},
+    {"vocab", "instances"},
     {"inference", "parity"},
-    {"train", "jobs"},
+    {"train", "pretrain", "fill_mask", "jobs"},
     {"cli"},
     {"__main__"},
 ]

@@ -1,14 +1,16 @@
 """Proves that a learned vocabulary is the same in every process, and fits its size. Run: pytest tests/test_vocab.py"""
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
 
 import pytest
 
+from minibert import cli
 from minibert.tokenizer import Tokenizer
-from minibert.vocab import learn_vocabulary
+from minibert.vocab import count_words, coverage, learn_vocabulary
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 TEXTS = [
@@ -95,3 +97,64 @@ def test_what_is_no_text_is_named():
         learn_vocabulary(["a", 3], 100)
     with pytest.raises(ValueError, match="text 0: lone surrogate"):
         learn_vocabulary(["\ud800"], 100)
+
+
+def test_the_rarest_characters_are_left_out_where_less_than_all_is_to_be_covered():
+    """Of 10 characters 6 are a, 2 are b, and c and d one each; "##" comes where a character continues a word."""
+    texts = ["aab", "aab", "aacd"]
+    for share, chars in (
+        (0.6, {"a"}),
+        (0.61, {"a", "b"}),
+        (0.8, {"a", "b"}),
+        (0.81, {"a", "b", "c"}),
+        (1, set("abcd")),
+    ):
+        learned = learn_vocabulary(texts, 50, character_coverage=share)[5:]
+        assert {token for token in learned if len(token) == 1} == chars
+
+
+# ---- from files ----
+
+
+def text_file(path, texts=TEXTS) -> str:
+    path.write_text("\n".join(texts), encoding="utf-8")
+    return str(path)
+
+
+def test_a_vocabulary_of_files_is_that_of_their_lines(tmp_path, capsys):
+    jsonl = tmp_path / "b.jsonl"
+    jsonl.write_text(json.dumps({"text": "\n".join(TEXTS[2:])}), encoding="utf-8")
+    files = [text_file(tmp_path / "a.txt", TEXTS[:2]), str(jsonl)]
+    assert cli.main(["vocab", *files, "--size", "100", "--out", str(tmp_path / "v"), "--character-coverage", "1"]) == 0
+    assert Tokenizer.from_pretrained(tmp_path / "v").vocab == learn_vocabulary(TEXTS, 100)
+    assert capsys.readouterr().out.splitlines()[-1] == f"100 tokens  {tmp_path / 'v'}"
+
+
+def test_a_cased_vocabulary_says_so_in_its_files(tmp_path):
+    file = text_file(tmp_path / "a.txt")
+    assert cli.main(["vocab", file, "--size", "200", "--out", str(tmp_path / "v"), "--cased"]) == 0
+    assert Tokenizer.from_pretrained(tmp_path / "v").tokenize("The hôtel")[0] == "The"
+
+
+def test_a_size_larger_than_the_text_supports_is_said(tmp_path, capsys):
+    file = text_file(tmp_path / "a.txt")
+    assert cli.main(["vocab", file, "--size", "5000", "--out", str(tmp_path / "v")]) == 0
+    learned = len(learn_vocabulary(TEXTS, 5000, character_coverage=0.9995))
+    assert f"the text supports {learned} tokens, not 5000" in capsys.readouterr().err
+
+
+def test_coverage_counts_by_hand():
+    """aab twice, b once, c three times: 10 characters, of which c is unknown; b and [UNK] alone are one piece."""
+    tokenizer = Tokenizer([*SPECIAL, "a", "b", "##a", "##b"])
+    found = coverage(count_words(["aab b", "AAB c c c"]), tokenizer)
+    assert found.characters == pytest.approx(1 - 3 / 10)
+    assert found.missing == [("c", 3)]
+    assert found.whole == pytest.approx(1 / 6)
+    assert found.pieces == pytest.approx((2 * 3 + 1 + 3) / 6)
+
+
+def test_a_file_that_cannot_be_read_leaves_nothing_behind(tmp_path, capsys):
+    (tmp_path / "a.txt").write_bytes(b"good\n\xff\n")
+    assert cli.main(["vocab", str(tmp_path / "a.txt"), "--size", "100", "--out", str(tmp_path / "v")]) == 2
+    assert "a.txt:2: byte 0xff is not UTF-8" in capsys.readouterr().err
+    assert not (tmp_path / "v").exists()

@@ -1,0 +1,97 @@
+"""What a pretrained model would put in the place of [MASK]: tokens and their probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+import numpy as np
+import torch
+
+from minibert.attention import BACKENDS
+from minibert.config import BertConfig
+from minibert.data import check_vocabulary
+from minibert.hub import resolve
+from minibert.inference import batches, pick_device
+from minibert.layout import upload
+from minibert.model import BertForMaskedLM
+from minibert.options import argument, option
+from minibert.table import columns_of
+from minibert.tokenizer import Encoding, Tokenizer
+
+MODEL: str | None = None  # what --model is if it is not given; None: it has to be
+
+
+@dataclass(frozen=True)
+class FillMaskOptions:
+    text: Sequence[str] = argument("texts with [MASK] (default: one a line from stdin)")
+    model: str | None = option(MODEL, "directory or hub name of a pretrained BERT with its masked-LM head")
+    top_k: int = option(5, "answers for each mask")
+    attention: str = option("auto", f"attention backend: auto, {', '.join(BACKENDS)}")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1 …")
+    json: bool = option(False, "print one JSON object")
+
+    def __post_init__(self) -> None:
+        if self.model is None:
+            raise ValueError("no model given; name one with --model, a directory or a hub name")
+        if self.top_k < 1:
+            raise ValueError(f"top_k is {self.top_k}; it must be at least 1")
+
+
+class Answer(TypedDict):
+    token: str
+    id: int
+    probability: float
+
+
+def fill(options: FillMaskOptions, texts: Sequence[str]) -> list[list[list[Answer]]]:
+    """For each text, for each of its masks in order, the likeliest tokens, best first.
+
+    Raises:
+        ValueError: the model cannot be used or has no masked-LM head, or a text has no mask or is too long.
+    """
+    directory, device = resolve(options.model), pick_device(options.device)
+    tokenizer, config = Tokenizer.from_pretrained(directory), BertConfig.from_file(directory / "config.json")
+    check_vocabulary(tokenizer, config, options.model)
+    encoding = encoded(tokenizer, texts, config.max_position_embeddings)
+    model = BertForMaskedLM.from_pretrained(directory, options.attention, fresh_heads=False).to(device).eval()
+    answers: list[list[list[Answer]]] = [[] for _ in texts]
+    for rows, batch in batches(encoding, None, model):
+        masks = np.flatnonzero(np.concatenate([encoding.input_ids[row] for row in rows]) == tokenizer.mask_id)
+        owner = np.repeat(rows, encoding.length[rows])[masks]
+        with torch.no_grad():
+            logits = model(*batch[:-1], positions=upload(masks, device))  # [M, V]
+        best = logits.float().softmax(dim=1).topk(min(options.top_k, config.vocab_size), dim=1)
+        for row, ids, shares in zip(owner.tolist(), best.indices.tolist(), best.values.tolist(), strict=True):
+            found = zip(ids, shares, strict=True)
+            answers[row].append([{"token": tokenizer.vocab[i], "id": i, "probability": p} for i, p in found])
+    return answers
+
+
+def encoded(tokenizer: Tokenizer, texts: Sequence[str], max_length: int) -> Encoding:
+    """The texts, none of which is cut."""
+    encoding = tokenizer(texts, truncation="none", padding="none")
+    mask = tokenizer.special_tokens["mask_token"]
+    for text, ids, length in zip(texts, encoding.input_ids, encoding.length.tolist(), strict=True):
+        if tokenizer.mask_id not in ids:
+            raise ValueError(f"{text[:60]!r} holds no {mask}; write it where a token is to be found")
+        if length > max_length:
+            raise ValueError(f"{text[:60]!r} has {length} tokens, more than the model's {max_length}; shorten it")
+    return encoding
+
+
+def fills_table(text: str, masks: list[list[Answer]]) -> str:
+    """The text, then a column of tokens and one of probabilities for each mask.
+
+    白日依山[MASK],黄河入海流。
+      尽  0.9120
+      上  0.0210
+    """
+    columns = []
+    for answers in masks:
+        width = max(columns_of(answer["token"]) for answer in answers)
+        columns.append(
+            [f"{a['token']}{' ' * (width - columns_of(a['token']))}  {a['probability']:.4f}" for a in answers]
+        )
+    return "\n".join([text, *("  " + "    ".join(row) for row in zip(*columns, strict=True))])
