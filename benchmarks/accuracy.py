@@ -159,7 +159,7 @@ def measure(task: str, seeds: list[int]) -> None:
         files = write_splits(task, Path(folder))
         for seed in seeds:
             options, out = dataclasses.replace(TASKS[task], seed=seed), Path(folder) / f"seed-{seed}"
-            by_tokens = dataclasses.replace(options, batch_size=32, tokens_per_batch=TOKENS[task])
+            by_tokens = dataclasses.replace(options, batch_size=None, tokens_per_batch=TOKENS[task])
             for who in WHO:
                 started = time.perf_counter()
                 if who == "transformers":

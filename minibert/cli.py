@@ -21,6 +21,7 @@ from torch.nn.functional import normalize
 from minibert.attention import BACKENDS
 from minibert.data import encode_examples, label_ids, read_examples
 from minibert.fill_mask import FillMaskOptions, fill, fills_table
+from minibert.hub import BUNDLED
 from minibert.inference import TextClassifier, TextEncoder, classify, score
 from minibert.jobs import JobOptions, Progress, embed_file, predict_file
 from minibert.loop import say
@@ -30,7 +31,7 @@ from minibert.pretrain import PretrainOptions, pretrain
 from minibert.table import encoding_dict, encoding_table
 from minibert.tokenizer import Tokenizer
 from minibert.train import TrainOptions, train
-from minibert.vocab import VocabOptions, learn_vocabulary, vocabulary_of_files
+from minibert.vocab import VocabOptions, vocabulary_of_files
 
 # ---- commands: an options dataclass and what to do with it ----
 
@@ -143,7 +144,7 @@ def print_progress(done: Progress, options: JobOptions) -> None:
 class EncodeOptions:
     text: Sequence[str] = argument("texts to encode (default: one a line from stdin)")
     pair: str | None = option(None, "a second text that goes with each text")
-    model: str | None = option(None, "directory or hub name of the vocabulary (default: the bundled reviews')")
+    model: str = option(BUNDLED, "directory or hub name of the vocabulary")
     max_length: int = option(512, "longest row in tokens, [CLS] and [SEP] included")
     truncation: str = option("longest_first", "longest_first, only_first, only_second or none")
     padding: str = option("longest", "longest, max_length or none")
@@ -161,18 +162,12 @@ def run_encode(options: EncodeOptions) -> None:
         padding=options.padding,
         split_special_tokens=options.split_special_tokens,
     )
-    tokenizer = Tokenizer.from_pretrained(options.model) if options.model else bundled_tokenizer()
+    tokenizer = Tokenizer.from_pretrained(options.model)
     if options.json:
         print_json(encoding_dict(tokenizer, texts, **call))
     else:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None  # a file needs no line breaks
         print(encoding_table(tokenizer, texts, width=width, **call))
-
-
-def bundled_tokenizer() -> Tokenizer:
-    """The vocabulary that `minibert train` learns from the bundled reviews."""
-    defaults = TrainOptions().filled()
-    return Tokenizer(learn_vocabulary(read_examples(defaults.data).texts, defaults.vocab_size))
 
 
 def run_parity(options: ParityOptions) -> int:

@@ -12,7 +12,7 @@ import torch
 from minibert.attention import BACKENDS
 from minibert.config import BertConfig
 from minibert.data import check_vocabulary
-from minibert.hub import resolve
+from minibert.hub import BUNDLED, resolve
 from minibert.inference import batches, pick_device
 from minibert.layout import upload
 from minibert.model import BertForMaskedLM
@@ -20,21 +20,17 @@ from minibert.options import argument, option
 from minibert.table import columns_of
 from minibert.tokenizer import Encoding, Tokenizer
 
-MODEL: str | None = None  # what --model is if it is not given; None: it has to be
-
 
 @dataclass(frozen=True)
 class FillMaskOptions:
     text: Sequence[str] = argument("texts with [MASK] (default: one a line from stdin)")
-    model: str | None = option(MODEL, "directory or hub name of a pretrained BERT with its masked-LM head")
+    model: str = option(BUNDLED, "directory or hub name of a pretrained BERT with its masked-LM head")
     top_k: int = option(5, "answers for each mask")
     attention: str = option("auto", f"attention backend: auto, {', '.join(BACKENDS)}")
     device: str = option("auto", "auto, cpu, cuda, cuda:1 …")
     json: bool = option(False, "print one JSON object")
 
     def __post_init__(self) -> None:
-        if self.model is None:
-            raise ValueError("no model given; name one with --model, a directory or a hub name")
         if self.top_k < 1:
             raise ValueError(f"top_k is {self.top_k}; it must be at least 1")
 

@@ -1,4 +1,4 @@
-"""Where a model's files are: a directory, or a name on the Hugging Face hub."""
+"""Where a model's files are: the bundled one, a directory, or a name on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import huggingface_hub
 
 # HTTPError is the base of all errors of the hub's HTTP library (requests, httpx or httpx2, by version).
 from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+BUNDLED = "bundled"  # the name of the small pretrained BERT in this package; its card says what it can do
+ASSETS = Path(__file__).parent / "assets"
 
 # What minibert reads; everything else in a repository (TensorFlow, ONNX, Flax …) stays there.
 PATTERNS = [
@@ -29,12 +32,15 @@ OFFLINE_REMEDY = (
 
 
 def resolve(name: str | Path) -> Path:
-    """The directory that holds a model's files: `name` itself, or the hub's cache after a download.
+    """The directory that holds a model's files: the package's for "bundled" (a directory of your own of that name is
+    ./bundled), else `name` itself, or the hub's cache after a download.
 
     Raises:
         ValueError: no such directory, no such name, or no network; the message says what to do.
     """
     text = str(name)
+    if text == BUNDLED:
+        return ASSETS / BUNDLED
     if os.path.isdir(text):
         return Path(name)
     if os.path.exists(text):

@@ -42,7 +42,7 @@ from minibert.data import (
     token_chunks,
 )
 from minibert.files import atomic_write, write_json
-from minibert.hub import resolve
+from minibert.hub import ASSETS, BUNDLED, resolve
 from minibert.inference import Scores, classify, pick_device, score, token_budget
 from minibert.loop import (
     Interrupt,
@@ -81,7 +81,13 @@ from minibert.tokenizer import Encoding, Tokenizer
 from minibert.vocab import learn_vocabulary
 
 CHANGEABLE = ("attention", "device", "keep", "log_every", "parallel", "save_every", "threads")  # when resuming
-REVIEWS = Path(__file__).parent / "assets" / "reviews"
+REVIEWS = ASSETS / "reviews"
+
+# What fine-tuning does if it is not told otherwise. A large model as in the paper (appendix A.3); a small one, which
+# knows less, has to learn more from the texts, yet not by heart.
+SMALL = 256  # hidden size
+RECIPE = {"epochs": 3, "lr": 5e-5}
+SMALL_RECIPE = {"epochs": 10, "lr": 5e-4, "batch_size": 8, "token_dropout": 0.3}
 
 
 # ---- options ----
@@ -91,24 +97,29 @@ REVIEWS = Path(__file__).parent / "assets" / "reviews"
 class TrainOptions:
     """Everything a fine-tuning run depends on."""
 
-    model: str | None = option(None, "directory or hub name of a pretrained BERT (default: train one from scratch)")
-    preset: str = option("tiny", f"size of a model from scratch: {', '.join(PRESETS)}")
-    vocab_size: int = option(4000, "most tokens of the vocabulary learned for a model from scratch")
+    model: str | None = option(
+        None, f"directory or hub name of a pretrained BERT (default: {BUNDLED}, which is in the package)"
+    )
+    preset: str | None = option(None, f"train a model from scratch, of this size (default: tiny): {', '.join(PRESETS)}")
+    vocab_size: int | None = option(None, "train from scratch, with a vocabulary of so many tokens (default: 4000)")
     data: str | None = option(None, "training file, .tsv .csv or .jsonl (default: the bundled reviews)")
     dev: str | None = option(None, "validation file (default: a tenth of the training rows)")
     test: str | None = option(None, "test file, used once at the end")
     columns: str | None = option(None, "column names of files without a header, such as label,text")
     quoting: str = option("minimal", "minimal: fields may stand in double quotes; none: quotes are text (GLUE)")
     out: str | None = option(None, "directory for the trained model (default: the next free runs/train-N)")
-    epochs: int | None = option(None, "passes over the training data (default: 3, from scratch 10)")
-    batch_size: int = option(32, "texts per batch")
+    epochs: int | None = option(None, "passes over the training data (default: 3, small or from scratch 10)")
+    batch_size: int | None = option(None, "texts per batch (default: 32, for a small pretrained model 8)")
     tokens_per_batch: int | None = option(None, "tokens per batch, texts of like length together; not --batch-size")
     accumulation: int = option(1, "batches per optimizer step")
-    lr: float | None = option(None, "peak learning rate (default: 5e-5, from scratch 1e-3)")
+    lr: float | None = option(None, "peak learning rate (default: 5e-5, small or from scratch more)")
     warmup: float = option(0.1, "share of the steps over which the learning rate rises")
     weight_decay: float = option(0.01, "AdamW's decay, on weights but not on biases and LayerNorms")
     clip: float = option(1.0, "largest gradient norm; 0 switches clipping off")
     dropout: float | None = option(None, "dropout everywhere (default: as the model's config says)")
+    token_dropout: float | None = option(
+        None, "share of the tokens that become [MASK] while training (default: 0, for a small pretrained model 0.3)"
+    )
     max_length: int = option(128, "longest text in tokens, [CLS] and [SEP] included")
     layout: str = option("packed", "packed: no padding is ever computed; padded: the rectangle of the original")
     attention: str = option("auto", f"attention backend: auto, {', '.join(BACKENDS)}")
@@ -124,17 +135,20 @@ class TrainOptions:
     resume: str | None = option(None, "directory of an interrupted run: continue it with its own options")
 
     def __post_init__(self) -> None:
-        if self.tokens_per_batch is not None and self.batch_size != TrainOptions.batch_size:
+        if None not in (self.tokens_per_batch, self.batch_size):
             raise ValueError(
                 f"batch_size is {self.batch_size} and tokens_per_batch {self.tokens_per_batch}; give one of them"
             )
         check_options(
             self,
             counts=(
-                *("epochs", "batch_size", "tokens_per_batch", "accumulation"),
+                *("vocab_size", "epochs", "batch_size", "tokens_per_batch", "accumulation"),
                 *("log_every", "save_every", "keep", "threads"),
             ),
-            limits={"warmup": 1, "clip": 1e9, "weight_decay": 1e3, "lr": 1e3, "dropout": 0.99, "seed": 2**63 - 1},
+            limits={
+                **{"warmup": 1, "clip": 1e9, "weight_decay": 1e3, "lr": 1e3, "seed": 2**63 - 1},
+                **{"dropout": 0.99, "token_dropout": 0.99},
+            },
             choices={
                 "preset": PRESETS,
                 "precision": ("fp32", "bf16"),
@@ -142,11 +156,25 @@ class TrainOptions:
                 "parallel": ENGINES,
             },
         )
+        if self.model is not None and self.from_scratch:
+            raise ValueError(f"{self.model} brings its own vocabulary and sizes; leave --preset and --vocab-size out")
         check_engine(self.parallel, self.compile)
+
+    @property
+    def from_scratch(self) -> bool:
+        return self.preset is not None or self.vocab_size is not None
 
     def filled(self) -> TrainOptions:
         """The options with the defaults that depend on others, so that what is recorded is what ran."""
-        changes: dict[str, object] = {"epochs": 3, "lr": 5e-5} if self.model else {"epochs": 10, "lr": 1e-3}
+        changes: dict[str, object] = {"batch_size": 32, "token_dropout": 0.0}
+        if self.from_scratch:
+            changes |= {"preset": "tiny", "vocab_size": 4000, "epochs": 10, "lr": 1e-3}
+        else:
+            model = self.model or BUNDLED
+            small = BertConfig.from_file(resolve(model) / "config.json").hidden_size <= SMALL
+            changes |= {"model": model} | (SMALL_RECIPE if small else RECIPE)
+        if self.tokens_per_batch is not None:
+            del changes["batch_size"]
         if self.data is None:
             bundled = {name: str(REVIEWS / f"{name}.tsv") for name in ("dev", "test")}
             changes |= {"data": str(REVIEWS / "train.tsv"), **bundled}
@@ -346,6 +374,7 @@ def fit(run: Run, interrupt: Interrupt) -> None:
             update = sum(run.updates[: progress.epoch]) + progress.batch // options.accumulation
             if progress.batch % options.accumulation == 0:
                 seed_step(options.seed, update, ranks.rank)
+            batch = with_masks(batch, run)
             ranks.sync(run.engine, last)
             with torch.autocast(run.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
                 logits = run.engine(*batch[:-1])  # [B, L]
@@ -390,6 +419,17 @@ def dealt(run: Run, rows: Sequence[int]) -> Batch:
     if run.options.layout == "padded":
         return collate(encoding, labels, rows, run.tokenizer.pad_id, run.device)
     return collate_packed(encoding, labels, sorted(rows, key=encoding.length.__getitem__), run.device)
+
+
+def with_masks(batch: Batch, run: Run) -> Batch:
+    """Some tokens drawn anew become [MASK], never special ones: word dropout (Iyyer et al. 2015), with the
+    sign that pretraining has taught the model to read as "some word"."""
+    if not run.options.token_dropout:
+        return batch
+    tokenizer, ids = run.tokenizer, batch.input_ids
+    special = torch.tensor([tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id], device=ids.device)
+    dropped = torch.rand(ids.shape, device=ids.device) < run.options.token_dropout
+    return batch._replace(input_ids=ids.masked_fill(dropped & ~torch.isin(ids, special), tokenizer.mask_id))
 
 
 def without_labels(batch: Batch) -> Batch:

@@ -313,7 +313,7 @@ def test_what_would_make_another_run_is_refused():
 @pytest.mark.parametrize("change", ["data", "model"])
 def test_files_that_have_changed_since_a_run_began_are_named(tmp_path, monkeypatch, change):
     model = train(small(tmp_path / "model", epochs=1))[1]
-    options = small(tmp_path / "run", model=str(model))
+    options = small(tmp_path / "run", model=str(model), vocab_size=None)
     monkeypatch.setattr(minibert.train, "fit", lambda *rest: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         train(options)

@@ -25,7 +25,7 @@ import minibert.data
 import minibert.state
 import minibert.train
 from minibert import cli
-from minibert.config import PRESETS
+from minibert.config import BertConfig
 from minibert.data import (
     chunks,
     collate,
@@ -46,7 +46,7 @@ FILLERS = ["the", "room", "was", "very", "film", "book", "房间", "酒店", "�
 VOCAB = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"干净喜欢好肮脏讨厌差房间酒店电影，"]
 VOCAB += [word for word in GOOD + BAD + FILLERS if word.isascii()]
 NO_DROPOUT = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"), 0.0)
-BY_TOKENS = {"tokens_per_batch": 60, "batch_size": TrainOptions.batch_size}  # `small` asks for 8
+BY_TOKENS = {"tokens_per_batch": 60, "batch_size": None}  # `small` asks for 8
 MODEL, METRICS, REPORT = "model.safetensors", "metrics.jsonl", "report.html"
 
 
@@ -73,7 +73,8 @@ def files(tmp_path_factory) -> dict[str, str]:
 
 def small(files: dict[str, str], out: Path, **changes) -> TrainOptions:
     """A run of five batches an epoch that takes a second at most."""
-    sizes = dict(epochs=1, batch_size=8, max_length=16, vocab_size=200, device="cpu", log_every=2)
+    sizes = dict(epochs=1, batch_size=8, max_length=16, device="cpu", log_every=2)
+    sizes |= {"lr": 5e-5, "token_dropout": 0.0} if "model" in changes else {"vocab_size": 200}
     return TrainOptions(**{**files, "out": str(out), **sizes, **changes})
 
 
@@ -448,7 +449,8 @@ def test_another_seed_gives_another_run(files, done, tmp_path):
 def test_a_run_stopped_by_a_signal_and_resumed_ends_as_if_uninterrupted(tmp_path, number, accumulation):
     """A real process and a real signal, sent at the third log line of many; then the rest in this one."""
     files = {name: str(write_rows(tmp_path / f"{name}.tsv", n, n)) for name, n in {"data": 160, "dev": 20}.items()}
-    options = small(files, tmp_path / "stopped", epochs=2, batch_size=4, log_every=1, accumulation=accumulation)
+    sizes = dict(epochs=2, batch_size=4, log_every=1, accumulation=accumulation, token_dropout=0.2)
+    options = small(files, tmp_path / "stopped", **sizes)
     process = subprocess.Popen(
         [sys.executable, "-m", "minibert", *words(options)],
         stdout=subprocess.PIPE,
@@ -808,17 +810,46 @@ def test_a_compiled_run_is_the_same_run(files, tmp_path):
         assert a == pytest.approx(b, abs=1e-4)
 
 
-def test_without_options_the_bundled_reviews_train_a_model_from_scratch():
+def test_without_options_the_bundled_model_is_fine_tuned_on_the_bundled_reviews():
     filled = TrainOptions().filled()
     assert (filled.data, filled.dev, filled.test) == tuple(str(REVIEWS / f"{n}.tsv") for n in ("train", "dev", "test"))
-    assert (filled.epochs, filled.lr, filled.preset) == (10, 1e-3, "tiny")
-    assert filled.preset in PRESETS
+    assert (filled.model, filled.preset, filled.vocab_size) == ("bundled", None, None)
+    assert (filled.epochs, filled.lr, filled.batch_size, filled.token_dropout) == (10, 5e-4, 8, 0.3)
 
 
-def test_with_a_pretrained_model_the_defaults_are_those_of_fine_tuning():
-    filled = TrainOptions(model="somewhere").filled()
-    assert (filled.epochs, filled.lr) == (3, 5e-5)
-    assert TrainOptions(model="somewhere", epochs=7, lr=1e-4).filled().epochs == 7
+def test_token_dropout_hides_its_share_of_real_tokens_anew_in_every_step(files, tmp_path, monkeypatch):
+    seen = []
+    real = minibert.train.with_masks
+    monkeypatch.setattr(
+        minibert.train, "with_masks", lambda batch, run: seen.append((batch, real(batch, run))) or seen[-1][1]
+    )
+    train(small(files, tmp_path / "run", token_dropout=0.4, epochs=3, layout="padded"))
+    hidden, tokens = [], []
+    for before, after in seen:
+        special = before.input_ids < 4  # [PAD] [UNK] [CLS] [SEP]
+        changed = before.input_ids != after.input_ids
+        assert not (changed & special).any()
+        assert after.input_ids[changed].unique().tolist() == [4]
+        hidden.append(int(changed.sum()))
+        tokens.append(int((~special).sum()))
+    assert sum(hidden) / sum(tokens) == pytest.approx(0.4, abs=0.05)
+    assert len({tuple(after.input_ids.flatten().tolist()) for _, after in seen}) == len(seen)
+
+
+@pytest.mark.parametrize("given", [{"preset": "tiny"}, {"vocab_size": 4000}])
+def test_a_preset_or_a_size_of_the_vocabulary_asks_for_a_model_from_scratch(given):
+    filled = TrainOptions(**given).filled()
+    assert (filled.model, filled.preset, filled.vocab_size) == (None, "tiny", 4000)
+    assert (filled.epochs, filled.lr, filled.batch_size, filled.token_dropout) == (10, 1e-3, 32, 0.0)
+
+
+@pytest.mark.parametrize(("width", "epochs", "lr"), [(255, 10, 5e-4), (257, 3, 5e-5)])
+def test_small_pretrained_models_are_trained_longer_and_faster_by_default(tmp_path, width, epochs, lr):
+    config = BertConfig(vocab_size=11, hidden_size=width, num_attention_heads=1)
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict()), encoding="utf-8")
+    filled = TrainOptions(model=str(tmp_path)).filled()
+    assert (filled.epochs, filled.lr) == (epochs, lr)
+    assert TrainOptions(model=str(tmp_path), epochs=7).filled().epochs == 7
 
 
 def test_own_data_does_not_borrow_the_bundled_dev_and_test():

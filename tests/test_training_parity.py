@@ -104,7 +104,10 @@ def write_sst(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("backend", "layout"), [*((name, "padded") for name in BACKENDS), ("sdpa", "packed")])
+@pytest.mark.parametrize(
+    ("backend", "layout"),
+    [*(pytest.param(name, "padded", marks=pytest.mark.slow) for name in BACKENDS), ("sdpa", "packed")],
+)
 def test_thirty_steps_equal_a_plain_transformers_loop(race, backend, layout):
     """Two of transformers' own backends differ by 2e-7 in the losses and 2e-6 in the weights."""
     data = race["data"] if layout == "padded" else [packed(batch) for batch in race["data"]]

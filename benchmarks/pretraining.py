@@ -1,0 +1,211 @@
+"""How much faster does minibert pretrain than a loop over transformers' BertForPreTraining?
+
+    python -m benchmarks.pretraining                      # MiniLM's size, some minutes on two free cores
+    python -m benchmarks.pretraining --device cuda        # BERT-base under bf16 autocast, against torch.compile too
+    python -m benchmarks.pretraining --small              # a minute, to see that all runs; writes no file
+    python -m benchmarks.pretraining --show               # the table of the newest result
+
+Expected: what padding costs, as in fine-tuning, and the vocabulary: transformers computes V logits for every token,
+minibert for the hidden 15 % alone. With V = 30,522 those logits are a fifth of BERT-base's work.
+
+Text: each text of a corpus is a document, its sentences end at . ! ? and their Chinese forms; examples of up to 128 and
+512 tokens, pairs, masks as `minibert pretrain` makes them. A step is forward, loss, backward, AdamW; both take the very
+same batches, made beforehand, in the same order. transformers: sdpa, padded to the longest of the batch, fused AdamW;
+compiled with dynamic shapes where --compile is given, and always on a GPU, where minibert is compiled as well.
+Compared before timing, without dropout: the loss of a batch and its whole gradient, as one vector.
+MFU: operations of real tokens alone (minibert.pretrain.flops) over what the data sheet of the GPU says (PEAK).
+See benchmarks/race.py for the method; `share_of_gemm_asked` in the file is the same over a product measured there.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from benchmarks.race import MINILM, SEED, Contestant, Plan, corpora, judged, race, run, take_times
+from benchmarks.tokenizer import CORES, Bound, Row
+from benchmarks.training import DECAY, LR, TOLERANCE
+from minibert.checkpoint import back_name, export_weights
+from minibert.config import PRESETS, BertConfig
+from minibert.corpus import open_corpus
+from minibert.data import chunks, shuffled
+from minibert.instances import Kinds, MaskedBatch, batch, plan
+from minibert.loop import optimizer_groups
+from minibert.model import BertForPreTraining, compile_tokenwise
+from minibert.pretrain import answers, flops
+from minibert.pretrain import judged as judged_batch
+from minibert.tokenizer import Tokenizer
+
+LENGTHS = (128, 512)
+BATCHES, BATCH = {"cpu": 3, "cuda": 20}, {128: {"cpu": 16, "cuda": 128}, 512: {"cpu": 8, "cuda": 32}}
+SPEEDUP, MFU = {"cpu": None, "cuda": Bound(1.5)}, Bound(0.5)
+PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bf16 FLOP/s, NVIDIA's data sheets (SXM)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Batches of a corpus, packed and padded, with the same examples and masks. What `race` asks of a Work."""
+
+    corpus: str
+    config: BertConfig
+    texts: range
+    packed: list[MaskedBatch]
+    padded: list[MaskedBatch]
+
+    @property
+    def tokens(self) -> int:
+        return sum(int(part.lengths.sum()) for part in self.packed)
+
+
+def make_examples(run_plan: Plan, name: str, size: str, length: int) -> Examples:
+    """The first examples of an epoch in random order."""
+    found, device = corpora()[name], run_plan.device
+    tokenizer = Tokenizer(found.vocab)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "text.txt"
+        path.write_text("\n\n".join(map(sentences, found.texts)) + "\n", encoding="utf-8")
+        corpus = open_corpus([path], tokenizer, Path(folder) / "cache")
+        planned, kinds = plan(corpus, corpus.documents, length, True, SEED, 0), Kinds(tokenizer)
+        count = max(1, round(BATCHES[device.type] * min(1, run_plan.scale)))
+        order = chunks(shuffled(len(planned.lengths), SEED, 0), BATCH[length][device.type])[:count]
+        packed, padded = (
+            [batch(corpus, planned, rows, kinds, device=device, padded=padded) for rows in order]
+            for padded in (False, True)
+        )
+    return Examples(name, config_of(size, len(found.vocab)), range(sum(map(len, order))), packed, padded)
+
+
+def sentences(text: str) -> str:
+    """A line each."""
+    return "\n".join(part.strip() for part in re.split(r"(?<=[。！？])|(?<=[.!?])\s", text) if part.strip())
+
+
+def config_of(size: str, vocab_size: int) -> BertConfig:
+    if size == "minilm":
+        return BertConfig.from_file(MINILM / "config.json").replace(vocab_size=vocab_size)
+    return BertConfig(vocab_size=vocab_size, **PRESETS[size.removeprefix("bert-")])
+
+
+# ---- loops ----
+
+
+def own_loss(model: nn.Module, part: MaskedBatch) -> Tensor:
+    """As minibert/pretrain.py has it: the means of both tasks."""
+    losses, _ = judged_batch(*answers(model, part), part)
+    return losses[0] / len(part.labels) + losses[1] / len(part.is_random)
+
+
+def their_loss(model: nn.Module, part: MaskedBatch) -> Tensor:
+    labels = torch.full_like(part.input_ids, -100).flatten().scatter(0, part.positions, part.labels)
+    return model(
+        input_ids=part.input_ids,
+        attention_mask=part.attention_mask,
+        token_type_ids=part.token_type_ids,
+        labels=labels.view_as(part.input_ids),
+        next_sentence_label=part.is_random,
+    ).loss
+
+
+def loop(
+    loss_of: Callable[[nn.Module, MaskedBatch], Tensor], model: nn.Module, batches: list[MaskedBatch], plan: Plan
+) -> Callable[[], Tensor]:
+    """A pass over all batches, which gives the losses."""
+    optimizer = torch.optim.AdamW(optimizer_groups(model, DECAY), lr=LR, fused=True)
+
+    def passed() -> Tensor:
+        model.train()
+        losses = []
+        for part in batches:
+            losses.append(backward(loss_of, model, part, plan))
+            optimizer.step()
+            optimizer.zero_grad()
+        return torch.stack(losses).cpu()
+
+    return passed
+
+
+def backward(
+    loss_of: Callable[[nn.Module, MaskedBatch], Tensor], model: nn.Module, part: MaskedBatch, plan: Plan
+) -> Tensor:
+    with torch.autocast(plan.device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
+        loss = loss_of(model, part)
+    loss.backward()
+    return loss.detach()
+
+
+def twins(config: BertConfig, device: torch.device) -> tuple[BertForPreTraining, nn.Module]:
+    """(minibert's, transformers') with the same weights."""
+    torch.manual_seed(SEED)
+    own = BertForPreTraining(config)
+    theirs = transformers.BertForPreTraining(transformers.BertConfig(**config.to_dict(), attn_implementation="sdpa"))
+    theirs.load_state_dict(export_weights(own), strict=False)  # tied tensors are stored once
+    theirs.tie_weights()
+    return own.to(device), theirs.to(device)
+
+
+def differences(own: nn.Module, theirs: nn.Module, examples: Examples, plan: Plan) -> tuple[float, float]:
+    """Of the loss, and of the whole gradient relative to its length; the first batch, dropout off."""
+    ours = float(backward(own_loss, own.eval(), examples.packed[0], plan))
+    wanted = float(backward(their_loss, theirs.eval(), examples.padded[0], plan))
+    found = {back_name(name): p.grad.flatten() for name, p in own.named_parameters()}
+    right = {name: p.grad.flatten() for name, p in theirs.named_parameters()}
+    assert found.keys() == right.keys(), found.keys() ^ right.keys()
+    a, b = (torch.cat([grads[name] for name in right]) for grads in (found, right))
+    for model in (own, theirs):
+        model.zero_grad()
+    return abs(ours - wanted), float((a - b).norm() / b.norm())
+
+
+# ---- the case ----
+
+
+def step_case(plan: Plan) -> Iterator[Row]:
+    """Both sizes of examples, both loops."""
+    size = next((size for size in plan.sizes if (size == "minilm") == (plan.device.type == "cpu")), plan.sizes[0])
+    for name in plan.corpora:
+        for length in LENGTHS:
+            examples = make_examples(plan, name, size, length)
+            own, theirs = twins(examples.config, plan.device)
+            difference = differences(own, theirs, examples, plan)
+            worst = max(difference) / TOLERANCE[plan.precision]
+            loops = contestants(own, theirs, examples, plan)
+            cost = int(sum(flops(examples.config, part) for part in examples.packed))
+            for threads in plan.each_threads():
+                found = take_times(loops, plan, lambda losses, w=worst: w if losses.isfinite().all() else float("inf"))
+                for row in race(f"pretraining, {size}, {length}, {threads}", examples, found, loops, {"asked": cost}):
+                    yield from with_mfu(row, cost, plan)
+
+
+def contestants(own: nn.Module, theirs: nn.Module, examples: Examples, plan: Plan) -> list[Contestant]:
+    compiling, bound = plan.compile or plan.device.type == "cuda", SPEEDUP[plan.device.type]
+    others = [("transformers, sdpa", theirs)]
+    if compiling:
+        others.append(("transformers, sdpa, compiled", torch.compile(copy.deepcopy(theirs), dynamic=True)))
+        compile_tokenwise(own)
+    return [
+        Contestant("minibert", loop(own_loss, own, examples.packed, plan)),
+        *(Contestant(name, loop(their_loss, model, examples.padded, plan), bound) for name, model in others),
+    ]
+
+
+def with_mfu(row: Row, cost: int, plan: Plan) -> Iterator[Row]:
+    """The row, and behind it the share of the data sheet's peak, once for each race."""
+    yield row
+    if plan.device.type == "cuda" and row.value is not None and row.against == "transformers, sdpa":
+        card = torch.cuda.get_device_name(plan.device)
+        peak = next((peak for name, peak in PEAK.items() if name in card), None)
+        mfu = replace(row, against="peak of the data sheet", unit="MFU", p20=None, p80=None, facts={})
+        if peak is not None:
+            yield judged(mfu, cost / row.facts["seconds"] / peak, MFU)
+
+
+if __name__ == "__main__":
+    run("pretraining", __doc__, {"step": step_case}, default_threads=(CORES,))
