@@ -192,7 +192,9 @@ def run_vocab(options: VocabOptions) -> None:
 
 def run_pretrain(options: PretrainOptions) -> None:
     """Pretrain a BERT on text files: masked LM and next-sentence prediction, from corpus to model."""
-    scores, out = pretrain(options)
+    if (done := pretrain(options)) is None:
+        return  # of several processes the first tells
+    scores, out = done
     print("  ".join([*(f"{name.replace('_', ' ')} {value:.4f}" for name, value in scores.items()), str(out)]))
 
 

@@ -20,6 +20,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from minibert import cli
 from minibert.pretrain import PretrainOptions, pretrain
 from minibert.ranks import Ranks
 from minibert.train import TrainOptions, train
@@ -162,6 +163,13 @@ def test_compiled_code_and_sliced_weights_do_not_go_together():
         TrainOptions(compile=True, parallel="fsdp")
 
 
+@pytest.mark.parametrize("command", ["train", "pretrain"])
+def test_a_process_that_is_not_the_first_ends_without_a_word(command, monkeypatch, capsys):
+    monkeypatch.setattr(cli, command, lambda options: None)
+    assert cli.main([command, "--threads", "1"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
 # ---- several ----
 
 
@@ -245,6 +253,14 @@ def test_a_rank_that_is_killed_and_restarted_by_torchrun_ends_as_if_nothing_had_
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     records = [json.loads((tmp_path / name / "run.json").read_text(encoding="utf-8")) for name in ("run", "whole")]
     assert records[0]["state"] == records[1]["state"]
+
+
+@pytest.mark.slow
+def test_every_process_of_a_command_ends_well(tmp_path):
+    process = torchrun(2, "-m", "minibert", *pretraining(tmp_path, "run", parallel="ddp").command().split()[1:])
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert out.startswith("loss ")
 
 
 @pytest.mark.slow
