@@ -1,7 +1,8 @@
 """What does a corpus of any size cost before the model sees it: time for each token, and memory?
 
     python -m benchmarks.corpus                     # 10 MB, 100 MB and 2 GB of synthetic text: minutes, 4 GB of disk
-    python -m benchmarks.corpus --mb 1 --mb 4       # these sizes
+    python -m benchmarks.corpus --mb 1 --mb 4       # these sizes; writes no file
+    python -m benchmarks.corpus --show              # the table of the newest result
 
 Expected: tokenising is one pass over the text; hashing it is another, a tenth of that. The plan of an epoch holds
 some 60 bytes for an example of about a hundred tokens. So time grows with the text, and memory with a hundredth of it:
@@ -19,6 +20,7 @@ Chinese characters too). Each size runs in a process of its own. Columns:
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import re
 import tempfile
@@ -30,7 +32,7 @@ import torch
 
 from benchmarks.encoder import largest_mb
 from benchmarks.timing import environment
-from benchmarks.tokenizer import in_child
+from benchmarks.tokenizer import RESULTS, commit, in_child
 from minibert.corpus import open_corpus
 from minibert.data import read_examples, shuffled
 from minibert.instances import Kinds, batch, plan
@@ -100,17 +102,30 @@ def table(rows: list[dict[str, float]]) -> str:
     return "\n".join([head, *lines])
 
 
+def show() -> str:
+    """The table of the newest result file."""
+    newest = sorted(RESULTS.glob("corpus-*.json"))
+    return table(json.loads(newest[-1].read_text(encoding="utf-8"))["rows"]) if newest else "not measured"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mb", type=float, action="append", help=f"sizes (default: {', '.join(map(str, SIZES))})")
-    rows = []
-    for megabytes in parser.parse_args().mb or SIZES:
+    parser.add_argument("--show", action="store_true", help="print the table of the newest result")
+    options, rows = parser.parse_args(), []
+    if options.show:
+        print(show())
+        return
+    for megabytes in options.mb or SIZES:
         with tempfile.TemporaryDirectory() as folder:
             in_child(write_text, Path(folder) / "text.txt", megabytes)
             rows.append(in_child(measure, folder, megabytes))
         print(table(rows[-1:]).splitlines()[-1], flush=True)
     print(table(rows))
-    print(json.dumps({"env": environment(torch.device("cpu")), "rows": rows}))
+    if not options.mb:
+        facts = {"commit": commit(), "env": environment(torch.device("cpu")), "rows": rows}
+        path = RESULTS / f"corpus-{datetime.date.today()}.json"
+        path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
