@@ -314,9 +314,10 @@ def test_what_would_make_another_run_is_refused():
 def test_files_that_have_changed_since_a_run_began_are_named(tmp_path, monkeypatch, change):
     model = train(small(tmp_path / "model", epochs=1))[1]
     options = small(tmp_path / "run", model=str(model), vocab_size=None)
-    monkeypatch.setattr(minibert.train, "fit", lambda *rest: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        train(options)
+    with monkeypatch.context() as patch:
+        patch.setattr(minibert.train, "fit", lambda *rest: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train(options)
     path = Path(options.data) if change == "data" else model / "vocab.txt"
     with path.open("a", encoding="utf-8") as file:
         file.write("good\tnew\n" if change == "data" else "new\n")
