@@ -928,8 +928,8 @@ MUTATIONS = [
     Mutation(
         "pretrain: ranks do not know of each other's hidden tokens",
         "minibert/pretrain.py",
-        "[ranks.world / max(1, count)",
-        "[1 / max(1, count)",
+        "[ranks.world / max(1, count) for count in counts]",
+        "[1 / max(1, n) for n in (sum(len(b.labels) for b in batches), len(batches[0].is_random))]",
         "tests/test_ranks.py::test_two_processes_are_one",
     ),
     Mutation(
