@@ -821,6 +821,20 @@ MUTATIONS = [
         "tests/test_corpus.py::test_a_changed_corpus_is_noticed_and_said_though_size_and_date_are_the_same",
     ),
     Mutation(
+        "corpus: copies of held-out documents are trained on",
+        "minibert/corpus.py",
+        "np.unique(self.digests(), ",
+        "np.unique(np.arange(len(self.documents)), ",
+        "tests/test_corpus.py::test_documents_of_the_same_text_stand_on_one_side",
+    ),
+    Mutation(
+        "train: token dropout hides special tokens",
+        "minibert/train.py",
+        "dropped & ~torch.isin(ids, special)",
+        "dropped",
+        "tests/test_train.py::test_token_dropout_hides_its_share_of_real_tokens_anew_in_every_step",
+    ),
+    Mutation(
         "corpus: held-out documents are counted",
         "minibert/corpus.py",
         "            counts -= np.bincount(",
@@ -909,7 +923,7 @@ MUTATIONS = [
         "minibert/pretrain.py",
         "    run.model.eval()\n    for rows in token_chunks",
         "    for rows in token_chunks",
-        "tests/test_pretrain.py::test_measuring_more_often_changes_nothing",
+        "tests/test_pretrain.py::test_held_out_scores_are_those_of_transformers",
     ),
     Mutation(
         "pretrain: dropout stays off after measuring",

@@ -108,9 +108,13 @@ def torchrun(world: int, *arguments: str, restarts: int = 0, **environment: str)
     )
 
 
-def losses(out: Path) -> list[float]:
+def logged(out: Path, *names: str) -> list[float]:
     rows = map(json.loads, (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
-    return [row[name] for row in rows for name in ("loss", "dev_loss", "nsp_loss") if name in row]
+    return [row[name] for row in rows for name in names if name in row]
+
+
+def losses(out: Path) -> list[float]:
+    return logged(out, "loss", "dev_loss", "nsp_loss")
 
 
 def same(one: Path, many: Path) -> None:
@@ -124,6 +128,7 @@ def same(one: Path, many: Path) -> None:
     print(f"{many.name}: losses within {apart:.1e} relative, weights within {off:.1e}")
     assert apart <= 1e-6
     assert off <= 1e-5
+    assert logged(many, "tokens") == logged(one, "tokens"), "some were computed twice, or not at all"
     configs = [json.loads((out / "config.json").read_text(encoding="utf-8")) for out in (one, many)]
     assert configs[0] == configs[1]
 
