@@ -17,6 +17,7 @@ from minibert.data import read_examples
 from minibert.hub import ASSETS, BUNDLED, resolve
 from minibert.instances import HELD_OUT, Kinds, batch, plan
 from minibert.model import BertForPreTraining
+from minibert.parity import ParityOptions, failures, ladder
 from minibert.pretrain import answers
 from minibert.tokenizer import Tokenizer
 from minibert.train import REVIEWS
@@ -111,6 +112,12 @@ def test_it_is_packaged_with_what_says_where_it_comes_from():
     names = {path.name for path in PLACE.iterdir()}
     papers = {"README.md", "run.json", "metrics.jsonl", "report.html"}
     assert names == {"config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json", *papers}
+
+
+def test_it_equals_the_reference_and_transformers_at_every_stage():
+    rungs = ladder(ParityOptions(BUNDLED, lengths="1,7,128"))
+    assert failures(rungs) == []
+    assert all(rung.differences.get("transformers", 0) <= rung.limit for rung in rungs), "half precision?"
 
 
 def test_the_famous_lines_hide_one_place_each():
