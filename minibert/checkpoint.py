@@ -14,10 +14,10 @@ import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from reprlib import repr as short
-from typing import Self
+from typing import NamedTuple, Self
 
 import safetensors
 import safetensors.torch
@@ -137,9 +137,7 @@ class Pretrained:
         config = config or BertConfig.from_file(directory / "config.json")
         if num_labels is not None and num_labels != config.num_labels:
             config = config.replace(id2label=numbered_labels(num_labels))
-        # No memory yet: an absurd config must fail on the file's shapes, not on malloc.
-        with torch.device("meta"), _LeftUnfilled():
-            model = cls(config, attention)
+        model = without_memory(cls, config, attention)
         weights_file, found = read_weights(directory)
         load_weights(model, found, str(weights_file), fresh_heads, mapped)
         return model.eval()
@@ -169,24 +167,40 @@ class _LeftUnfilled(TorchFunctionMode):
         return function(*arguments, **(options or {}))
 
 
+def without_memory(kind: type[nn.Module], config: BertConfig, attention: str = "auto") -> nn.Module:
+    """A model whose tensors have shapes only: an absurd config must fail on the file's shapes, not on malloc."""
+    with torch.device("meta"), _LeftUnfilled():
+        return kind(config, attention)
+
+
 def read_weights(directory: Path) -> tuple[Path, dict[str, Tensor]]:
     """The tensors of a checkpoint directory and the file they are listed in; safetensors first, then `.bin`."""
-    for stem, read in (("model.safetensors", read_safetensors), ("pytorch_model.bin", read_bin)):
+    listed, files = weight_files(directory)
+    return listed, dict(each_tensor(files))
+
+
+def each_tensor(files: Iterable[Path]) -> Iterator[tuple[str, Tensor]]:
+    """The names and tensors of all files; of a safetensors file none is read before it is its turn."""
+    seen: set[str] = set()
+    for file in files:
+        for name, tensor in each_of_safetensors(file) if file.suffix == ".safetensors" else read_bin(file).items():
+            if name in seen:
+                raise ValueError(f"{file}: holds {printable(name)}, as another shard does; keep one of them")
+            seen.add(name)
+            yield name, tensor
+
+
+def weight_files(directory: Path) -> tuple[Path, list[Path]]:
+    """The file that lists a directory's weights, and those that hold them: the same, or the shards of an index."""
+    for stem in ("model.safetensors", "pytorch_model.bin"):
         whole, index = directory / stem, directory / f"{stem}.index.json"
         if whole.is_file():
-            return whole, read(whole)
+            return whole, [whole]
         if index.is_file():
-            found: dict[str, Tensor] = {}
-            for shard in shard_names(index):
-                if not (directory / shard).is_file():
-                    raise ValueError(f"{directory / shard}: no such file, but {index.name} lists it; copy every shard")
-                tensors = read(directory / shard)
-                if twice := sorted(found.keys() & tensors.keys()):
-                    raise ValueError(
-                        f"{directory / shard}: holds {printable(twice[0])}, as another shard does; keep one of them"
-                    )
-                found.update(tensors)
-            return index, found
+            shards = [directory / shard for shard in shard_names(index)]
+            if absent := [shard for shard in shards if not shard.is_file()]:
+                raise ValueError(f"{absent[0]}: no such file, but {index.name} lists it; copy every shard")
+            return index, shards
     raise ValueError(
         f"{directory}: holds neither model.safetensors nor pytorch_model.bin; give a model directory with its weights"
     )
@@ -220,9 +234,15 @@ def damaged(path: Path, error: BaseException) -> ValueError:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
+    return dict(each_of_safetensors(path))
+
+
+def each_of_safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
     """The library checks header, sizes and bounds before anything is allocated."""
     try:
-        return safetensors.torch.load_file(path)
+        with safetensors.safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118, it is no dict
+                yield name, file.get_tensor(name)
     except DAMAGE as error:
         raise damaged(path, error) from None
 
@@ -290,6 +310,30 @@ def printable(name: str) -> str:
 # ---- the audit ----
 
 
+class Audit(NamedTuple):
+    """What a file's keys are to a model."""
+
+    offered: dict[str, Tensor]  # the file's tensors under our names
+    fresh: set[str]  # parts that the file lacks
+    left: set[str]  # parts that the model lacks
+    problems: dict[str, list[str]]  # "missing", "unexpected", "mismatched": keys, in Hugging Face's names
+
+
+def audit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], source: str) -> Audit:
+    """Compares a model's tensors with a file's, by name, shape and kind of number; their values are not looked at."""
+    offered, unexpected = rename(found, source)
+    missing = sorted(wanted.keys() - offered.keys())
+    unused = sorted(offered.keys() - wanted.keys())
+    fresh, left = whole_parts(missing, offered), whole_parts(unused, wanted)
+    mismatched = [mismatch(key, offered[key], wanted[key]) for key in sorted(wanted.keys() & offered.keys())]
+    problems = {
+        "missing": [back_name(key) for key in missing if part_of(key) not in fresh],
+        "unexpected": unexpected + [back_name(key) for key in unused if part_of(key) not in left],
+        "mismatched": list(filter(None, mismatched)),
+    }
+    return Audit(offered, fresh, left, problems)
+
+
 def load_weights(
     model: nn.Module, found: Mapping[str, Tensor], source: str, fresh_heads: bool = True, mapped: bool = False
 ) -> None:
@@ -302,17 +346,11 @@ def load_weights(
         ValueError: listing missing, unexpected and mismatched keys with their shapes.
     """
     wanted = model_tensors(model)
-    offered, unexpected = rename(found, source)
-    missing = sorted(wanted.keys() - offered.keys())
-    unused = sorted(offered.keys() - wanted.keys())
-    fresh = whole_parts(missing, offered)
+    checked = audit(wanted, found, source)
+    offered, fresh, left = checked.offered, checked.fresh, checked.left
     if fresh - {"bert.pooler"} and not fresh_heads:
         raise ValueError(f"{source} lacks {listed(fresh)}, so it has no answers yet; train it first (minibert train)")
-    left = whole_parts(unused, wanted)
-    missing = [back_name(key) for key in missing if part_of(key) not in fresh]
-    unexpected += [back_name(key) for key in unused if part_of(key) not in left]
-    mismatched = [mismatch(key, offered[key], wanted[key]) for key in sorted(wanted.keys() & offered.keys())]
-    complain(source, {"missing": missing, "unexpected": unexpected, "mismatched": list(filter(None, mismatched))})
+    complain(source, checked.problems)
 
     state = {
         key: offered[key].to(torch.float32, copy=not mapped, memory_format=torch.contiguous_format).contiguous()

@@ -62,14 +62,14 @@ class Examples:
 
 
 def read_examples(
-    path: str | Path, columns: Sequence[str] | None = None, quoting: str = "minimal", labelled: bool = True
+    path: str | Path, columns: Sequence[str] | None = None, quoting: str = "minimal", labelled: bool | None = True
 ) -> Examples:
     """Reads and checks a whole data file.
 
     Args:
         columns: the column names of a file without a header.
         quoting: "minimal", a field may stand in double quotes; "none", a quote is a character like any other (GLUE).
-        labelled: whether a label column must be there.
+        labelled: whether a label column must be there; None takes one that is. False leaves it unread.
 
     Raises:
         ValueError: the file is missing, empty, not UTF-8, of an unknown kind, lacks a column or has a bad row; with
@@ -174,7 +174,7 @@ def read_jsonl(text: str, path: Path) -> Iterator[Row]:
         yield line, row
 
 
-def find_columns(columns: Sequence[str], path: Path, labelled: bool) -> dict[str, str]:
+def find_columns(columns: Sequence[str], path: Path, labelled: bool | None) -> dict[str, str]:
     """Which column of the file is the label, the text and the pair."""
     present = {name.strip().lower(): name for name in columns}
     found = {}
@@ -187,7 +187,7 @@ def find_columns(columns: Sequence[str], path: Path, labelled: bool) -> dict[str
                 f"{path}: has no {kind} column; its columns are {', '.join(map(repr, columns))[:300]}. A header must"
                 f" name one of {', '.join(known)}; for a file without a header use --columns"
             )
-    if not labelled:
+    if labelled is False:
         found.pop("label", None)
     return found
 

@@ -11,7 +11,7 @@ The first stage above it is where to start looking.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -84,13 +84,7 @@ def ladder(options: ParityOptions) -> list[Rung]:
 
 def load_candidates(name: str) -> dict[str, nn.Module]:
     """The checkpoint once for each of our backends, and in transformers where that is installed."""
-    keys = {their_name(key) for key in read_weights(resolve(name))[1]}
-    heads = {
-        "classifier.weight": BertForSequenceClassification,
-        "cls.seq_relationship.weight": BertForPreTraining,
-        "cls.predictions.bias": BertForMaskedLM,
-    }
-    kind = next((heads[key] for key in heads if key in keys), BertModel)
+    kind = model_class(read_weights(resolve(name))[1])
     candidates: dict[str, nn.Module] = {who: kind.from_pretrained(name, attention=who) for who in BACKENDS}
     try:
         import transformers
@@ -103,6 +97,17 @@ def load_candidates(name: str) -> dict[str, nn.Module]:
         getattr(transformers, kind.__name__).from_pretrained(resolve(name), dtype=torch.float32).eval()
     )
     return candidates
+
+
+def model_class(keys: Iterable[str]) -> type[nn.Module]:
+    """The model that a file's keys are made for: the first of these heads that it has, or none."""
+    names = {their_name(key) for key in keys}
+    heads = {
+        "classifier.weight": BertForSequenceClassification,
+        "cls.seq_relationship.weight": BertForPreTraining,
+        "cls.predictions.bias": BertForMaskedLM,
+    }
+    return next((heads[name] for name in heads if name in names), BertModel)
 
 
 def pick_lengths(wanted: str | None, config: BertConfig) -> list[int]:

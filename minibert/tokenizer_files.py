@@ -3,6 +3,7 @@
 `read_settings` gives the arguments for Tokenizer(**settings), from a directory of Hugging Face's layout or one file.
 """
 
+import codecs
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -106,27 +107,38 @@ def read_vocabulary(path: str | Path) -> list[str]:
 
 
 def _check_not_mojibake(tokens: list[str], name: str) -> None:
-    """A file that went through a wrong encoding has U+FFFD in many tokens, or most read as bytes taken for letters."""
-    foreign = [token for token in tokens if not token.isascii()]
-    lost = [token for token in foreign if "\ufffd" in token]
-    misread = [token for token in foreign if _is_misread(token)]
-    if len(lost) * 100 > len(foreign) or len(misread) * 2 > len(foreign):
-        example = (lost or misread)[0]
+    if (example := mojibake(tokens)) is not None:
         raise ValueError(
             f"{name}: line {tokens.index(example) + 1} is {example!r}, and many are like it: "
             f"UTF-8 was read in another encoding; copy the original file again"
         )
 
 
-def _is_misread(token: str) -> bool:
-    """Whether the characters, taken as bytes of a Western encoding, spell UTF-8: "ç™½" is what becomes of "白"."""
+def mojibake(tokens: Sequence[str]) -> str | None:
+    """A token of a file that went through a wrong encoding: it has U+FFFD in many tokens, or most read as bytes taken
+    for letters. None for a sound file."""
+    foreign = [token for token in tokens if not token.isascii()]
+    lost = [token for token in foreign if "\ufffd" in token]
+    misread = [token for token in foreign if is_misread(token)]
+    if len(lost) * 100 > len(foreign) or len(misread) * 2 > len(foreign):
+        return (lost or misread)[0]
+    return None
+
+
+def is_misread(text: str) -> bool:
+    """Whether the characters, taken as bytes of another encoding, spell UTF-8: "ç™½" is what becomes of "白" in a
+    Western one, "鐧" or "鐧?" in GBK, which takes two bytes at a time and loses the third."""
     for encoding in ("cp1252", "latin-1"):
         try:
-            token.encode(encoding).decode("utf-8")
+            text.encode(encoding).decode("utf-8")
         except UnicodeError:
             continue
         return True
-    return False
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(text.rstrip("?").encode("gbk"))
+    except UnicodeError:
+        return False
+    return True
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------
@@ -164,6 +176,11 @@ def _overlay(settings: dict, config: dict, path: Path) -> None:
     names |= {name: _token(config[name], path) for name in SPECIAL_TOKENS if config.get(name) is not None}
     numbered = config.get("added_tokens_decoder") or {}
     more = config.get("additional_special_tokens") or config.get("extra_special_tokens") or []
+    if not isinstance(numbered, dict) or not isinstance(more, list):
+        raise ValueError(
+            f"{path}: added_tokens_decoder must be an object and additional_special_tokens a list, not "
+            f"{type(numbered).__name__} and {type(more).__name__}; copy the tokenizer's files again"
+        )
     entries = [(int(number), entry) for number, entry in numbered.items()] + [(None, entry) for entry in more]
     _add_tokens(settings, entries, path)
     for key, name in (
@@ -196,6 +213,11 @@ def _from_json(path: Path) -> dict:
     """Settings for Tokenizer(**settings) from the one-file format of `tokenizers`, where it describes a BERT."""
     data = _read_object(path)
     sections = {key: data.get(key) or {} for key in ("model", "normalizer", "pre_tokenizer")}
+    added = data.get("added_tokens") or []
+    if not all(
+        isinstance(part, dict) for part in (*sections.values(), *(added if isinstance(added, list) else [None]))
+    ):
+        raise ValueError(f"{path}: not as `tokenizers` writes it; copy the tokenizer's files again")
     for section, key, want in BERT_JSON:
         if (found := sections[section].get(key)) != want:
             raise ValueError(f"{path}: {section} {key} is {found!r}, but BERT's is {want!r}; minibert reads no other")
@@ -209,5 +231,5 @@ def _from_json(path: Path) -> dict:
         "tokenize_chinese_chars": _switch(normalizer.get("handle_chinese_chars"), "handle_chinese_chars", path),
         "special_tokens": {"unk_token": model["unk_token"]},
     }
-    _add_tokens(settings, [(entry.get("id"), entry) for entry in data.get("added_tokens") or []], path)
+    _add_tokens(settings, [(entry.get("id"), entry) for entry in added], path)
     return settings
