@@ -1,7 +1,8 @@
 """The command line: `minibert COMMAND …`, the same as `python -m minibert COMMAND …`.
 
 Every command's options are the fields of a dataclass. Results go to stdout, all else to stderr. Exit status: 0 done,
-1 `parity` found a difference, 2 a mistake that one line explains, 130 interrupted, 141 the output's reader has gone.
+1 `parity` found a difference or `doctor` something wrong, 2 a mistake that one line explains, 130 interrupted, 141 the
+output's reader has gone.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from typing import Any, NoReturn
 
 from torch.nn.functional import normalize
 
+from minibert import findings
 from minibert.attention import BACKENDS
 from minibert.data import encode_examples, label_ids, read_examples
+from minibert.doctor import DoctorOptions, diagnose
 from minibert.fill_mask import FillMaskOptions, fill, fills_table
 from minibert.hub import BUNDLED
 from minibert.inference import TextClassifier, TextEncoder, classify, score
@@ -208,6 +211,13 @@ def run_fill_mask(options: FillMaskOptions) -> None:
         print("\n\n".join(fills_table(t, masks) for t, masks in zip(texts, fills, strict=True)))
 
 
+def run_doctor(options: DoctorOptions) -> int:
+    """Say what is wrong with a model's files, its vocabulary or data, and what to do."""
+    found = diagnose(options)
+    print_json(findings.to_dict(found)) if options.json else print(findings.to_table(found))
+    return 1 if findings.is_wrong(found) else 0
+
+
 COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
     "train": (TrainOptions, run_train),
     "evaluate": (EvaluateOptions, run_evaluate),
@@ -218,6 +228,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
     "vocab": (VocabOptions, run_vocab),
     "pretrain": (PretrainOptions, run_pretrain),
     "fill-mask": (FillMaskOptions, run_fill_mask),
+    "doctor": (DoctorOptions, run_doctor),
 }
 
 # ---- parsing and running ----

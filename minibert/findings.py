@@ -1,0 +1,103 @@
+"""What the doctor's checks give: findings, each with a name that stays, what is wrong, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+SEVERITIES = ("error", "warning", "note")
+OTHER_ENCODINGS = ("utf-16", "gb18030", "big5", "cp1252")  # tried in this order on a text that is not UTF-8
+
+
+class Finding(NamedTuple):
+    """error: it is refused, or answers are nonsense. warning: answers suffer. note: good to know, nothing is wrong."""
+
+    severity: str
+    name: str  # PART-WHAT, for scripts: vocabulary-size
+    what: str
+    remedy: str = ""
+
+    @property
+    def part(self) -> str:
+        return self.name.partition("-")[0]
+
+
+def error(name: str, what: str, remedy: str) -> Finding:
+    return Finding("error", name, what, remedy)
+
+
+def warning(name: str, what: str, remedy: str) -> Finding:
+    return Finding("warning", name, what, remedy)
+
+
+def note(name: str, what: str, remedy: str = "") -> Finding:
+    return Finding("note", name, what, remedy)
+
+
+def refusal(name: str, reason: ValueError) -> Finding:
+    """A reader's own line, which ends with its remedy."""
+    what, _, remedy = str(reason).rpartition("; ")
+    return error(name, what, remedy) if what else error(name, remedy, "mend it, or copy the original file again")
+
+
+def text_encoding(name: str, path: object, data: bytes) -> Iterator[Finding]:
+    """A text file that is not UTF-8, with the encoding that it may be in."""
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as stray:
+        utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+        likely = next((e for e in OTHER_ENCODINGS if (utf16 or e != "utf-16") and decodes(data, e)), None)
+        line = data.count(b"\n", 0, stray.start) + 1
+        remedy = f"if it is {likely}, iconv -f {likely} -t UTF-8" if likely else "copy the original file again"
+        yield error(name, f"{path}:{line}: byte 0x{data[stray.start]:02x} is not UTF-8", remedy)
+
+
+def decodes(data: bytes, encoding: str) -> bool:
+    try:
+        data.decode(encoding)
+    except UnicodeError:
+        return False
+    return True
+
+
+# ---- showing ----
+
+
+def ordered(findings: Iterable[Finding]) -> list[Finding]:
+    """Worst first, otherwise as they were found."""
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def counted(findings: Iterable[Finding]) -> dict[str, int]:
+    counts = dict.fromkeys(SEVERITIES, 0)
+    for finding in findings:
+        counts[finding.severity] += 1
+    return counts
+
+
+def is_wrong(findings: Iterable[Finding]) -> bool:
+    return any(finding.severity != "note" for finding in findings)
+
+
+def to_table(findings: Iterable[Finding]) -> str:
+    """Severity, name and what was found; below it the remedy; at the end how many there are."""
+    rows = ordered(findings)
+    width = max((len(finding.name) for finding in rows), default=0)
+    lines = []
+    for finding in rows:
+        lines.append(f"{finding.severity:7}  {finding.name:{width}}  {clean(finding.what)}")
+        if finding.remedy:
+            lines.append(f"{'':7}  {'':{width}}  → {clean(finding.remedy)}")
+    counts = counted(rows)
+    numbers = ", ".join(f"{n} {severity}{'s' * (n != 1)}" for severity, n in counts.items())
+    return "\n".join([*lines, f"{'something is wrong' if is_wrong(rows) else 'nothing is wrong'}: {numbers}"])
+
+
+def clean(text: str) -> str:
+    """Words of a file may hold anything: shown in one line, without control characters."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def to_dict(findings: Iterable[Finding]) -> dict[str, object]:
+    rows = ordered(findings)
+    return {"wrong": is_wrong(rows), **counted(rows), "findings": [finding._asdict() for finding in rows]}
