@@ -19,8 +19,9 @@ from typing import Any, NoReturn
 
 from torch.nn.functional import normalize
 
-from minibert import findings
+from minibert import course, findings
 from minibert.attention import BACKENDS
+from minibert.course import CourseOptions
 from minibert.data import encode_examples, label_ids, read_examples
 from minibert.doctor import DoctorOptions, diagnose
 from minibert.fill_mask import FillMaskOptions, fill, fills_table
@@ -218,6 +219,17 @@ def run_doctor(options: DoctorOptions) -> int:
     return 1 if findings.is_wrong(found) else 0
 
 
+def run_course(options: CourseOptions) -> None:
+    """List the bugs that people make, or put one in and show at which stage it begins: minibert course 3 --answer."""
+    bugs = [course.chosen(name) for name in options.bug]
+    if options.json:
+        print_json({"bugs": [course.to_dict(bug) for bug in bugs or course.BUGS]})
+    elif not bugs:
+        print(course.contents(options.chinese))
+    else:
+        print("\n\n".join(course.lesson(bug, options.chinese, options.answer) for bug in bugs))
+
+
 COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
     "train": (TrainOptions, run_train),
     "evaluate": (EvaluateOptions, run_evaluate),
@@ -229,6 +241,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
     "pretrain": (PretrainOptions, run_pretrain),
     "fill-mask": (FillMaskOptions, run_fill_mask),
     "doctor": (DoctorOptions, run_doctor),
+    "course": (CourseOptions, run_course),
 }
 
 # ---- parsing and running ----

@@ -49,6 +49,7 @@ KNOWN = {
     "eeaa9875b23b04b4c54ef759d03db9d1ba1554838f8fb26c5d96fa551df93d02": ("bert-base-cased", False),
     "45bbac6b341c319adc98a532532882e91a9cefc0329aa57bac9ae761c27b291c": ("bert-base-chinese", True),
 }
+KEEPS_CASE = ("bert-base-chinese",)  # Google lowercased texts for it, its directory on the hub says not to
 PLACES = ((0, 100, 101, 102, 103), (0, 1, 2, 3, 4))  # of the special tokens: Google's, and of vocabularies made since
 CASED = 0.01  # upper-case tokens from which on a vocabulary is a cased one: bert-base-cased has 29 %, uncased none
 EPS = 1e-12
@@ -384,7 +385,7 @@ def case(patient: Patient) -> Iterator[Finding]:
     upper = [token for token in tokens if token != token.lower() and token not in special and token[:1] != "["]
     cased = len(upper) > CASED * len(tokens)
     letters = any(token.isascii() and token.isalpha() and token.islower() for token in tokens)
-    _, lowered = KNOWN.get(fingerprint(tokens), (None, not cased))
+    name, lowered = KNOWN.get(fingerprint(tokens), (None, not cased))
     says = f"do_lower_case is {str(patient.tokenizer.lowercase).lower()}"
     if patient.tokenizer.lowercase and not lowered:
         what = (
@@ -393,7 +394,8 @@ def case(patient: Patient) -> Iterator[Finding]:
         yield warning("tokenizer-lowercases", what, 'write "do_lower_case": false into tokenizer_config.json')
     elif not patient.tokenizer.lowercase and lowered and letters:
         what = f"{says}, but the vocabulary has no upper-case words: every capital letter makes [UNK]"
-        yield warning("tokenizer-keeps-case", what, 'write "do_lower_case": true into tokenizer_config.json')
+        kind = note if name in KEEPS_CASE else warning
+        yield kind("tokenizer-keeps-case", what, 'write "do_lower_case": true into tokenizer_config.json')
 
 
 def longest_text(patient: Patient) -> Iterator[Finding]:

@@ -3,7 +3,8 @@
     python tests/mutations.py                   # all; exit 1 if one survives
     python tests/mutations.py --only chinese    # those whose name holds the word
 
-Every mutation is made in a fresh copy of minibert/, tests/ and pyproject.toml; the working tree is never touched.
+Every mutation is made in a fresh copy of minibert/, tests/ and pyproject.toml; the working tree is never touched. The
+bugs of `minibert course` are put in too, at run time: each of them names the test that has to fail.
 """
 
 import argparse
@@ -16,6 +17,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from minibert.course import BUGS, Bug  # noqa: E402, of this checkout
 
 
 class Mutation(NamedTuple):
@@ -1096,13 +1100,16 @@ MUTATIONS = [
 ]
 
 
-def passes(root: Path, tests: list[str]) -> bool:
-    """Whether all tests pass in the copy at `root`, whose package is the one imported.
+def passes(root: Path, tests: list[str], bug: str | None = None) -> bool:
+    """Whether all tests pass in the copy at `root`, whose package is the one imported; `bug`: one of the course.
 
     Raises RuntimeError where pytest could not run them at all, which must not count as a caught mutation.
     """
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "", "-p", "no:cacheprovider", *tests]
-    environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}", "PYTHONDONTWRITEBYTECODE": "1"}
+    if bug is not None:
+        command += ["-p", "course_plugin"]
+        environment["MINIBERT_BUG"] = bug
     ran = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     if ran.returncode not in (0, 1):  # 1: a test failed; 2 and above: interrupted, wrong usage, nothing collected
         raise RuntimeError(f"pytest ended with {ran.returncode} on {tests}\n{ran.stdout[-2000:]}{ran.stderr[-2000:]}")
@@ -1119,9 +1126,11 @@ def copied(target: Path) -> Path:
     return target
 
 
-def caught(mutation: Mutation) -> bool:
+def caught(mutation: Mutation | Bug) -> bool:
     with tempfile.TemporaryDirectory() as directory:
         root = copied(Path(directory) / "copy")
+        if isinstance(mutation, Bug):
+            return not passes(root, [mutation.test], mutation.name)
         file = root / mutation.file
         text = file.read_text(encoding="utf-8")
         assert text.count(mutation.old) == 1, f"{mutation.name}: {text.count(mutation.old)} times in {mutation.file}"
@@ -1133,7 +1142,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", metavar="SUBSTRING", help="mutations whose name, file or test holds it")
     only = parser.parse_args().only
-    chosen = [mutation for mutation in MUTATIONS if any(only in field for field in mutation)]
+    chosen: list[Mutation | Bug] = [mutation for mutation in MUTATIONS if any(only in field for field in mutation)]
+    chosen += [bug for bug in BUGS if any(only in field for field in (f"course: {bug.name}", bug.title, bug.test))]
     with tempfile.TemporaryDirectory() as directory:
         if not passes(copied(Path(directory) / "copy"), sorted({mutation.test for mutation in chosen})):
             print("a named test fails without any mutation: run pytest first")

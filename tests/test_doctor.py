@@ -371,6 +371,14 @@ def test_a_cased_vocabulary_is_known_and_needs_its_switch(tmp_path):
     assert names(examine(tmp_path), "error", "warning") == set()
 
 
+@needs_shared
+def test_bert_base_chinese_as_the_hub_has_it_gets_a_note_about_capitals(tmp_path):
+    shutil.copy(SHARED / "vocab" / "bert-base-chinese.vocab.txt", tmp_path / "vocab.txt")
+    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false}', encoding="utf-8")
+    assert "tokenizer-keeps-case" in names(examine(tmp_path), "note")
+    assert not is_wrong(examine(tmp_path))
+
+
 def test_the_old_names_and_a_wrapped_fresh_head_are_seen(patient):
     def old(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {key.replace("LayerNorm.weight", "LayerNorm.gamma"): tensor for key, tensor in weights.items()}

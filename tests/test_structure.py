@@ -24,7 +24,7 @@ ORDER = [
     {"table", "corpus", "data"},
     {"vocab", "instances"},
     {"inference", "parity", "data_checks"},
-    {"train", "pretrain", "fill_mask", "jobs", "doctor"},
+    {"train", "pretrain", "fill_mask", "jobs", "doctor", "course"},
     {"cli"},
     {"__main__"},
 ]
