@@ -337,7 +337,7 @@ def vocabulary_size(patient: Patient) -> Iterator[Finding]:
     sizes = {
         "the vocabulary": patient.tokens and not is_damaged(patient) and len(patient.tokens),
         "config.json": patient.config and patient.config.vocab_size,
-        "the embedding": embedding and embedding.shape[0],
+        "the embedding": embedding and embedding.shape and embedding.shape[0],
     }
     sizes = {name: size for name, size in sizes.items() if size}
     if len(set(sizes.values())) > 1:
@@ -363,12 +363,8 @@ def two_vocabularies(patient: Patient) -> Iterator[Finding]:
 
 
 def known_vocabulary(patient: Patient) -> Iterator[Finding]:
-    if name := whose(patient):
-        yield note("vocabulary-known", f"it is that of {name}, token for token")
-
-
-def whose(patient: Patient) -> str | None:
-    return KNOWN.get(fingerprint(patient.tokens or []), (None, None))[0]
+    if (mark := fingerprint(patient.tokens or [])) in KNOWN:
+        yield note("vocabulary-known", f"it is that of {KNOWN[mark][0]}, token for token")
 
 
 def fingerprint(tokens: Sequence[str]) -> str:
@@ -427,7 +423,7 @@ def labels(patient: Patient) -> Iterator[Finding]:
     if (config := patient.config) is None:
         return
     head = patient.names.get("classifier.weight")
-    if head is not None and head.shape[0] != config.num_labels:
+    if head is not None and head.shape and head.shape[0] != config.num_labels:
         what = f"the classifier has {head.shape[0]} rows, config.json names {config.num_labels} labels"
         yield error("labels-count", what, "name every row in id2label, in the order of training")
     backwards = (patient.raw_config or {}).get("label2id")

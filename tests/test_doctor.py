@@ -247,6 +247,11 @@ def wider_than_the_config(directory):
     edit_json(directory / "config.json", intermediate_size=41)
 
 
+@broken("weights-mismatched")
+def single_numbers(directory):
+    edit_weights(directory, lambda weights: weights.update({EMBEDDING: torch.ones(()), CLASSIFIER: torch.ones(())}))
+
+
 @broken("weights-twice")
 def both_spellings(directory):
     key = "bert.embeddings.LayerNorm"
