@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from minibert.activations import capture, intervene
     from minibert.attention import attend, attention_backends
     from minibert.config import BertConfig
     from minibert.inference import TextClassifier, TextEncoder
@@ -27,6 +28,8 @@ _HOME = {
     "Tokenizer": "tokenizer",
     "attend": "attention",
     "attention_backends": "attention",
+    "capture": "activations",
+    "intervene": "activations",
 }
 __all__ = [
     "BertConfig",
@@ -40,6 +43,8 @@ __all__ = [
     "Tokenizer",
     "attend",
     "attention_backends",
+    "capture",
+    "intervene",
 ]
 
 

@@ -145,7 +145,7 @@ class SelfAttention(nn.Module):
         else:
             B, S, E = x.shape
             q, k, v = (self.split_heads(project(x)) for project in (self.query, self.key, self.value))  # [B, H, S, D]
-            context = attend(q, k, v, layout, self.backend, self.dropping)
+            context = self.attend(q, k, v, layout)
             context = context.transpose(1, 2).reshape(B, S, E)  # the heads' answers side by side again
         return self.add(x, self.output(context))
 
@@ -160,10 +160,15 @@ class SelfAttention(nn.Module):
         H, D = self.heads, self.head_size
         if not first:
             q, k, v = project([self.query, self.key, self.value], x).view(T, 3, H, D).unbind(dim=1)  # [T, H, D]
-            return attend(q, k, v, layout, self.backend, self.dropping).reshape(T, E)
+            return self.attend(q, k, v, layout).reshape(T, E)
         q = self.query(x.index_select(0, layout.firsts))  # [B, E]
         k, v = project([self.key, self.value], x).view(T, 2, H, D).unbind(dim=1)  # [T, H, D]
-        return attend_first(q.view(len(q), H, D), k, v, layout, self.backend, self.dropping).reshape(len(q), E)
+        return self.attend(q.view(len(q), H, D), k, v, layout, first=True).reshape(len(q), E)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, layout: Padded | Packed, first: bool = False) -> Tensor:
+        """From queries, keys and values to what the heads answer, all of the shape of q: [B, H, S, D]; packed
+        [T, H, D], or the first tokens alone, q [B, H, D]. Here activations.py looks in."""
+        return (attend_first if first else attend)(q, k, v, layout, self.backend, self.dropping)
 
 
 def project(linears: list[nn.Linear], x: Tensor) -> Tensor:

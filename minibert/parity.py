@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from minibert import reference
-from minibert.attention import eager
+from minibert.activations import capture
 from minibert.checkpoint import TABLE, export_weights, read_weights, their_name, translate
 from minibert.config import BertConfig
 from minibert.hub import resolve
-from minibert.layout import Padded
 from minibert.loop import say
 from minibert.model import BertBase, BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel
 from minibert.options import argument, option
@@ -134,26 +133,29 @@ def padded_batch(length: int, config: BertConfig, seed: int) -> tuple[Tensor, Te
 
 
 def record_stages(model: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, NDArray]:
-    """One forward pass; what each module gave, under the reference's names for it."""
+    """One forward pass; what was computed on the way, under the reference's names for it."""
     ids, mask, segments = batch
-    with torch.no_grad(), recording(model) as seen:
+    ours = isinstance(model, BertBase)
+    with torch.no_grad(), capture(model, "*", check=False) if ours else recording(model) as seen:
         model(input_ids=ids, attention_mask=mask, token_type_ids=segments)
-        if isinstance(model, BertBase):  # no module of ours forms these two; the other models hide them
-            add_attention(seen, model.config, Padded.from_mask(mask))
-    seen["last_hidden_state"] = seen[f"layers.{model.config.num_hidden_layers - 1}.ffn.norm"]
-    return {stage: tensor.numpy() for stage, tensor in seen.items()}
+    stages = {stage: tensor.numpy() for stage, tensor in seen.items()}
+    stages["last_hidden_state"] = stages[f"layers.{model.config.num_hidden_layers - 1}.ffn.norm"]
+    return stages
 
 
 @contextmanager
 def recording(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Forward hooks on every module that has a name in our table; removed again whatever happens."""
+    """What transformers' modules take and give. Scores and probabilities it does not show."""
     seen: dict[str, Tensor] = {}
 
     def keep(stage: str) -> Callable[[nn.Module, tuple, object], None]:
+        part, _, last = stage.rpartition(".")
+        taken = {"norm": "sum", "output": "act" if part.endswith("ffn") else "context"}.get(last)
+
         def hook(module: nn.Module, inputs: tuple, output: object) -> None:
-            if stage.endswith(".attention.output"):
-                seen[stage.replace("output", "context")] = inputs[0]  # what the projection projects
-            elif isinstance(output, Tensor):
+            if taken:
+                seen[f"{part}.{taken}"] = inputs[0]
+            if isinstance(output, Tensor):
                 seen[stage] = output
 
         return hook
@@ -161,7 +163,7 @@ def recording(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     handles = [
         module.register_forward_hook(keep(stage))
         for name, module in model.named_modules()
-        if (stage := stage_name(name, isinstance(model, BertBase)))
+        if (stage := stage_name(name))
     ]
     try:
         yield seen
@@ -170,25 +172,12 @@ def recording(model: nn.Module) -> Iterator[dict[str, Tensor]]:
             handle.remove()
 
 
-def stage_name(module: str, ours: bool) -> str | None:
-    """The reference's name for what a module gives: its own name with us, through the key table in transformers."""
-    name = module.removeprefix("bert.")
-    if ours or name == "pooler":
-        return name or None
+def stage_name(module: str) -> str | None:
+    """The reference's name for what a module of transformers gives, through the table of keys."""
+    if module.removeprefix("bert.") == "pooler":
+        return "pooler"
     known = translate(their_name(f"{module}.weight"), TABLE)
     return known and known.removeprefix("bert.").removesuffix(".weight")
-
-
-def add_attention(seen: dict[str, Tensor], config: BertConfig, layout: Padded) -> None:
-    """Scores and probabilities, by the specification's functions from the queries and keys that were seen."""
-    for i in range(config.num_hidden_layers):
-        at = f"layers.{i}.attention"
-        q, k = (
-            seen[f"{at}.{name}"].unflatten(-1, (config.num_attention_heads, config.head_size)).transpose(1, 2)
-            for name in ("query", "key")
-        )
-        seen[f"{at}.scores"] = eager.scores(q, k)
-        seen[f"{at}.probs"] = eager.probabilities(seen[f"{at}.scores"], layout)
 
 
 # ---- showing ----

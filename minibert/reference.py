@@ -94,18 +94,21 @@ def forward(
     stages["embeddings.position"] = w["embeddings.position_embeddings.weight"][np.arange(S)]
     stages["embeddings.segment"] = w["embeddings.token_type_embeddings.weight"][segments]
     x = stages["embeddings.token"] + stages["embeddings.position"] + stages["embeddings.segment"]  # [B, S, E]
+    stages["embeddings.sum"] = x
     x = stages["embeddings.norm"] = layer_norm(w, "embeddings.LayerNorm", x, eps)
 
     for i in range(config.num_hidden_layers):
-        theirs, seen = f"encoder.layer.{i}", {}
+        at, theirs, seen = f"layers.{i}", f"encoder.layer.{i}", {}
         context = self_attention(w, theirs, x, real, config.num_attention_heads, seen)
-        stages.update({f"layers.{i}.attention.{name}": value for name, value in seen.items()})
-        added = linear(w, f"{theirs}.attention.output.dense", context)
-        x = layer_norm(w, f"{theirs}.attention.output.LayerNorm", x + added, eps)
-        stages[f"layers.{i}.attention.norm"] = x
-        inner = stages[f"layers.{i}.ffn.inner"] = linear(w, f"{theirs}.intermediate.dense", x)  # [B, S, F]
-        added = stages[f"layers.{i}.ffn.output"] = linear(w, f"{theirs}.output.dense", act(inner))
-        x = stages[f"layers.{i}.ffn.norm"] = layer_norm(w, f"{theirs}.output.LayerNorm", x + added, eps)
+        stages.update({f"{at}.attention.{name}": value for name, value in seen.items()})
+        added = stages[f"{at}.attention.output"] = linear(w, f"{theirs}.attention.output.dense", context)
+        x = stages[f"{at}.attention.sum"] = x + added
+        x = stages[f"{at}.attention.norm"] = layer_norm(w, f"{theirs}.attention.output.LayerNorm", x, eps)
+        inner = stages[f"{at}.ffn.inner"] = linear(w, f"{theirs}.intermediate.dense", x)  # [B, S, F]
+        inner = stages[f"{at}.ffn.act"] = act(inner)
+        added = stages[f"{at}.ffn.output"] = linear(w, f"{theirs}.output.dense", inner)
+        x = stages[f"{at}.ffn.sum"] = x + added
+        x = stages[f"{at}.ffn.norm"] = layer_norm(w, f"{theirs}.output.LayerNorm", x, eps)
 
     stages["last_hidden_state"] = x
     if "pooler.dense.weight" in w:

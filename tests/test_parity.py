@@ -6,8 +6,7 @@ from conftest import MODELS, small_config, stir, twins
 
 from minibert import attention
 from minibert.attention import eager
-from minibert.model import BertModel
-from minibert.parity import ParityOptions, failures, ladder, merge_layers, to_table
+from minibert.parity import ParityOptions, failures, ladder, merge_layers, recording, to_table
 
 
 @pytest.fixture
@@ -27,11 +26,11 @@ def test_a_right_model_passes_at_every_stage(name, tmp_path):
 
 def test_the_ladder_has_every_stage_in_the_order_of_computation(model_dir):
     stages = [rung.stage for rung in merge_layers(ladder(ParityOptions(model_dir, lengths="3")))]
-    layer = ["query", "key", "value", "scores", "probs", "context", "norm"]
+    layer = ["query", "key", "value", "scores", "probs", "context", "output", "sum", "norm"]
     assert stages == [
-        *(f"embeddings.{name}" for name in ("token", "position", "segment", "norm")),
+        *(f"embeddings.{name}" for name in ("token", "position", "segment", "sum", "norm")),
         *(f"layers.*.attention.{name}" for name in layer),
-        *(f"layers.*.ffn.{name}" for name in ("inner", "output", "norm")),
+        *(f"layers.*.ffn.{name}" for name in ("inner", "act", "output", "sum", "norm")),
         *("last_hidden_state", "pooler", "classifier"),
     ]
 
@@ -61,13 +60,17 @@ def test_nan_is_a_failure(model_dir, monkeypatch):
     assert ("last_hidden_state", "sdpa") in failures(ladder(ParityOptions(model_dir, lengths="7")))
 
 
-def test_recording_leaves_no_hook_behind(model_dir):
-    from minibert.parity import recording
+def test_of_transformers_all_is_compared_but_what_it_does_not_show(model_dir):
+    rungs = ladder(ParityOptions(model_dir, lengths="3"))
+    hidden = {rung.stage.rpartition(".")[2] for rung in rungs if "transformers" not in rung.differences}
+    assert hidden == {"scores", "probs"}
 
-    model = BertModel.from_pretrained(model_dir)
-    with pytest.raises(ZeroDivisionError), recording(model):
+
+def test_recording_leaves_no_hook_behind():
+    _, theirs = twins("BertModel")
+    with pytest.raises(ZeroDivisionError), recording(theirs):
         raise ZeroDivisionError
-    assert not any(module._forward_hooks for module in model.modules())
+    assert not any(module._forward_hooks for module in theirs.modules())
 
 
 def test_the_table_has_a_row_per_stage_and_a_verdict(model_dir):

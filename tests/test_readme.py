@@ -31,6 +31,13 @@ def test_the_python_example_is_about_ten_lines():
     assert len(example.strip().splitlines()) <= 12
 
 
+def test_the_example_that_looks_inside_prints_what_is_said(minilm, capsys):
+    text = README[README.index("## Look inside") :]
+    example, printed = re.search(r"```py\n(.*?)```\n\n```\n(.*?)```", text, flags=re.S).groups()
+    exec(compile(example.replace("sentence-transformers/all-MiniLM-L6-v2", str(minilm)), "README.md", "exec"), {})
+    assert capsys.readouterr().out == printed
+
+
 @pytest.mark.parametrize(
     "line", [line for block in blocks("bash") for line in block.splitlines() if "minibert" in line]
 )

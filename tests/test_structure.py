@@ -19,7 +19,7 @@ ORDER = [
     {"attention.triton_kernel"},
     {"checkpoint", "tokenizer_files", "attention", "symbols"},
     {"wordpiece_batch", "model"},
-    {"encoding", "token_file"},
+    {"encoding", "token_file", "activations"},
     {"tokenizer"},
     {"table", "corpus", "data"},
     {"vocab", "instances"},

@@ -1,0 +1,493 @@
+"""Every number of a forward pass, by name: look at it, take its gradient, or change it.
+
+    with minibert.capture(model, "layers.*.attention.probs", "pooler", grad=True) as seen:
+        model(ids, mask).last_hidden_state.sum().backward()
+    seen["layers.0.attention.probs"]        # [B, H, S, S]
+    seen.grad["pooler"]                     # [B, E]
+
+    with minibert.intervene(model, {"layers.1.heads.3": 0, "layers.2.attention.probs": lambda probs: probs.flip(1)}):
+        model(ids, mask)
+
+Letters: B batch, S sequence, E hidden size, H heads, D = E / H, F feed-forward, V vocabulary, L labels. In a packed
+batch [B, S, …] is [T, …], T real tokens (`minibert.layout.pad` makes the rectangle of it). The names are those of
+reference.py, in the order of computation; {i} counts layers from 0, {h} heads from 0:
+
+    embeddings.token              [B, S, E]      what the token is
+    embeddings.position           [S, E]         where it stands; packed [T, E]
+    embeddings.segment            [B, S, E]      which text it belongs to
+    embeddings.sum                [B, S, E]      the three added
+    embeddings.norm               [B, S, E]      after LayerNorm
+    embeddings.output             [B, S, E]      after dropout: what layer 0 reads
+    layers.{i}.attention.query    [B, S, E]      head h owns the columns h·D … (h+1)·D
+    layers.{i}.attention.key      [B, S, E]
+    layers.{i}.attention.value    [B, S, E]
+    layers.{i}.attention.scores   [B, H, S, S]   q kᵀ / √D, before masking; packed batches too: 0 at padding
+    layers.{i}.attention.probs    [B, H, S, S]   softmax of them, before dropout; packed batches too: 0 at padding
+    layers.{i}.attention.context  [B, S, E]      what the heads answer, side by side
+    layers.{i}.heads.{h}          [B, S, D]      one head's columns of it
+    layers.{i}.attention.output   [B, S, E]      through the output projection, before dropout
+    layers.{i}.attention.sum      [B, S, E]      added to the residual stream, before LayerNorm
+    layers.{i}.attention.norm     [B, S, E]      the stream after it
+    layers.{i}.ffn.inner          [B, S, F]      before GELU
+    layers.{i}.ffn.act            [B, S, F]      after GELU
+    layers.{i}.ffn.output         [B, S, E]      narrowed again, before dropout
+    layers.{i}.ffn.sum            [B, S, E]      added to the residual stream, before LayerNorm
+    layers.{i}.ffn.norm           [B, S, E]      the stream after it
+    layers.{i}.output             [B, S, E]      the same: what the next layer reads
+    pooler                        [B, E]         where the model has one
+    classifier                    [B, L]         logits of BertForSequenceClassification
+    mlm                           [B, S, V]      logits of BertForMaskedLM and BertForPreTraining; of positions [M, V]
+    nsp                           [B, 2]         logits of BertForPreTraining
+
+A fast backend forms neither scores nor probs. Only the layers that are asked for them compute them, from their queries
+and keys by the formula (eager.py), and what the formula's probabilities make of the values must equal what the backend
+answered. Attention dropout is random, so with it nothing is compared. What stands in a row of padding depends on the
+backend.
+
+A classifier's packed batch computes its last layer for [CLS] alone; as soon as something of that layer is asked for, it
+is computed for all tokens.
+
+Blocks may stand inside each other, in any order: changes are made from the outer block to the inner, and a capture sees
+what the model goes on with. Of several forward passes the last is kept.
+
+While a block is open the model has hooks, and asked layers another `attend`; afterwards nothing is left, and a model
+that nobody looks into runs as if this module did not exist. As it is the model that changes, all threads that run it
+are seen: look from one at a time.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from fnmatch import fnmatchcase
+from functools import partial
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from minibert.attention import eager
+from minibert.layout import Packed, Padded, pack, pad
+from minibert.model import BertBase, BertModel, Layer, SelfAttention
+
+Change = float | Tensor | Callable[[Tensor], Tensor]
+Tap = Callable[[str, Tensor], Tensor]  # name, what the model computed -> what it goes on with
+
+# How far the formula may be from a backend, as a share of the largest number: some units of rounding.
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+
+
+def capture(model: BertBase, *patterns: str, grad: bool = False, check: bool = True) -> Capture:
+    """A context manager that keeps what forward passes inside it compute.
+
+    Args:
+        model: a BertModel or one with a head.
+        patterns: names of the table above, with * and ? as in paths, so that * stands for what is between two dots; or
+            what names begin with: "layers.3.ffn" is all of that feed-forward, "*" is everything. Without any nothing is
+            kept; `names()` lists all.
+        grad: keep gradients as well: `seen.grad[name]` after a backward pass. The tensors are then the graph's own (a
+            loss may be made of them); else they are detached. Probabilities get gradients only where they are formed,
+            so that layers whose scores or probs are asked for go on with the formula's context.
+        check: whether the formula has to equal the backend (AssertionError); to look into a broken one, False.
+
+    Raises:
+        ValueError: the model is none of ours, or a pattern fits nothing.
+    """
+    return Capture(model, patterns, grad, check)
+
+
+def intervene(model: BertBase, changes: Mapping[str, Change]) -> Intervention:
+    """A context manager inside which the model goes on with other numbers than it computed.
+
+    Layers whose scores or probs are changed compute attention by the formula; all others keep their backend.
+
+    Args:
+        model: a BertModel or one with a head.
+        changes: name, or pattern with * and ?, -> a number (0 ablates), a tensor of the same shape (patches) or a
+            function of the tensor (replaces). Several that fit a name are made in this order.
+
+    Raises:
+        ValueError: the model is none of ours, a pattern fits nothing, or (in the forward pass) a shape differs.
+    """
+    return Intervention(model, changes)
+
+
+# ---- where everything is ----
+
+
+class Place(NamedTuple):
+    """Where a name's tensor passes: the input or the output of a module, a head's columns of its input, or in between
+    the queries and the context of a SelfAttention."""
+
+    module: nn.Module
+    side: str  # "input", "output", "head", "attend"
+    head: int = 0
+
+
+def places(model: BertBase) -> dict[str, Place]:
+    """All names of this model, in the order of computation."""
+    encoder = encoder_of(model)
+    embeddings = encoder.embeddings
+    found = {
+        "embeddings.token": Place(embeddings.token, "output"),
+        "embeddings.position": Place(embeddings.position, "output"),
+        "embeddings.segment": Place(embeddings.segment, "output"),
+        "embeddings.sum": Place(embeddings.norm, "input"),
+        "embeddings.norm": Place(embeddings.norm, "output"),
+        "embeddings.output": Place(embeddings, "output"),
+    }
+    for i, layer in enumerate(encoder.layers):
+        found |= {f"layers.{i}.{name}": place for name, place in layer_places(layer).items()}
+    if encoder.pooler is not None:
+        found["pooler"] = Place(encoder.pooler, "output")
+    heads = {name: getattr(model, name, None) for name in ("classifier", "mlm", "nsp")}
+    return found | {name: Place(head, "output") for name, head in heads.items() if head is not None}
+
+
+def layer_places(layer: Layer) -> dict[str, Place]:
+    attention, ffn = layer.attention, layer.ffn
+    return {
+        **{f"attention.{name}": Place(attention, "attend") for name in ("query", "key", "value", "scores", "probs")},
+        "attention.context": Place(attention.output, "input"),
+        **{f"heads.{h}": Place(attention.output, "head", h) for h in range(attention.heads)},
+        "attention.output": Place(attention.output, "output"),
+        "attention.sum": Place(attention.norm, "input"),
+        "attention.norm": Place(attention.norm, "output"),
+        "ffn.inner": Place(ffn.inner, "output"),
+        "ffn.act": Place(ffn.output, "input"),
+        "ffn.output": Place(ffn.output, "output"),
+        "ffn.sum": Place(ffn.norm, "input"),
+        "ffn.norm": Place(ffn.norm, "output"),
+        "output": Place(ffn, "output"),
+    }
+
+
+def encoder_of(model: BertBase) -> BertModel:
+    if not isinstance(model, BertBase):
+        raise ValueError(
+            f"{type(model).__name__} is no model to look into; give a BertModel or one with a head (of a TextClassifier"
+            " or TextEncoder: its .model, of what torch.compile returned: its _orig_mod)"
+        )
+    return model if isinstance(model, BertModel) else model.bert
+
+
+def matching(pattern: str, names: Iterable[str], groups: bool) -> list[str]:
+    """The names that a pattern stands for, part by part between the dots. groups: also those that go on after it."""
+    names, parts = list(names), pattern.split(".")
+
+    def fits(name: str) -> bool:
+        found = name.split(".")
+        longer = len(found) > len(parts) and groups
+        return (longer or len(found) == len(parts)) and all(map(fnmatchcase, found, parts))
+
+    found = [name for name in names if fits(name)]
+    if not found:
+        near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.5)
+        begin = ", ".join(dict.fromkeys(name.split(".")[0] for name in names))
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"its names begin with {begin}"
+        raise ValueError(f"nothing in this model is called {pattern!r}; {hint}")
+    return found
+
+
+# ---- who looks ----
+
+
+class Watcher:
+    """A block: what it wants, and for how long.
+
+    forms: whether the model has to go on with what `tap` returns, so that attention must form what is asked for.
+    """
+
+    forms: bool
+    check: bool
+
+    def __init__(self, model: BertBase) -> None:
+        self.model = model
+        self.places = places(model)
+
+    def tap(self, name: str, x: Tensor) -> Tensor:
+        """What the model computed -> what it goes on with."""
+        raise NotImplementedError
+
+    def wants(self, name: str) -> bool:
+        raise NotImplementedError
+
+    def names(self) -> list[str]:
+        """All that can be asked for in this model, in the order of computation."""
+        return list(self.places)
+
+    def __enter__(self) -> Self:
+        encoder = encoder_of(self.model)
+        ACTIVE.setdefault(encoder, Session(encoder)).join(self)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        encoder = encoder_of(self.model)
+        ACTIVE[encoder].leave(self)
+        if not ACTIVE[encoder].watchers:
+            del ACTIVE[encoder]
+
+
+class Capture(Watcher, Mapping[str, Tensor]):
+    """What was seen, by name: a read-only dict in the order of computation. It can be read after the block too."""
+
+    def __init__(self, model: BertBase, patterns: tuple[str, ...], grad: bool, check: bool) -> None:
+        super().__init__(model)
+        self.wanted = {name for pattern in patterns for name in matching(pattern, self.places, groups=True)}
+        self.forms, self.check = grad, check
+        self.kept: dict[str, Tensor] = {}
+
+    def wants(self, name: str) -> bool:
+        return name in self.wanted
+
+    def tap(self, name: str, x: Tensor) -> Tensor:
+        """Keeps it. Where nothing before it has a gradient (frozen weights) the graph begins here."""
+        if self.forms and torch.is_grad_enabled():
+            x = x if x.requires_grad else x.detach().requires_grad_()
+            x.retain_grad()
+        self.kept[name] = x if self.forms else x.detach()
+        return x
+
+    @property
+    def grad(self) -> dict[str, Tensor]:
+        """What backward passes left, by name, added up as parameters have it; what no loss depends on has none."""
+        if not self.forms:
+            raise ValueError("no gradients were asked for; give grad=True to capture")
+        return {name: x.grad for name, x in self.items() if x.grad is not None}
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self.kept:
+            reason = "no forward pass has computed it yet" if name in self.wanted else "it was not asked for"
+            raise KeyError(f"{name}: {reason}")
+        return self.kept[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self.places if name in self.kept)
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+
+class Intervention(Watcher):
+    """What is to be changed."""
+
+    forms, check = True, False
+
+    def __init__(self, model: BertBase, changes: Mapping[str, Change]) -> None:
+        super().__init__(model)
+        self.changes: dict[str, list[Change]] = {}
+        for pattern, change in changes.items():
+            if isinstance(change, bool) or not (isinstance(change, int | float | Tensor) or callable(change)):
+                raise ValueError(f"{pattern!r} is to become {change!r}; give a number, a tensor or a function")
+            for name in matching(pattern, self.places, groups=False):
+                self.changes.setdefault(name, []).append(change)
+
+    def wants(self, name: str) -> bool:
+        return name in self.changes
+
+    def tap(self, name: str, x: Tensor) -> Tensor:
+        for change in self.changes[name]:
+            x = changed(name, x, change)
+        return x
+
+
+def changed(name: str, x: Tensor, change: Change) -> Tensor:
+    if isinstance(change, int | float):
+        return torch.full_like(x, change)
+    new = change if isinstance(change, Tensor) else change(x)
+    if not isinstance(new, Tensor) or new.shape != x.shape:
+        given = f"of shape {list(new.shape)}" if isinstance(new, Tensor) else f"a {type(new).__name__}"
+        raise ValueError(f"{name} is to become something {given}; give a tensor of shape {list(x.shape)}")
+    return new.to(x)
+
+
+# ---- what is put into the model ----
+
+
+class Session:
+    """All that looks into one encoder now, and what was put into it for that."""
+
+    def __init__(self, encoder: BertModel) -> None:
+        self.encoder = encoder
+        self.watchers: list[Watcher] = []
+        self.installed = ExitStack()
+
+    def join(self, watcher: Watcher) -> None:
+        self.watchers.append(watcher)
+        self.install()
+
+    def leave(self, watcher: Watcher) -> None:
+        self.watchers = [other for other in self.watchers if other is not watcher]
+        self.install()
+
+    def who_wants(self, *names: str) -> list[Watcher]:
+        """Those who change come before those who look."""
+        asked = [watcher for watcher in self.watchers if any(watcher.wants(name) for name in names)]
+        return sorted(asked, key=lambda watcher: isinstance(watcher, Capture))
+
+    def tap(self, name: str, x: Tensor) -> Tensor:
+        for watcher in self.who_wants(name):
+            x = watcher.tap(name, x)
+        return x
+
+    def install(self) -> None:
+        """Takes out what is there and puts in what the watchers want now."""
+        self.installed.close()
+        everywhere = {name: place for watcher in self.watchers for name, place in watcher.places.items()}
+        wanted = {name: place for name, place in everywhere.items() if self.who_wants(name)}
+        if not wanted:
+            return
+        with ExitStack() as stack:
+            for module in self.encoder.modules():
+                stack.enter_context(uncompiled(module))
+            for name, place in wanted.items():
+                if place.side != "attend":
+                    stack.enter_context(hooked(name, place, self.tap, self.encoder.config.head_size))
+            layers = self.encoder.layers
+            for i, layer in enumerate(layers):
+                if any(place.module is layer.attention for place in wanted.values()):
+                    attend = partial(attend_and_look, layer.attention, f"layers.{i}.attention", self)
+                    stack.enter_context(replaced(layer.attention, "attend", attend))
+            if any(name.startswith(f"layers.{len(layers) - 1}.") for name in wanted):
+                stack.enter_context(replaced(layers[-1], "forward", partial(whole_layer, layers[-1])))
+            self.installed = stack.pop_all()
+
+
+ACTIVE: dict[BertModel, Session] = {}  # empty whenever no block is open
+
+
+@contextmanager
+def hooked(name: str, place: Place, tap: Tap, head_size: int) -> Iterator[None]:
+    """A hook that shows and replaces what passes."""
+
+    def output(module: nn.Module, inputs: tuple, x: Tensor) -> Tensor:
+        return tap(name, x)
+
+    def first_input(module: nn.Module, inputs: tuple) -> tuple:
+        return tap(name, inputs[0]), *inputs[1:]
+
+    def head(module: nn.Module, inputs: tuple) -> tuple | None:
+        heads = list(inputs[0].split(head_size, dim=-1))
+        before, heads[place.head] = heads[place.head], tap(name, heads[place.head])
+        if heads[place.head] is before and not (before.requires_grad and torch.is_grad_enabled()):
+            return None
+        return (torch.cat(heads, dim=-1),)  # of parts, so that a part has a gradient
+
+    if place.side == "output":
+        handle = place.module.register_forward_hook(output)
+    else:
+        handle = place.module.register_forward_pre_hook(head if place.side == "head" else first_input)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def replaced(module: nn.Module, attribute: str, value: object) -> Iterator[None]:
+    """The object's own attribute instead of its class's."""
+    own = module.__dict__
+    had, before = attribute in own, own.get(attribute)
+    own[attribute] = value
+    try:
+        yield
+    finally:
+        if had:
+            own[attribute] = before
+        else:
+            del own[attribute]
+
+
+def uncompiled(module: nn.Module) -> AbstractContextManager[None]:
+    """Compiled code was made without hooks and would run without them: `compile_tokenwise` is undone for a while."""
+    if isinstance(module, SelfAttention) and "add" in module.__dict__:
+        return replaced(module, "add", partial(SelfAttention.add, module))
+    if module._compiled_call_impl is not None:
+        return replaced(module, "_compiled_call_impl", None)
+    return nullcontext()
+
+
+def whole_layer(layer: Layer, x: Tensor, layout: Padded | Packed, first: bool = False) -> Tensor:
+    """The layer for all tokens, also where the first ones are all that is wanted of it."""
+    x = Layer.forward(layer, x, layout)
+    return x.index_select(0, layout.firsts) if first else x
+
+
+# ---- attention ----
+
+
+def attend_and_look(
+    attention: SelfAttention,
+    at: str,
+    session: Session,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    layout: Padded | Packed,
+    first: bool = False,
+) -> Tensor:
+    """SelfAttention.attend with queries, keys and values shown, and where they are asked for scores and probabilities.
+
+    Padded: [B, H, S, D] three times -> [B, H, S, D]; packed [T, H, D] -> [T, H, D].
+    """
+    assert not first, "whole_layer sees to that"
+    q, k, v = (tap_heads(f"{at}.{name}", x, session) for name, x in (("query", q), ("key", k), ("value", v)))
+    watchers = session.who_wants(f"{at}.scores", f"{at}.probs")
+    forms = any(watcher.forms for watcher in watchers)
+    fused = attention.backend != "eager"  # which is the formula itself
+    check = bool(watchers) and fused and not attention.dropping and all(watcher.check for watcher in watchers)
+    if watchers:
+        with torch.set_grad_enabled(forms and torch.is_grad_enabled()):
+            ours = formula(attention, at, session.tap, (q, k, v), layout, attention.dropping if forms else 0.0)
+    if check or not forms:
+        with torch.set_grad_enabled(not forms and torch.is_grad_enabled()):
+            theirs = SelfAttention.attend(attention, q, k, v, layout)
+    if check:
+        compare(f"{at}.context", attention.backend, ours, theirs, layout)
+    return ours if forms else theirs
+
+
+def tap_heads(name: str, x: Tensor, session: Session) -> Tensor:
+    """A tap that sees all heads side by side. [B, H, S, D] or [T, H, D], and so returned."""
+    if not session.who_wants(name):
+        return x
+    if x.dim() == 3:
+        return session.tap(name, x.flatten(1)).reshape(x.shape)  # [T, E]
+    B, H, S, D = x.shape
+    return session.tap(name, x.transpose(1, 2).flatten(2)).reshape(B, S, H, D).transpose(1, 2)  # [B, S, E]
+
+
+def formula(
+    attention: SelfAttention,
+    at: str,
+    tap: Tap,
+    qkv: tuple[Tensor, Tensor, Tensor],
+    layout: Padded | Packed,
+    dropout_p: float,
+) -> Tensor:
+    """Attention as eager.py has it, with scores and probabilities shown: shapes as in `attend_and_look`.
+
+    Fused kernels keep scores in fp32 whatever the type of q; so does this, except for eager, which does not.
+    """
+    q, k, v = (x if isinstance(layout, Padded) else pad(x, layout).transpose(1, 2) for x in qkv)  # [B, H, S, D]
+    mask, fused = layout if isinstance(layout, Padded) else layout.padded, attention.backend != "eager"
+    if fused and q.dtype != torch.float64:
+        q, k, v = q.float(), k.float(), v.float()
+    with torch.autocast(q.device.type, enabled=False) if fused else nullcontext():
+        probs = eager.probabilities(tap(f"{at}.scores", eager.scores(q, k)), mask)
+        if isinstance(layout, Packed) and mask.keys is not None:
+            probs = probs.masked_fill(~mask.keys[:, None, :, None], 0)  # queries that are not there
+        context = (F.dropout(tap(f"{at}.probs", probs), dropout_p) @ v).to(qkv[0].dtype)
+    return context if isinstance(layout, Padded) else pack(context.transpose(1, 2), layout)
+
+
+def compare(name: str, backend: str, ours: Tensor, theirs: Tensor, layout: Padded | Packed) -> None:
+    """Asserts that real tokens get from the backend what the formula says."""
+    if isinstance(layout, Padded) and layout.keys is not None:
+        ours, theirs = (x.transpose(1, 2)[layout.keys] for x in (ours, theirs))  # [T, H, D]
+    size = theirs.nan_to_num(0, 0, 0).abs().max().item() if theirs.numel() else 0.0
+    same = torch.allclose(ours, theirs, rtol=0, atol=TOLERANCE[theirs.dtype] * size, equal_nan=True)
+    assert same, f"{name}: attention backend {backend!r} differs from the formula by {(ours - theirs).abs().max():.1e}"
