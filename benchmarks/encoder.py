@@ -15,6 +15,7 @@ Cases:
     classification  logits from token ids; making and padding batches is in the time of all
     vectors         sentence vectors from texts, tokenising included, against sentence-transformers' `encode`
     waterfall       what each step brought: a step's speed relative to transformers (sdpa) in random order
+    capture         the same padded batches of 32 while `minibert.capture` looks at attention probabilities
     memory          by how much the process (on a GPU: its memory) grows, weights included; each in a process of its own
     scale           `predict --data` over ever more rows: speed and memory relative to those of the fewest; by a model
                     so small that reading, encoding and writing count
@@ -22,7 +23,7 @@ Cases:
 Rivals: transformers with eager and sdpa attention, in random order or sorted by length, in padded batches of 32;
 ONNX Runtime with its optimised graph, rows of one length at a time and so without padding or mask.
 Sizes: MiniLM, all-MiniLM-L6-v2 with its weights; bert-base with fresh ones, which are as fast.
-bert-base, vectors and waterfall are run with the last of --threads alone, as they take long.
+bert-base, vectors, waterfall and capture are run with the last of --threads alone, as they take long.
 See benchmarks/race.py for the method. Corpora lie in ../shared/data, which is not part of this repository; without it
 the bundled reviews take their place. A corpus `full` has rows of 512 tokens alone, for a GPU.
 """
@@ -41,6 +42,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from statistics import median
@@ -71,7 +73,7 @@ from benchmarks.race import (
     works,
 )
 from benchmarks.tokenizer import Bound, Row, in_child, resident, timed
-from minibert.attention import attend
+from minibert.activations import capture
 from minibert.config import PRESETS, BertConfig
 from minibert.data import chunks, collate
 from minibert.inference import TextEncoder, classify
@@ -102,6 +104,7 @@ FLOORS = {
 }
 GEMM_FLOORS = {("cpu", "cfimdb"): 0.9, ("cpu", "chnsenticorp"): 0.9, ("cuda", "full"): 0.5}  # of bert-base
 VECTORS_FLOOR, COLD_FLOOR, GPU_MEMORY_FLOOR = 1.1, 0.6, 0.6
+CAPTURE_LIMIT = 1.1  # times the forward pass, with one layer's probabilities
 ONNX = "ONNX Runtime, exact lengths"
 POLL = 0.005  # seconds between two looks at a process's memory
 ROWS = (10_000, 100_000, 1_000_000)
@@ -316,8 +319,7 @@ class ThreeProducts(SelfAttention):
         T, E = x.shape
         linears = self.query, self.key, self.value
         q, k, v = (linear(x).view(T, self.heads, self.head_size) for linear in linears)
-        dropout_p = self.dropout_p if self.training else 0.0
-        return attend(q, k, v, layout, self.backend, dropout_p).reshape(T, E)
+        return self.attend(q, k, v, layout).reshape(T, E)
 
 
 class EveryRow(BertForSequenceClassification):
@@ -386,6 +388,25 @@ def steps_of(own: BertForSequenceClassification, work: Work, plan: Plan) -> list
             layer.ffn.compile(dynamic=True)
         steps["+ compiled feed-forward"] = packed(compiled)
     return [Contestant(name, run) for name, run in steps.items()]
+
+
+def capture_case(plan: Plan) -> Iterator[Row]:
+    """How many times longer a forward pass takes when one looks."""
+    asked = {"probs of one layer": "layers.1.attention.probs", "probs of all layers": "layers.*.attention.probs"}
+    for work in works(plan, TEXTS if plan.device.type == "cuda" else MINILM_TEXTS):
+        own = own_model(work).to(plan.device, plan.dtype)
+        plain = partial(padded_logits, own, work, work.sorted_batches(), plan.device)
+        for threads in plan.each_threads(last=True):
+            who = [Contestant("plain", plain)]
+            who += [Contestant(name, partial(looked, own, pattern, plain)) for name, pattern in asked.items()]
+            who[1] = replace(who[1], bound=Bound(CAPTURE_LIMIT, at_least=False))
+            found = take_times(who, plan, judged_by(plain(), plan.precision))
+            yield from race(f"capture, {work.size}, {threads}", work, found, who, {})
+
+
+def looked(model: nn.Module, pattern: str, run: Callable[[], Tensor]) -> Tensor:
+    with capture(model, pattern):
+        return run()
 
 
 def memory_case(plan: Plan) -> Iterator[Row]:
@@ -498,6 +519,7 @@ CASES = {
     "classification": classification_case,
     "vectors": vectors_case,
     "waterfall": waterfall_case,
+    "capture": capture_case,
     "memory": memory_case,
     "scale": scale_case,
     "cold": cold_case,

@@ -160,6 +160,14 @@ def test_the_steps_of_the_waterfall_agree_and_are_in_order():
     assert [row.against[:8] for row in rows] == ["minibert", "+ sorted", "+ packed", "+ fused ", "+ last l"]
 
 
+def test_what_looking_costs_is_told_for_one_layer_and_for_all():
+    rows = list(encoder.capture_case(PLAN))
+    assert [(row.status, row.against, row.bound) for row in rows] == [
+        ("ok", "probs of one layer", "≤ 1.1"),
+        ("ok", "probs of all layers", None),
+    ]
+
+
 def test_a_step_leaves_out_what_it_says(monkeypatch, work):
     """Rows that the last feed-forward computes, and layers that make queries, keys and values by one product."""
     model, seen, fused = race.own_model(work), [], []
