@@ -1188,6 +1188,27 @@ MUTATIONS = [
         'Place(attention.output, "head", h - 1) for h in',
         "tests/test_activations.py::test_ablating_a_head_is_zeroing_its_columns_of_the_output_projection",
     ),
+    Mutation(
+        "rollout: layers in the wrong order",
+        "minibert/analysis.py",
+        "reached.append(layer @ reached[-1])",
+        "reached.append(reached[-1] @ layer)",
+        "tests/test_analysis.py::test_rollout_by_hand",
+    ),
+    Mutation(
+        "head contributions: copies and rows mixed up",
+        "minibert/analysis.py",
+        "without.repeat_interleave(B, dim=0)",
+        "without.repeat(B, 1)",
+        "tests/test_analysis.py::test_a_heads_contribution_is_what_is_lost_without_it",
+    ),
+    Mutation(
+        "gradient × input: the gradient alone",
+        "minibert/analysis.py",
+        "(gradient * token).sum(dim=-1)",
+        "gradient.sum(dim=-1)",
+        "tests/test_analysis.py::test_gradient_times_input_is_the_slope_when_a_token_fades_and_leaves_the_parameters_alone",
+    ),
 ]
 
 

@@ -23,7 +23,7 @@ ORDER = [
     {"tokenizer"},
     {"table", "corpus", "data"},
     {"vocab", "instances"},
-    {"inference", "parity", "data_checks"},
+    {"inference", "parity", "data_checks", "analysis"},
     {"train", "pretrain", "fill_mask", "jobs", "doctor", "course"},
     {"cli"},
     {"__main__"},
