@@ -314,16 +314,21 @@ def test_a_broken_backend_can_be_looked_into_without_the_check(monkeypatch):
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("backend", ["eager", "sdpa"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_passes_the_check_also_with_large_scores(backend, packed, dtype):
-    """Scores of 100 have a step of 0.5 in bfloat16: recomputed in it, the probabilities would be other ones."""
+def test_half_precision_passes_the_check_and_fused_kernels_probabilities_are_exact(backend, packed, dtype):
+    """Scores of 100 have a step of 0.5 in bfloat16: recomputed in it, as eager has them, they would be other ones."""
     model = stir(BertModel(small_config(), backend))
-    for layer in model.layers:
-        layer.attention.query.weight.data *= 50
+    model.layers[0].attention.query.weight.data *= 50
     model, batch = model.to(dtype), batch_of(packed)
     with torch.no_grad(), capture(model, "layers.0.attention") as seen:
         model(**batch)
-    assert seen["layers.0.attention.scores"].abs().max() > 60
-    assert seen["layers.0.attention.context"].dtype == dtype
+    n = LENGTHS[0] if packed else 11  # of the first row
+    q, k = (seen[f"layers.0.attention.{name}"].double() for name in ("query", "key"))
+    q, k = (x.view(-1, 15)[:n].view(n, 3, 5).transpose(0, 1) for x in (q, k))  # [H, n, D]
+    scores = q @ k.transpose(1, 2) / 5**0.5
+    assert scores.abs().max() > 60
+    if backend != "eager":
+        found = seen["layers.0.attention.probs"][0, :, :n, :n].double()
+        torch.testing.assert_close(found, scores.softmax(dim=-1), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("backend", ["eager", "sdpa"])
