@@ -197,13 +197,23 @@ class Tokenizer:
         return Flat(np.array(ids, np.int32), np.array([len(ids)]), np.array(spans, np.int32).reshape(-1, 2))
 
     def _units(self, text: str, split_special_tokens: bool) -> Iterator[tuple[int, _Unit]]:
-        """The text's units with the index of their first character. Special tokens are looked for in the raw text."""
+        """The text's units with the index of their first character."""
+        for begin, chars, special in self.stretches(text, split_special_tokens):
+            yield begin, _Unit((self._ids[chars],), ((0, len(chars)),)) if special else self._known[chars]
+
+    def stretches(self, text: str, split_special_tokens: bool = False) -> Iterator[tuple[int, str, bool]]:
+        """The parts of a text that are encoded each by itself: the index of their first character, the part, whether it
+        is a special token. Those are looked for in the raw text."""
         begin = 0
         for match in () if split_special_tokens else self._special.finditer(text):
-            yield from self._plain_units(text[begin : match.start()], begin)
+            yield from self._plain_stretches(text[begin : match.start()], begin)
             begin = match.end()
-            yield match.start(), _Unit((self._ids[match.group()],), ((0, len(match.group())),))
-        yield from self._plain_units(text[begin:], begin)
+            yield match.start(), match.group(), True
+        yield from self._plain_stretches(text[begin:], begin)
+
+    def _plain_stretches(self, text: str, begin: int) -> Iterator[tuple[int, str, bool]]:
+        for match in wordpiece.units(text, self.tokenize_chinese_chars):
+            yield begin + match.start(), match.group(), False
 
     def _plain_units(self, text: str, begin: int) -> Iterator[tuple[int, _Unit]]:
         for match in wordpiece.units(text, self.tokenize_chinese_chars):

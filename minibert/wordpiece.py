@@ -19,7 +19,7 @@ import re
 import unicodedata
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from functools import cache
 from typing import NamedTuple
 
@@ -79,15 +79,25 @@ def tokenize(
 def normalize(
     text: str, lowercase: bool = True, strip_accents: bool | None = None, tokenize_chinese_chars: bool = True
 ) -> Chars:
-    """The steps before splitting. strip_accents=None means: as lowercase says, as in the original BERT."""
-    chars = clean(zip(text, range(len(text)), strict=True))
-    if tokenize_chinese_chars:
-        chars = isolate_chinese(chars)
-    if lowercase if strip_accents is None else strip_accents:
-        chars = drop_accents(decompose(chars))
-    if lowercase:
-        chars = lower(chars)
+    """The text before splitting. strip_accents=None means: as lowercase says, as in the original BERT."""
+    chars: Chars = zip(text, range(len(text)), strict=True)
+    for step in steps(lowercase, strip_accents, tokenize_chinese_chars):
+        chars = step(chars)
     return chars
+
+
+def steps(
+    lowercase: bool = True, strip_accents: bool | None = None, tokenize_chinese_chars: bool = True
+) -> list[Callable[[Chars], Chars]]:
+    """What `normalize` does, in its order."""
+    chosen: list[Callable[[Chars], Chars]] = [clean]
+    if tokenize_chinese_chars:
+        chosen.append(isolate_chinese)
+    if lowercase if strip_accents is None else strip_accents:
+        chosen += [decompose, drop_accents]
+    if lowercase:
+        chosen.append(lower)
+    return chosen
 
 
 def clean(chars: Chars) -> Chars:
