@@ -50,10 +50,19 @@ def logit_lens(model: BertBase, seen: Mapping[str, Tensor]) -> Tensor:
     Raises:
         ValueError: the model has no head.
     """
-    x = stacked(seen)
+    return answers_to(model, stacked(seen))
+
+
+def answers_to(model: BertBase, x: Tensor) -> Tensor:
+    """What the model's head says to vectors as if they were the last layer's. [..., S, E] -> [..., S, V]; a classifier,
+    which looks at the first position alone, [..., L].
+
+    Raises:
+        ValueError: the model has no head.
+    """
     with torch.no_grad():
         if isinstance(model, BertForSequenceClassification):
-            return model.classifier(model.bert.pooler(x[:, :, 0]))
+            return model.classifier(model.bert.pooler(x[..., 0, :]))
         if not hasattr(model, "mlm"):
             raise ValueError(f"{type(model).__name__} has no head that could say something; load one with a head")
         return model.mlm(x, model.bert.embeddings.token.weight)
@@ -127,8 +136,20 @@ def gradient_times_input(model: BertBase, inputs: Inputs, score: Score) -> Tenso
 
     The parameters' gradients are left alone.
     """
-    with torch.enable_grad(), capture(model, "embeddings.token", grad=True) as seen:
+    (product,) = gradients_times_themselves(model, inputs, score, "embeddings.token")
+    return product.sum(dim=-1)
+
+
+def gradient_times_heads(model: BertBase, inputs: Inputs, score: Score) -> Tensor:
+    """The same for what each head answers, [N, H, B]: one backward pass where `head_contributions` needs many forward."""
+    H = encoder_of(model).config.num_attention_heads
+    products = gradients_times_themselves(model, inputs, score, "layers.*.attention.context")  # N times [B, S, E]
+    return torch.stack([x.unflatten(-1, (H, -1)).sum(dim=(1, 3)).T for x in products])
+
+
+def gradients_times_themselves(model: BertBase, inputs: Inputs, score: Score, pattern: str) -> list[Tensor]:
+    """Of all activations that the pattern names, elementwise."""
+    with torch.enable_grad(), capture(model, pattern, grad=True) as seen:
         total = score(model(**inputs)).sum()
-    token = seen["embeddings.token"]
-    (gradient,) = torch.autograd.grad(total, token)
-    return (gradient * token).sum(dim=-1).detach()
+    found = list(seen.values())
+    return [(gradient * x).detach() for gradient, x in zip(torch.autograd.grad(total, found), found, strict=True)]

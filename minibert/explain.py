@@ -1,0 +1,385 @@
+"""One forward pass, every number of it: as an object for Python, as JSON, and as a page to look at.
+
+    explanation = explain(model, tokenizer, "The cat sat.")
+    explanation.tensors["layers.0.attention.probs"]    # [H, S, S]
+    explanation                                        # in Jupyter: the page
+    Path("page.html").write_text(explanation.to_html(), encoding="utf-8")
+
+The pieces come from trace.py, the numbers from activations.py and analysis.py; page.py puts them on the page.
+
+Letters: S tokens, E hidden size, H heads, N layers, V vocabulary, L labels.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from minibert import page
+from minibert.activations import capture, encoder_of
+from minibert.analysis import (
+    answers_to,
+    gradient_times_heads,
+    gradient_times_input,
+    head_contributions,
+    residual_stream,
+    rollout,
+    token_contributions,
+)
+from minibert.attention import BACKENDS
+from minibert.checkpoint import part_of, read_weights, rename
+from minibert.config import BertConfig
+from minibert.data import check_vocabulary
+from minibert.files import atomic_write
+from minibert.hub import resolve
+from minibert.model import (
+    BertBase,
+    BertForMaskedLM,
+    BertForPreTraining,
+    BertForSequenceClassification,
+    BertModel,
+    BertOutput,
+)
+from minibert.options import argument, option
+from minibert.table import ROWS
+from minibert.tokenizer import Tokenizer, check_text
+from minibert.trace import Stretch, trace
+
+MODEL: str | None = None  # what --model is if it is not given; None: it has to be
+GUESSES = 5  # tokens that the logit lens tells for each position
+PATIENCE = 1e12  # multiplications that taking heads or tokens away may cost: 10 to 20 seconds of a CPU core
+TWICE = ("layers.*.heads.*", "embeddings.norm", "layers.*.ffn.norm", "mlm")  # names of what others hold, or too large
+
+Arrays = dict[str, NDArray]
+Score = Callable[[BertOutput], Tensor]
+
+
+@dataclass(frozen=True)
+class ExplainOptions:
+    text: str = argument("the text to look at")
+    pair: str | None = option(None, "a second text that goes with it")
+    model: str | None = option(MODEL, "directory or hub name of any BERT: bare, classifier or masked LM")
+    out: str | None = option(None, "the page (default: the next free runs/explain-N.html; with --json none)")
+    max_length: int | None = option(None, "tokens that are read, [CLS] and [SEP] included (default: the model's limit)")
+    attention: str = option("auto", f"attention backend: auto, {', '.join(BACKENDS)}")
+    json: bool = option(False, "print one JSON object")
+
+    def __post_init__(self) -> None:
+        if self.model is None:
+            raise ValueError("no model given; name one with --model, a directory or a hub name")
+
+
+class Guess(NamedTuple):
+    """One possible answer: a label or a token."""
+
+    name: str
+    logit: float
+    probability: float
+
+
+class Answer(NamedTuple):
+    """What the model says, and so what heads and tokens contribute to."""
+
+    kind: str  # "label"; "token": of the first [MASK]; "vector": no head, or no [MASK]: the mean of all tokens' vectors
+    guesses: list[Guess]  # best first; none for a vector
+    position: int | None  # of the [MASK]
+
+
+class Lens(NamedTuple):
+    """What the head would say after the embeddings (0) and after each layer (1 … N)."""
+
+    names: list[str]  # labels, or the tokens that are among the best anywhere
+    best: NDArray  # indices into names, the best first: [N + 1, S, GUESSES], of labels all: [N + 1, L]
+    probabilities: NDArray  # theirs
+
+
+class Contributions(NamedTuple):
+    """What speaks for the answer: positive numbers. None: not computed, as it would take too long or has no meaning."""
+
+    heads_ablated: NDArray | None  # [N, H]: what the score loses without the head
+    heads_gradient: NDArray | None  # [N, H]: gradient · what the head answers
+    tokens_ablated: NDArray | None  # [S]: what the score loses with [MASK] in the token's place
+    tokens_gradient: NDArray | None  # [S]: gradient · the token's embedding
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """All that is known of one forward pass. Arrays are numpy's, of one row: no batch dimension."""
+
+    model: str  # as the user calls it
+    architecture: str  # the class of the model
+    config: dict[str, object]
+    texts: list[str]  # the text, and its pair if there is one
+    stretches: list[list[Stretch]]  # of each text, also those that were cut off
+    tokens: list[str]
+    encoding: dict[str, list[int]]  # table.ROWS
+    sources: list[tuple[int, int, int] | None]  # of each token: text, stretch, piece; None: put there by the tokenizer
+    left_out: int  # tokens that were too many
+    tensors: Arrays  # by the names of activations.py, without its batch dimension
+    rollout: NDArray  # [N, S, S]
+    norm: NDArray  # [N + 1, S] length of each token's vector, from the embeddings on
+    cosine: NDArray  # [N + 1, S] to where it began
+    lens: Lens | None
+    answer: Answer
+    contributions: Contributions
+    names: list[str]  # everything that `capture` could give, also what is not in `tensors`
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain lists and numbers (six decimals), ready for JSON; of the tensors the embeddings and probabilities."""
+        chosen = {k: x for k, x in self.tensors.items() if k.startswith("embeddings.") or k.endswith(".probs")}
+        return {**self.facts(), "rollout": plain(self.rollout), "tensors": {k: plain(x) for k, x in chosen.items()}}
+
+    def facts(self) -> dict[str, object]:
+        """All but the large arrays."""
+        return {
+            **{name: getattr(self, name) for name in ("model", "architecture", "config", "texts", "tokens", "encoding")},
+            "left_out": self.left_out,
+            "stretches": [[as_json(stretch) for stretch in stretches] for stretches in self.stretches],
+            "sources": self.sources,
+            "norm": plain(self.norm),
+            "cosine": plain(self.cosine),
+            "lens": None if self.lens is None else as_json(self.lens),
+            "answer": as_json(self.answer),
+            "contributions": as_json(self.contributions),
+            "names": self.names,
+        }
+
+    def to_html(self) -> str:
+        """The page: one file that needs no network."""
+        rollouts = {f"layers.{i}.rollout": x for i, x in enumerate(self.rollout)}
+        return page.render(self.facts(), {**self.tensors, **rollouts})
+
+    def _repr_html_(self) -> str:
+        """For Jupyter: the page in a frame of its own, which may run its script and save files, and nothing else."""
+        frame = 'sandbox="allow-scripts allow-downloads" style="width: 100%; height: 48em; border: 0"'
+        return f'<iframe {frame} srcdoc="{html.escape(self.to_html())}"></iframe>'
+
+
+def as_json(value: object) -> object:
+    """Named tuples as objects, arrays as lists."""
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {name: as_json(item) for name, item in value._asdict().items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    return plain(value) if isinstance(value, np.ndarray) else value
+
+
+def plain(x: NDArray) -> list:
+    return (np.round(x.astype(np.float64), 6) if x.dtype.kind == "f" else x).tolist()
+
+
+# ---- from texts to an explanation ----
+
+
+def explain(
+    model: BertBase, tokenizer: Tokenizer, text: str, pair: str | None = None, name: str = "", max_length: int | None = None
+) -> Explanation:
+    """Runs a text, or a pair, through the model and keeps everything; in eval mode, whatever the model's mode is.
+
+    Args:
+        model: a BertModel or one with a head. name: what to call it.
+        max_length: tokens to read, [CLS] and [SEP] included; None: as many as model and tokenizer allow.
+
+    Raises:
+        ValueError: a text holds lone surrogates, or model and tokenizer do not belong together.
+    """
+    encoder, config = encoder_of(model), model.config
+    texts = [text] if pair is None else [text, pair]
+    for number, part in enumerate(texts):
+        check_text(part, ("text", "pair")[number])
+    check_vocabulary(tokenizer, config, name or "the model")
+    limit = min(tokenizer.model_max_length, config.max_position_embeddings)
+    row = tokenizer([text], None if pair is None else [pair], max_length=min(limit, max_length or limit))
+    device = next(model.parameters()).device
+    inputs = {
+        key: torch.from_numpy(getattr(row, key)).to(device) for key in ("input_ids", "attention_mask", "token_type_ids")
+    }
+    ids = row.input_ids[0]
+    stretches = [trace(tokenizer, part) for part in texts]
+    sources, left_out = sources_of(stretches, row.special_tokens_mask[0], row.token_type_ids[0], ids)
+    training = model.training
+    try:
+        model.eval()
+        with torch.no_grad(), capture(model) as every:
+            wanted = [name for name in every.names() if not any(fnmatchcase(name, p) for p in TWICE)]
+        with torch.no_grad(), capture(model, *wanted) as seen:
+            output = model(**inputs)
+        stream = residual_stream(seen)
+        answer, score = answered(model, tokenizer, output, ids, seen)
+        lens = lens_of(model, tokenizer, seen)
+        contributions = contributed(encoder, inputs, score, answer, tokenizer.mask_id)
+    finally:
+        model.train(training)
+    probs = torch.stack([seen[f"layers.{i}.attention.probs"] for i in range(config.num_hidden_layers)])
+    return Explanation(
+        model=name,
+        architecture=type(model).__name__,
+        config=config.to_dict(),
+        texts=texts,
+        stretches=stretches,
+        tokens=tokenizer.ids_to_tokens(ids),
+        encoding={name: np.atleast_1d(getattr(row, name)[0]).tolist() for name in ROWS},
+        sources=sources,
+        left_out=left_out,
+        tensors={name: array(x if name == "embeddings.position" else x[0]) for name, x in seen.items()},
+        rollout=array(rollout(probs)[:, 0]),
+        norm=array(stream.norm[:, 0]),
+        cosine=array(stream.cosine[:, 0]),
+        lens=lens,
+        answer=answer,
+        contributions=contributions,
+        names=every.names(),
+    )
+
+
+def array(x: Tensor) -> NDArray:
+    return x.detach().float().cpu().numpy()
+
+
+def sources_of(
+    stretches: list[list[Stretch]], special: NDArray, segments: NDArray, ids: NDArray
+) -> tuple[list[tuple[int, int, int] | None], int]:
+    """Where each token comes from, and how many pieces found no room."""
+    pieces = [
+        [(number, i, k) for i, stretch in enumerate(part) for k in range(len(stretch.pieces))]
+        for number, part in enumerate(stretches)
+    ]
+    queues = [iter(part) for part in pieces]
+    found = [None if put else next(queues[segment]) for put, segment in zip(special, segments, strict=True)]
+    for number, source in zip(ids, found, strict=True):
+        if source is not None:
+            text, stretch, piece = source
+            assert stretches[text][stretch].pieces[piece].id == number, "the trace is not what the tokenizer did"
+    return found, sum(map(len, pieces)) - sum(source is not None for source in found)
+
+
+# ---- the answer, and what leads to it ----
+
+
+def answered(
+    model: BertBase, tokenizer: Tokenizer, output: object, ids: NDArray, seen: Mapping[str, Tensor]
+) -> tuple[Answer, Score]:
+    """What the model says, and the score that heads and tokens contribute to, of what its encoder returns.
+
+    The score of a label or token is its logit minus the mean of all logits, since adding the same to all of them
+    changes nothing; that of a vector its cosine to what it is when nothing is taken away.
+    """
+    if isinstance(model, BertForSequenceClassification):
+        names = [model.config.id2label[i] for i in range(model.config.num_labels)]
+        guesses, best = guessed(output[0], names, len(names))
+        return Answer("label", guesses, None), lambda out: centred(model.classifier(out.pooler_output), best)
+    masks = np.flatnonzero(ids == tokenizer.mask_id)
+    if isinstance(model, BertForMaskedLM | BertForPreTraining) and len(masks):
+        at, embedding = int(masks[0]), model.bert.embeddings.token.weight
+        logits = output.prediction_logits if isinstance(model, BertForPreTraining) else output  # [1, S, V]
+        guesses, best = guessed(logits[0, at], tokenizer.vocab, GUESSES)
+        return Answer("token", guesses, at), lambda out: centred(model.mlm(out.last_hidden_state[:, at], embedding), best)
+    goal = seen[f"layers.{model.config.num_hidden_layers - 1}.output"].mean(dim=1)  # [1, E]
+
+    def nearness(answer: BertOutput) -> Tensor:
+        return torch.cosine_similarity(answer.last_hidden_state.mean(dim=1), goal)
+
+    return Answer("vector", [], None), nearness
+
+
+def guessed(logits: Tensor, names: list[str], most: int) -> tuple[list[Guess], int]:
+    """The best of [V] logits, and the index of the very best."""
+    shares = logits.float().softmax(dim=0)
+    best = logits[: len(names)].topk(min(most, len(names))).indices.tolist()
+    return [Guess(names[i], logits[i].item(), shares[i].item()) for i in best], best[0]
+
+
+def centred(logits: Tensor, best: int) -> Tensor:
+    """[B, V] -> [B]"""
+    return logits[:, best] - logits.mean(dim=1)
+
+
+def lens_of(model: BertBase, tokenizer: Tokenizer, seen: Mapping[str, Tensor]) -> Lens | None:
+    """Layer by layer, as the logits of all at once would not fit."""
+    if isinstance(model, BertModel):
+        return None
+    N = model.config.num_hidden_layers
+    shares = [
+        answers_to(model, seen[name][0]).float().softmax(dim=-1)  # [S, V]; of labels [L]
+        for name in ("embeddings.output", *(f"layers.{i}.output" for i in range(N)))
+    ]
+    if isinstance(model, BertForSequenceClassification):
+        names = [model.config.id2label[i] for i in range(model.config.num_labels)]
+        best = [share.topk(len(names)) for share in shares]
+        return Lens(names, stack(best, 1), stack(best, 0))
+    best = [share[:, : tokenizer.vocab_size].topk(GUESSES) for share in shares]
+    ids, places = np.unique(stack(best, 1), return_inverse=True)
+    return Lens(tokenizer.ids_to_tokens(ids), places.reshape(N + 1, -1, GUESSES), stack(best, 0))
+
+
+def stack(parts: list, which: int) -> NDArray:
+    return torch.stack([part[which] for part in parts]).cpu().numpy()
+
+
+def contributed(
+    encoder: BertModel, inputs: dict[str, Tensor], score: Score, answer: Answer, mask_id: int
+) -> Contributions:
+    """As far as it does not take too long. A vector's cosine to itself is at its largest, so its gradient is 0."""
+    S, config = inputs["input_ids"].shape[1], encoder.config
+    layers = config.num_hidden_layers * (4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size)
+    slopes = answer.kind != "vector"
+    few_heads = S * layers * config.num_hidden_layers * config.num_attention_heads <= PATIENCE
+    few_tokens = S * layers * S <= PATIENCE
+    return Contributions(
+        array(head_contributions(encoder, inputs, score)[..., 0]) if few_heads else None,
+        array(gradient_times_heads(encoder, inputs, score)[..., 0]) if slopes else None,
+        array(token_contributions(encoder, inputs, score, mask_id)[0]) if few_tokens else None,
+        array(gradient_times_input(encoder, inputs, score)[0]) if slopes else None,
+    )
+
+
+# ---- from a directory to a page ----
+
+
+def load(name: str, attention: str) -> tuple[BertBase, Tokenizer]:
+    """A model with the heads that its files have, and its tokenizer.
+
+    Raises:
+        ValueError: they cannot be used, or do not belong together.
+    """
+    directory = resolve(name)
+    tokenizer = Tokenizer.from_pretrained(directory)
+    check_vocabulary(tokenizer, BertConfig.from_file(directory / "config.json"), name)
+    listed, found = read_weights(directory)
+    parts = {part_of(key) for key in rename(found, str(listed))[0]}
+    if "classifier" in parts:
+        kind: type[BertBase] = BertForSequenceClassification
+    elif "mlm" in parts:
+        kind = BertForPreTraining if {"nsp", "bert.pooler"} <= parts else BertForMaskedLM
+    else:
+        kind = BertModel
+    return kind.from_pretrained(directory, attention, fresh_heads=False, mapped=True), tokenizer
+
+
+def explained(options: ExplainOptions) -> Explanation:
+    model, tokenizer = load(options.model, options.attention)
+    return explain(model, tokenizer, options.text, options.pair, options.model, options.max_length)
+
+
+def write_page(explanation: Explanation, out: str | None) -> Path:
+    """Writes the page, whole or not at all, and says where."""
+    path = Path(out) if out else next_page()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, explanation.to_html().encode("utf-8"))
+    return path
+
+
+def next_page() -> Path:
+    number = 1
+    while (path := Path(f"runs/explain-{number}.html")).exists():
+        number += 1
+    return path
