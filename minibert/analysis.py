@@ -141,7 +141,7 @@ def gradient_times_input(model: BertBase, inputs: Inputs, score: Score) -> Tenso
 
 
 def gradient_times_heads(model: BertBase, inputs: Inputs, score: Score) -> Tensor:
-    """The same for what each head answers, [N, H, B]: one backward pass where `head_contributions` needs many forward."""
+    """The same for what each head answers, [N, H, B]: one backward pass instead of many forward ones."""
     H = encoder_of(model).config.num_attention_heads
     products = gradients_times_themselves(model, inputs, score, "layers.*.attention.context")  # N times [B, S, E]
     return torch.stack([x.unflatten(-1, (H, -1)).sum(dim=(1, 3)).T for x in products])

@@ -24,6 +24,7 @@ from minibert.attention import BACKENDS
 from minibert.course import CourseOptions
 from minibert.data import encode_examples, label_ids, read_examples
 from minibert.doctor import DoctorOptions, diagnose
+from minibert.explain import ExplainOptions, explained, write_page
 from minibert.fill_mask import FillMaskOptions, fill, fills_table
 from minibert.hub import BUNDLED
 from minibert.inference import TextClassifier, TextEncoder, classify, score
@@ -212,6 +213,19 @@ def run_fill_mask(options: FillMaskOptions) -> None:
         print("\n\n".join(fills_table(t, masks) for t, masks in zip(texts, fills, strict=True)))
 
 
+def run_explain(options: ExplainOptions) -> None:
+    """Draw a page of every number of a forward pass: pieces, embeddings, attention, what led to the answer."""
+    explanation = explained(options)
+    page = None if options.json and options.out is None else write_page(explanation, options.out)
+    if options.json:
+        print_json(explanation.to_dict())
+        return
+    layers, heads = explanation.config["num_hidden_layers"], explanation.config["num_attention_heads"]
+    cut = f"  {explanation.left_out} tokens left out" if explanation.left_out else ""
+    best = "".join(f"{guess.name} {guess.probability:.4f}  " for guess in explanation.answer.guesses[:1])
+    print(f"{best}{len(explanation.tokens)} tokens{cut}  {layers} layers × {heads} heads  {page}")
+
+
 def run_doctor(options: DoctorOptions) -> int:
     """Say what is wrong with a model's files, its vocabulary or data, and what to do."""
     found = diagnose(options)
@@ -240,6 +254,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
     "vocab": (VocabOptions, run_vocab),
     "pretrain": (PretrainOptions, run_pretrain),
     "fill-mask": (FillMaskOptions, run_fill_mask),
+    "explain": (ExplainOptions, run_explain),
     "doctor": (DoctorOptions, run_doctor),
     "course": (CourseOptions, run_course),
 }

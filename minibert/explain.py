@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from minibert import page
-from minibert.activations import capture, encoder_of
+from minibert.activations import Capture, capture, encoder_of, places
 from minibert.analysis import (
     answers_to,
     gradient_times_heads,
@@ -39,6 +39,7 @@ from minibert.attention import BACKENDS
 from minibert.checkpoint import part_of, read_weights, rename
 from minibert.config import BertConfig
 from minibert.data import check_vocabulary
+from minibert.encoding import Encoding
 from minibert.files import atomic_write
 from minibert.hub import resolve
 from minibert.model import (
@@ -76,6 +77,8 @@ class ExplainOptions:
     def __post_init__(self) -> None:
         if self.model is None:
             raise ValueError("no model given; name one with --model, a directory or a hub name")
+        if self.out is not None and Path(self.out).is_dir():
+            raise ValueError(f"{self.out} is a directory; give the page's file name, such as {self.out}/page.html")
 
 
 class Guess(NamedTuple):
@@ -141,7 +144,12 @@ class Explanation:
     def facts(self) -> dict[str, object]:
         """All but the large arrays."""
         return {
-            **{name: getattr(self, name) for name in ("model", "architecture", "config", "texts", "tokens", "encoding")},
+            "model": self.model,
+            "architecture": self.architecture,
+            "config": self.config,
+            "texts": self.texts,
+            "tokens": self.tokens,
+            "encoding": self.encoding,
             "left_out": self.left_out,
             "stretches": [[as_json(stretch) for stretch in stretches] for stretches in self.stretches],
             "sources": self.sources,
@@ -181,7 +189,12 @@ def plain(x: NDArray) -> list:
 
 
 def explain(
-    model: BertBase, tokenizer: Tokenizer, text: str, pair: str | None = None, name: str = "", max_length: int | None = None
+    model: BertBase,
+    tokenizer: Tokenizer,
+    text: str,
+    pair: str | None = None,
+    name: str = "",
+    max_length: int | None = None,
 ) -> Explanation:
     """Runs a text, or a pair, through the model and keeps everything; in eval mode, whatever the model's mode is.
 
@@ -192,33 +205,20 @@ def explain(
     Raises:
         ValueError: a text holds lone surrogates, or model and tokenizer do not belong together.
     """
-    encoder, config = encoder_of(model), model.config
-    texts = [text] if pair is None else [text, pair]
-    for number, part in enumerate(texts):
-        check_text(part, ("text", "pair")[number])
+    config, texts = encoder_of(model).config, [text] if pair is None else [text, pair]
+    for which, part in zip(("text", "pair"), texts, strict=False):
+        check_text(part, which)
     check_vocabulary(tokenizer, config, name or "the model")
     limit = min(tokenizer.model_max_length, config.max_position_embeddings)
     row = tokenizer([text], None if pair is None else [pair], max_length=min(limit, max_length or limit))
-    device = next(model.parameters()).device
-    inputs = {
-        key: torch.from_numpy(getattr(row, key)).to(device) for key in ("input_ids", "attention_mask", "token_type_ids")
-    }
-    ids = row.input_ids[0]
     stretches = [trace(tokenizer, part) for part in texts]
-    sources, left_out = sources_of(stretches, row.special_tokens_mask[0], row.token_type_ids[0], ids)
+    sources, left_out = sources_of(stretches, row)
     training = model.training
     try:
-        model.eval()
-        with torch.no_grad(), capture(model) as every:
-            wanted = [name for name in every.names() if not any(fnmatchcase(name, p) for p in TWICE)]
-        with torch.no_grad(), capture(model, *wanted) as seen:
-            output = model(**inputs)
-        stream = residual_stream(seen)
-        answer, score = answered(model, tokenizer, output, ids, seen)
-        lens = lens_of(model, tokenizer, seen)
-        contributions = contributed(encoder, inputs, score, answer, tokenizer.mask_id)
+        seen, lens, answer, contributions = looked_at(model.eval(), tokenizer, row)
     finally:
         model.train(training)
+    stream = residual_stream(seen)
     probs = torch.stack([seen[f"layers.{i}.attention.probs"] for i in range(config.num_hidden_layers)])
     return Explanation(
         model=name,
@@ -226,34 +226,50 @@ def explain(
         config=config.to_dict(),
         texts=texts,
         stretches=stretches,
-        tokens=tokenizer.ids_to_tokens(ids),
-        encoding={name: np.atleast_1d(getattr(row, name)[0]).tolist() for name in ROWS},
+        tokens=tokenizer.ids_to_tokens(row.input_ids[0]),
+        encoding={key: np.atleast_1d(getattr(row, key)[0]).tolist() for key in ROWS},
         sources=sources,
         left_out=left_out,
-        tensors={name: array(x if name == "embeddings.position" else x[0]) for name, x in seen.items()},
+        tensors={key: array(x if key == "embeddings.position" else x[0]) for key, x in seen.items()},
         rollout=array(rollout(probs)[:, 0]),
         norm=array(stream.norm[:, 0]),
         cosine=array(stream.cosine[:, 0]),
         lens=lens,
         answer=answer,
         contributions=contributions,
-        names=every.names(),
+        names=seen.names(),
     )
+
+
+def looked_at(
+    model: BertBase, tokenizer: Tokenizer, row: Encoding
+) -> tuple[Capture, Lens | None, Answer, Contributions]:
+    """All that takes forward passes."""
+    device = next(model.parameters()).device
+    keys = ("input_ids", "attention_mask", "token_type_ids")
+    inputs = {key: torch.from_numpy(getattr(row, key)).to(device) for key in keys}
+    wanted = [name for name in places(model) if not any(fnmatchcase(name, pattern) for pattern in TWICE)]
+    with torch.no_grad(), capture(model, *wanted) as seen:
+        output = model(**inputs)
+    if wrong := next((key for key, x in seen.items() if not x.isfinite().all()), None):
+        raise ValueError(f"{wrong} is not finite; minibert doctor says what is wrong with a model's weights")
+    answer, score = answered(model, tokenizer, output, row.input_ids[0], seen)
+    contributions = contributed(encoder_of(model), inputs, score, answer, tokenizer.mask_id)
+    return seen, lens_of(model, tokenizer, seen), answer, contributions
 
 
 def array(x: Tensor) -> NDArray:
     return x.detach().float().cpu().numpy()
 
 
-def sources_of(
-    stretches: list[list[Stretch]], special: NDArray, segments: NDArray, ids: NDArray
-) -> tuple[list[tuple[int, int, int] | None], int]:
+def sources_of(stretches: list[list[Stretch]], row: Encoding) -> tuple[list[tuple[int, int, int] | None], int]:
     """Where each token comes from, and how many pieces found no room."""
     pieces = [
         [(number, i, k) for i, stretch in enumerate(part) for k in range(len(stretch.pieces))]
         for number, part in enumerate(stretches)
     ]
     queues = [iter(part) for part in pieces]
+    ids, special, segments = row.input_ids[0], row.special_tokens_mask[0], row.token_type_ids[0]
     found = [None if put else next(queues[segment]) for put, segment in zip(special, segments, strict=True)]
     for number, source in zip(ids, found, strict=True):
         if source is not None:
@@ -282,7 +298,8 @@ def answered(
         at, embedding = int(masks[0]), model.bert.embeddings.token.weight
         logits = output.prediction_logits if isinstance(model, BertForPreTraining) else output  # [1, S, V]
         guesses, best = guessed(logits[0, at], tokenizer.vocab, GUESSES)
-        return Answer("token", guesses, at), lambda out: centred(model.mlm(out.last_hidden_state[:, at], embedding), best)
+        score = lambda out: centred(model.mlm(out.last_hidden_state[:, at], embedding), best)  # noqa: E731
+        return Answer("token", guesses, at), score
     goal = seen[f"layers.{model.config.num_hidden_layers - 1}.output"].mean(dim=1)  # [1, E]
 
     def nearness(answer: BertOutput) -> Tensor:

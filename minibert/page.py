@@ -18,20 +18,12 @@ import re
 import zlib
 from collections.abc import Mapping
 from importlib.resources import files
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 LIMIT = 2_700_000  # bytes of base64 before compression: a page of 64 tokens shall not be larger than 3 MB
 LARGEST_HALF = 65504.0
-
-
-class Plan(NamedTuple):
-    """Which arrays are on the page, and how: "f4" single precision, "f2" half, "u1" a byte."""
-
-    parts: int  # of PARTS, the first so many
-    coding: str
 
 
 # In the order of their use; each is a pattern of names.
@@ -42,8 +34,8 @@ PARTS = (
     r"layers\.\d+\.attention\.(query|key|value)",
     r".*",
 )
-PLANS = (Plan(5, "f4"), Plan(5, "f2"), Plan(4, "f4"), Plan(4, "f2"), Plan(3, "f2"), Plan(2, "f2"), Plan(2, "u1"))
-SHARES = re.compile(PARTS[0])  # what lies between 0 and 1
+# What is tried in turn: bytes for each number of the first part, the second … 4 is single precision, 2 half, 1 a byte.
+PLANS = ("44444", "44442", "44422", "44222", "42222", "22222", "4422", "4222", "2222", "222", "22", "12")
 
 
 def render(facts: Mapping[str, object], arrays: Mapping[str, NDArray]) -> str:
@@ -73,7 +65,7 @@ def fingerprint(script: str) -> str:
 
 
 def embedded(value: object) -> str:
-    """JSON that can stand inside a <script>: no "<" that could end it, nothing that JavaScript takes for a line's end."""
+    """JSON that can stand inside a <script>: no "<" that could end it, no line end that only JavaScript knows."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return re.sub("[<>&\u2028\u2029]", lambda match: f"\\u{ord(match[0]):04x}", text)
 
@@ -87,26 +79,31 @@ def packed(arrays: Mapping[str, NDArray]) -> tuple[dict[str, dict], bytes]:
     table: dict[str, dict] = {}
     pieces: list[bytes] = []
     offset = 0
-    for name in chosen(arrays, plan):
-        coding, data = coded(arrays[name], plan.coding if SHARES.fullmatch(name) or plan.coding != "u1" else "f2")
-        table[name] = {"shape": list(arrays[name].shape), "coding": coding, "offset": offset}
+    for name, x in arrays.items():
+        if not (width := bytes_each(name, plan)):
+            continue
+        coding, data = coded(x, width)
+        table[name] = {"shape": list(x.shape), "coding": coding, "offset": offset}
         pieces.append(data + bytes(-len(data) % 4))  # aligned for JavaScript's typed arrays
         offset += len(pieces[-1])
     return table, zlib.compress(b"".join(pieces), 6)
 
 
-def chosen(arrays: Mapping[str, NDArray], plan: Plan) -> list[str]:
-    return [name for name in arrays if any(re.fullmatch(part, name) for part in PARTS[: plan.parts])]
+def bytes_each(name: str, plan: str) -> int:
+    """Bytes for each number of an array; 0: it is left out."""
+    part = next(number for number, pattern in enumerate(PARTS) if re.fullmatch(pattern, name))
+    return int(plan[part]) if part < len(plan) else 0
 
 
-def size(arrays: Mapping[str, NDArray], plan: Plan) -> int:
-    return sum(arrays[name].size for name in chosen(arrays, plan)) * int(plan.coding[1])
+def size(arrays: Mapping[str, NDArray], plan: str) -> int:
+    return sum(x.size * bytes_each(name, plan) for name, x in arrays.items())
 
 
-def coded(x: NDArray, coding: str) -> tuple[str, bytes]:
-    """Little-endian bytes. The square root gives small probabilities more steps: the smallest is 1/255², 0.000015."""
-    if coding == "u1":
+def coded(x: NDArray, width: int) -> tuple[str, bytes]:
+    """Little-endian bytes, and what they are. The square root gives small probabilities more steps: the smallest is
+    1/255², 0.000015."""
+    if width == 1:
         return "u1", np.rint(np.sqrt(x.clip(0, 1)) * 255).astype(np.uint8).tobytes()
-    if coding == "f2" and np.abs(x).max(initial=0) > LARGEST_HALF:
-        coding = "f4"
-    return coding, x.astype(f"<{coding}").tobytes()
+    if width == 2 and np.abs(x).max(initial=0) <= LARGEST_HALF:
+        return "f2", x.astype("<f2").tobytes()
+    return "f4", x.astype("<f4").tobytes()

@@ -83,9 +83,7 @@ def traced(tokenizer: Tokenizer, text: str, begin: int, ids: dict[str, int]) -> 
     return Stretch(begin, begin + len(text), False, steps, [word for word, _ in words], pieces)
 
 
-def attempted(
-    word: str, vocab: Container[str], unknown: str
-) -> Iterator[tuple[wordpiece.Piece, list[Attempt], int]]:
+def attempted(word: str, vocab: Container[str], unknown: str) -> Iterator[tuple[wordpiece.Piece, list[Attempt], int]]:
     """The pieces of a word, each with what was asked for until it was found; an unknown word's with everything."""
     watched = Watched(vocab)
     pieces = wordpiece.wordpiece(word, watched, unknown)

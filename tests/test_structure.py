@@ -13,7 +13,7 @@ PACKAGE = Path(minibert.__file__).parent
 
 # Each module may import only from those before it (modules of one group do not import each other).
 ORDER = [
-    {"files", "unicode_tables", "layout", "dropout", "options", "report", "baselines", "findings", "ranks"},
+    {"files", "unicode_tables", "layout", "dropout", "options", "report", "baselines", "findings", "ranks", "page"},
     {"config", "hub", "wordpiece", "reference", "loop", "attention.backend", "attention.triton_parts"},
     {"state", "attention.eager", "attention.flex", "attention.torch_backends", "attention.triton_backward"},
     {"attention.triton_kernel"},
@@ -23,8 +23,8 @@ ORDER = [
     {"tokenizer"},
     {"table", "corpus", "data"},
     {"vocab", "instances"},
-    {"inference", "parity", "data_checks", "analysis"},
-    {"train", "pretrain", "fill_mask", "jobs", "doctor", "course"},
+    {"inference", "parity", "data_checks", "analysis", "trace"},
+    {"train", "pretrain", "fill_mask", "jobs", "doctor", "course", "explain"},
     {"cli"},
     {"__main__"},
 ]

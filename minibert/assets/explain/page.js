@@ -45,9 +45,19 @@ function array(name) {
 
 const DECODE = {
   f4: (offset, size) => new Float32Array(block, offset, size),
-  f2: (offset, size) => Float32Array.from(new Uint16Array(block, offset, size), half),
-  u1: (offset, size) => Float32Array.from(new Uint8Array(block, offset, size), (byte) => (byte / 255) ** 2),
+  f2: (offset, size) => looked(new Uint16Array(block, offset, size), 65536, half),
+  u1: (offset, size) => looked(new Uint8Array(block, offset, size), 256, (byte) => (byte / 255) ** 2),
 };
+const tables = new Map();
+
+// What each code means, from a table made once.
+function looked(codes, count, meaning) {
+  if (!tables.has(count)) tables.set(count, Float32Array.from({ length: count }, (_, code) => meaning(code)));
+  const table = tables.get(count);
+  const values = new Float32Array(codes.length);
+  for (let i = 0; i < codes.length; i++) values[i] = table[codes[i]];
+  return values;
+}
 
 function half(bits) {
   const exponent = (bits >> 10) & 31;
@@ -226,7 +236,12 @@ const shade = (probability) => Math.min(1, probability) ** 0.4;
 
 const number = (x, digits = 3) =>
   x === 0 ? "0" : Math.abs(x) < 10 ** -digits ? x.toExponential(0) : x.toFixed(Math.abs(x) >= 100 ? 1 : digits);
-const signedNumber = (x, digits = 3) => (x > 0 ? "+" : "") + number(x, digits).replace("-", "−");
+const minus = (text) => text.replace("-", "−");
+const signedNumber = (x, digits) => {
+  const text = x.toFixed(digits);
+  return Number(text) === 0 ? "0" : (x > 0 ? "+" : "") + minus(text);
+};
+const digitsFor = (most) => (most >= 1 ? 2 : most >= 0.1 ? 3 : 4); // the same for all numbers of a figure
 const largest = (values) => values.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
 
 // ---- 1: the text and its pieces ----
@@ -335,11 +350,12 @@ function showEmbeddings() {
   const box = el("div", { class: "strips" });
   watchers.push(() => box.replaceChildren(...stripsOf(token())));
   const lines = EMBEDDINGS.map((part) => all.map((i) => length(partOf(part, i))));
-  const colours = ["blue", "soft", "line", "ink", "orange"];
+  const colours = ["blue", "soft", "soft", "ink", "orange"];
+  const dashes = ["none", "none", "5 5", "none", "none"];
   const legend = el("div", { class: "legend" });
   EMBEDDINGS.forEach((part, k) =>
-    legend.append(el("span", {}, el("i", { style: { borderColor: `var(--${colours[k]})` } }), t(`embeddings.${part}`))));
-  const chart = lineChart(lines, all.map(name), { kinds: colours.map((colour) => ({ class: "solid", style: `stroke: var(--${colour})` })), here: true });
+    legend.append(el("span", {}, el("i", { style: { borderTop: `3px ${dashes[k] === "none" ? "solid" : "dashed"} var(--${colours[k]})` } }), t(`embeddings.${part}`))));
+  const chart = lineChart(lines, all.map(name), { kinds: colours.map((colour, k) => ({ class: "solid", style: `stroke: var(--${colour}); stroke-dasharray: ${dashes[k]}` })), here: true });
   section("embeddings", el("div", { class: "controls" }, tokenChoice()),
     figure(t("embeddings.strips"), box), figure(t("embeddings.norms"), el("div", {}, legend, chart)));
 }
@@ -362,9 +378,10 @@ function paint(canvas, width, height, colour) {
   const context = canvas.getContext("2d");
   const image = context.createImageData(width, height);
   for (let y = 0, at = 0; y < height; y++) {
-    for (let x = 0; x < width; x++, at += 4) {
-      const [r, g, b] = colour(x, y);
-      image.data.set([r, g, b, 255], at);
+    for (let x = 0; x < width; x++) {
+      const rgb = colour(x, y);
+      for (const part of [0, 1, 2]) image.data[at++] = rgb[part];
+      image.data[at++] = 255;
     }
   }
   context.putImageData(image, 0, 0);
@@ -381,13 +398,14 @@ function miniature(canvas, place, shown, most) {
   canvas.width = canvas.height = size;
   const values = map(place);
   const peaks = new Float32Array(size * size);
-  shown.forEach((i, y) => {
-    const row = Math.floor((y * size) / shown.length) * size;
-    shown.forEach((j, x) => {
-      const at = row + Math.floor((x * size) / shown.length);
-      if (values[i * S + j] > peaks[at]) peaks[at] = values[i * S + j];
-    });
-  });
+  const squeezed = shown.map((_, k) => Math.floor((k * size) / shown.length));
+  for (let k = 0; k < shown.length; k++) {
+    const [from, to] = [shown[k] * S, squeezed[k] * size];
+    for (let j = 0; j < shown.length; j++) {
+      const value = values[from + shown[j]];
+      if (value > peaks[to + squeezed[j]]) peaks[to + squeezed[j]] = value;
+    }
+  }
   const colours = blues();
   paint(canvas, size, size, (x, y) => colours[Math.round(255 * shade(peaks[y * size + x]))]);
 }
@@ -573,8 +591,9 @@ function lensFigures() {
     el("td", { class: "cell", style: { background: tint(share) }, ...attributes }, el("span", { class: "guess" }, bdi(text), el("small", {}, share.toFixed(2))));
   const ranked = (n, i) => {
     const [best, shares] = i === null ? [data.lens.best[n], data.lens.probabilities[n]] : [data.lens.best[n][i], data.lens.probabilities[n][i]];
-    const order = best.map((_, k) => k);
-    return order.map((k) => cell(guess(best, shares, k)));
+    const ranks = best.map((_, k) => k);
+    if (i === null) ranks.sort((a, b) => best[a] - best[b]); // labels keep their columns
+    return ranks.map((k) => cell(guess(best, shares, k)));
   };
   if (data.answer.kind === "label") return [figure(t("lens.labels"), table([el("th", { scope: "col", colspan: data.lens.names.length })], (n) => ranked(n, null)))];
   const head = all.map((i) => el("th", { scope: "col" }, bdi(name(i))));
@@ -603,7 +622,7 @@ function showAnswer() {
   guesses.forEach((guess, k) => {
     const bar = el("span", { class: k ? "fill" : "fill best", style: { width: `${100 * guess.probability}%` } });
     list.append(el("span", { class: k ? "" : "best" }, bdi(guess.name)), el("span", { class: "track" }, bar),
-      el("span", {}, guess.probability.toFixed(3)), el("small", { class: "soft" }, `${t("answer.logit")} ${number(guess.logit, 2)}`));
+      el("span", {}, guess.probability.toFixed(3)), el("small", { class: "soft" }, `${t("answer.logit")} ${minus(guess.logit.toFixed(2))}`));
   });
   const heading = el("p", {}, kind === "label" ? t("answer.label") : kind === "token" ? t("answer.mask", { position }) : t("answer.vector"));
   const body = el("div");
@@ -624,7 +643,7 @@ function showAnswer() {
 function contributionFigures() {
   const heads = data.contributions[`heads_${state.way}`];
   const tokens = data.contributions[`tokens_${state.way}`];
-  const note = el("p", { class: "soft" }, t(state.way === "ablated" ? "answer.ablation.note" : "answer.gradient.note"));
+  const note = el("p", { class: "soft" }, t(state.way === "ablated" ? "answer.ablation.note" : "answer.gradient.note"), data.answer.kind === "vector" ? "" : ` ${t("answer.score")}`);
   const nothing = (why) => el("p", {}, t(why));
   const why = state.way === "ablated" ? "answer.cost" : "answer.flat";
   return [note, heads ? headsFigure(heads) : nothing(why), tokens ? tokensFigure(tokens) : nothing(why), contributionTable()];
@@ -640,8 +659,8 @@ function headsFigure(rows) {
   rows.forEach((row, layer) => {
     const line = el("div", { role: "row", style: { display: "contents" } }, el("span", { class: "no", role: "rowheader" }, `${layer}`));
     row.forEach((value, head) => {
-      const label = `${title({ layer, head })}: ${signedNumber(value, 4)}`;
-      const cell = el("button", { type: "button", role: "gridcell", "aria-label": label, title: label, style: { background: signed(value / most) } }, el("span", { class: "value" }, signedNumber(value, 2)));
+      const label = `${title({ layer, head })}: ${signedNumber(value, 5)}`;
+      const cell = el("button", { type: "button", role: "gridcell", "aria-label": label, title: label, style: { background: signed(value / most) } }, el("span", { class: "value" }, signedNumber(value, digitsFor(most))));
       const say = () => readout.replaceChildren(label);
       for (const event of ["focus", "pointerenter"]) cell.addEventListener(event, say);
       cell.addEventListener("click", () => goTo(layer, head));
@@ -663,7 +682,7 @@ function goTo(layer, head) {
 function tokensFigure(values) {
   const most = largest(values) || 1;
   const row = el("div", { class: "chips" });
-  const buttons = chips(all, (i) => [bdi(name(i)), el("small", {}, signedNumber(values[i], 2))]);
+  const buttons = chips(all, (i) => [bdi(name(i)), el("small", {}, signedNumber(values[i], digitsFor(most)))]);
   buttons.forEach((button, i) => {
     button.style.background = signed(values[i] / most);
     button.classList.add("painted");
@@ -678,7 +697,7 @@ function contributionTable() {
   const { tokens_ablated: ablated, tokens_gradient: gradient } = data.contributions;
   const columns = [[t("answer.ablation"), ablated], [t("answer.gradient"), gradient]].filter(([, values]) => values);
   if (!columns.length) return "";
-  const rows = all.map((i) => el("tr", {}, el("th", { scope: "row" }, `${i}  `, bdi(name(i))), ...columns.map(([, values]) => el("td", {}, signedNumber(values[i], 4)))));
+  const rows = all.map((i) => el("tr", {}, el("th", { scope: "row" }, `${i}  `, bdi(name(i))), ...columns.map(([, values]) => el("td", {}, signedNumber(values[i], 5)))));
   const head = el("tr", {}, el("th", { scope: "col" }, t("token")), ...columns.map(([text]) => el("th", { scope: "col" }, text)));
   return el("details", {}, el("summary", {}, t("answer.table")), el("div", { class: "body", tabindex: "0" }, el("table", {}, el("thead", {}, head), el("tbody", {}, ...rows))));
 }
@@ -737,7 +756,7 @@ function tableOf(key, again) {
   const down = range(state.row, Math.min(rows, state.row + tall));
   const across = range(state.column, Math.min(columns, state.column + wide));
   const head = el("tr", {}, el("th", {}), ...across.map((j) => el("th", { scope: "col" }, ...named(columns, j))));
-  const lines = down.map((i) => el("tr", {}, el("th", { scope: "row" }, ...named(rows, i)), ...across.map((j) => el("td", {}, number(values[start + i * columns + j], 4).replace("-", "−")))));
+  const lines = down.map((i) => el("tr", {}, el("th", { scope: "row" }, ...named(rows, i)), ...across.map((j) => el("td", {}, minus(number(values[start + i * columns + j], 4))))));
   const pager = (what, property, step, limit) => {
     const button = (to, key, sign) => el("button", { type: "button", disabled: to < 0 || to >= limit, "aria-label": t(key, { what }), onclick: () => ((state[property] = to), again()) }, sign);
     return limit > step ? [el("span", { class: "choice" }, button(state[property] - step, "numbers.before", "‹"), button(state[property] + step, "numbers.after", "›")), el("span", {}, `${what} ${state[property]}–${Math.min(limit, state[property] + step) - 1} / ${limit}`)] : [];
@@ -768,21 +787,27 @@ const short = (x) => String(Number(x.toPrecision(7)));
 
 // ---- charts ----
 
+// Pixels that a chart has: the page's width, or where two stand side by side half of it.
+function room(shared) {
+  const width = Math.max(280, document.querySelector("main").clientWidth - 38);
+  return shared && innerWidth >= 860 ? (width - 38) / 2 : width;
+}
+
 // Lines over the steps 0 … n-1. choose: the nearest line to the mouse is chosen; here: a mark at the chosen token.
 function lineChart(lines, labels, { kinds, choose: chooses = false, here = false }) {
-  const [width, height, left, right, top, bottom] = [640, 300, 48, 12, 10, 30];
+  const [width, height, left, right, top, bottom] = [room(chooses), 260, 44, 22, 10, 28];
   const count = labels.length;
   const values = lines.flat();
   const ticks = niceTicks(Math.min(0, ...bounds(values)), Math.max(...bounds(values)));
   const [low, high] = [ticks[0], ticks.at(-1)];
   const x = (k) => (count > 1 ? left + (k * (width - left - right)) / (count - 1) : (left + width - right) / 2);
   const y = (value) => height - bottom - ((value - low) / (high - low)) * (height - top - bottom);
-  const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" });
+  const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", style: `--faint: ${Math.max(0.05, Math.min(0.35, 12 / lines.length))}` });
   for (const tick of ticks) {
     svg.append(draw("line", { class: "axis", x1: left, x2: width - right, y1: y(tick), y2: y(tick) }),
       draw("text", { x: left - 8, y: y(tick) + 4, "text-anchor": "end" }, `${+tick.toPrecision(4)}`));
   }
-  const every = Math.ceil(count / (here ? 12 : 14));
+  const every = Math.ceil((count * 60) / (width - left - right));
   labels.forEach((label, k) => k % every === 0 && svg.append(draw("text", { x: x(k), y: height - 8, "text-anchor": "middle" }, Array.from(`${label}`).slice(0, 8).join(""))));
   const point = (line) => line.map((value, k) => `${x(k).toFixed(1)},${y(value).toFixed(1)}`).join("L");
   const dot = (line) => (count > 1 ? "" : `m-4,0h8`); // a single step is a dash
@@ -955,7 +980,7 @@ function showIntro() {
   const lines = [el("p", { class: "soft" }, bdi(data.model), data.model ? " · " : "", facts)];
   if (data.left_out) lines.push(el("p", {}, t("intro.cut", { count: data.left_out })));
   lines.push(el("p", { class: "soft" }, t("intro.hint")));
-  document.getElementById("intro").replaceChildren(...data.texts.map((text) => el("h1", { dir: "auto" }, text)), ...lines);
+  document.getElementById("intro").replaceChildren(...data.texts.map((text) => el("h1", { dir: "auto", class: text.length > 200 ? "long" : "" }, text)), ...lines);
 }
 
 function show() {
@@ -980,11 +1005,12 @@ function show() {
 // Begins with the head that looks most sharply at words: what one came to see.
 function sharpest() {
   let best = { sharpness: -1 };
+  const inner = all.filter((i) => !special[i]).slice(0, 128);
   for (let layer = 0; layer < N; layer++) {
     for (let head = 0; head < H; head++) {
       const values = map({ layer, head });
       let sharpness = 0;
-      for (const i of all) for (const j of all) if (!special[i] && !special[j] && i !== j) sharpness += values[i * S + j] ** 2;
+      for (const i of inner) for (const j of inner) if (i !== j) sharpness += values[i * S + j] ** 2;
       if (sharpness > best.sharpness) best = { layer, head, sharpness };
     }
   }
@@ -992,6 +1018,11 @@ function sharpest() {
 }
 
 document.getElementById("language").addEventListener("click", () => ((state.language = state.language === "zh" ? "en" : "zh"), show()));
+let width = innerWidth;
+addEventListener("resize", () => {
+  if (innerWidth !== width) show(); // not when a phone's keyboard or address bar comes and goes
+  width = innerWidth;
+});
 document.getElementById("theme").addEventListener("click", () => ((state.dark = !state.dark), show()));
 
 (async () => {
@@ -1003,6 +1034,7 @@ document.getElementById("theme").addEventListener("click", () => ((state.dark = 
   }
   state.map = sharpest();
   state.tensor = `layers.${state.map.layer}.attention.probs`;
+  state.at = [state.map.head];
   show();
   document.documentElement.dataset.ready = "yes";
 })();
