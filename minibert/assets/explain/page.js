@@ -868,7 +868,9 @@ function svgOf(box) {
   svg.append(draw("rect", { width, height, fill: css(palette.paper) }));
   const visit = (node) => {
     if (node.nodeType === Node.TEXT_NODE) return svg.append(...textOf(node, at));
-    if (node.nodeType !== Node.ELEMENT_NODE || !node.getClientRects().length) return;
+    if (node.nodeType !== Node.ELEMENT_NODE) return;
+    if (getComputedStyle(node).display === "contents") return node.childNodes.forEach(visit); // a row without a box
+    if (!node.getClientRects().length) return;
     const place = at(node.getBoundingClientRect());
     if (node instanceof SVGSVGElement) return svg.append(styled(node, place));
     if (node instanceof HTMLCanvasElement) {
