@@ -13,6 +13,7 @@ Letters: S tokens, E hidden size, H heads, N layers, V vocabulary, L labels.
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -37,7 +38,6 @@ from minibert.analysis import (
 )
 from minibert.attention import BACKENDS
 from minibert.checkpoint import part_of, read_weights, rename
-from minibert.config import BertConfig
 from minibert.data import check_vocabulary
 from minibert.encoding import Encoding
 from minibert.files import atomic_write
@@ -122,7 +122,7 @@ class Explanation:
     architecture: str  # the class of the model
     config: dict[str, object]
     texts: list[str]  # the text, and its pair if there is one
-    stretches: list[list[Stretch]]  # of each text, also those that were cut off
+    stretches: list[list[Stretch]]  # of each text, as far as it was read
     tokens: list[str]
     encoding: dict[str, list[int]]  # table.ROWS
     sources: list[tuple[int, int, int] | None]  # of each token: text, stretch, piece; None: put there by the tokenizer
@@ -164,7 +164,9 @@ class Explanation:
     def to_html(self) -> str:
         """The page: one file that needs no network."""
         rollouts = {f"layers.{i}.rollout": x for i, x in enumerate(self.rollout)}
-        return page.render(self.facts(), {**self.tensors, **rollouts})
+        ends = [part[-1].end if self.left_out and part else None for part in self.stretches]
+        texts = [text[:end] for text, end in zip(self.texts, ends, strict=True)]
+        return page.render({**self.facts(), "texts": texts}, {**self.tensors, **rollouts})
 
     def _repr_html_(self) -> str:
         """For Jupyter: the page in a frame of its own, which may run its script and save files, and nothing else."""
@@ -211,8 +213,9 @@ def explain(
     check_vocabulary(tokenizer, config, name or "the model")
     limit = min(tokenizer.model_max_length, config.max_position_embeddings)
     row = tokenizer([text], None if pair is None else [pair], max_length=min(limit, max_length or limit))
-    stretches = [trace(tokenizer, part) for part in texts]
-    sources, left_out = sources_of(stretches, row)
+    totals = [len(tokenizer.encode(part)) - 2 for part in texts]
+    stretches = [read_part(tokenizer, *part) for part in zip(texts, kept_of(row, len(texts)), totals, strict=True)]
+    sources = sources_of(stretches, row)
     training = model.training
     try:
         seen, lens, answer, contributions = looked_at(model.eval(), tokenizer, row)
@@ -229,7 +232,7 @@ def explain(
         tokens=tokenizer.ids_to_tokens(row.input_ids[0]),
         encoding={key: np.atleast_1d(getattr(row, key)[0]).tolist() for key in ROWS},
         sources=sources,
-        left_out=left_out,
+        left_out=sum(totals) - sum(source is not None for source in sources),
         tensors={key: array(x if key == "embeddings.position" else x[0]) for key, x in seen.items()},
         rollout=array(rollout(probs)[:, 0]),
         norm=array(stream.norm[:, 0]),
@@ -262,20 +265,37 @@ def array(x: Tensor) -> NDArray:
     return x.detach().float().cpu().numpy()
 
 
-def sources_of(stretches: list[list[Stretch]], row: Encoding) -> tuple[list[tuple[int, int, int] | None], int]:
-    """Where each token comes from, and how many pieces found no room."""
-    pieces = [
-        [(number, i, k) for i, stretch in enumerate(part) for k in range(len(stretch.pieces))]
+def kept_of(row: Encoding, texts: int) -> list[int]:
+    """How many tokens of each text are read."""
+    segments = row.token_type_ids[0][row.special_tokens_mask[0] == 0]
+    return np.bincount(segments, minlength=texts).tolist()
+
+
+def read_part(tokenizer: Tokenizer, text: str, kept: int, total: int) -> list[Stretch]:
+    """The stretches of the text's first `kept` pieces, of `total`: what is cut off may be a whole book."""
+    found: list[Stretch] = []
+    missing = kept if kept < total else math.inf
+    for stretch in trace(tokenizer, text):
+        if missing <= 0:
+            break
+        found.append(stretch)
+        missing -= len(stretch.pieces)
+    return found
+
+
+def sources_of(stretches: list[list[Stretch]], row: Encoding) -> list[tuple[int, int, int] | None]:
+    """Where each token comes from."""
+    queues = [
+        iter([(number, i, k) for i, stretch in enumerate(part) for k in range(len(stretch.pieces))])
         for number, part in enumerate(stretches)
     ]
-    queues = [iter(part) for part in pieces]
     ids, special, segments = row.input_ids[0], row.special_tokens_mask[0], row.token_type_ids[0]
     found = [None if put else next(queues[segment]) for put, segment in zip(special, segments, strict=True)]
     for number, source in zip(ids, found, strict=True):
         if source is not None:
             text, stretch, piece = source
             assert stretches[text][stretch].pieces[piece].id == number, "the trace is not what the tokenizer did"
-    return found, sum(map(len, pieces)) - sum(source is not None for source in found)
+    return found
 
 
 # ---- the answer, and what leads to it ----
@@ -366,11 +386,10 @@ def load(name: str, attention: str) -> tuple[BertBase, Tokenizer]:
     """A model with the heads that its files have, and its tokenizer.
 
     Raises:
-        ValueError: they cannot be used, or do not belong together.
+        ValueError: they cannot be used.
     """
     directory = resolve(name)
     tokenizer = Tokenizer.from_pretrained(directory)
-    check_vocabulary(tokenizer, BertConfig.from_file(directory / "config.json"), name)
     listed, found = read_weights(directory)
     parts = {part_of(key) for key in rename(found, str(listed))[0]}
     if "classifier" in parts:

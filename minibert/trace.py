@@ -53,14 +53,12 @@ class Watched(Container[str]):
         return found
 
 
-def trace(tokenizer: Tokenizer, text: str) -> list[Stretch]:
+def trace(tokenizer: Tokenizer, text: str) -> Iterator[Stretch]:
     """All stretches of a text, each with its steps, also those of which nothing remains; their pieces one after the
     other are the text's tokens, without [CLS] and [SEP]."""
     ids = {token: number for number, token in enumerate(tokenizer.vocab)}
-    return [
-        special_stretch(chars, begin, ids) if special else traced(tokenizer, chars, begin, ids)
-        for begin, chars, special in tokenizer.stretches(text)
-    ]
+    for begin, chars, special in tokenizer.stretches(text):
+        yield special_stretch(chars, begin, ids) if special else traced(tokenizer, chars, begin, ids)
 
 
 def special_stretch(chars: str, begin: int, ids: dict[str, int]) -> Stretch:

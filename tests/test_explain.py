@@ -46,7 +46,7 @@ TOKENIZER = Tokenizer(
     ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *(f"[unused{i}]" for i in range(101 - 5 - len(WORDS)))]
 )
 NASTY = [
-    "</script><script>alert(1)</script>",
+    "</script><script>alert(1)</script></script x='",
     "<!-- <img src=x onerror=alert(1)> \"'&amp; -->",
     "{{SCRIPT}} {{DATA}} \\u003c \u2028 \u2029",
     "\u202eשלום العربية 👩‍👩‍👧 e\u0301\u0301 \ufeff \x00\x07 \uffff",
@@ -123,6 +123,13 @@ def test_every_token_knows_its_piece_in_pairs_and_where_the_text_is_cut():
     assert found.tokens == ["[CLS]", "the", "cat", "the", "[SEP]", "un", "un", "##aff", "[SEP]"]
     assert found.sources == [None, (0, 0, 0), (0, 1, 0), (0, 2, 0), None, (1, 0, 0), (1, 1, 0), (1, 1, 1), None]
     assert found.left_out == 1 + 3
+
+
+def test_of_a_text_far_too_long_only_what_is_read_is_on_the_page():
+    found = explanation(text="the cat, " * 10_000, max_length=7)
+    assert found.tokens == ["[CLS]", "the", "cat", ",", "the", "cat", "[SEP]"]
+    assert found.left_out == 30_000 - 5
+    assert read_back(found.to_html())[0]["texts"] == ["the cat, the cat"]
 
 
 # ---- the numbers ----
@@ -263,6 +270,8 @@ def test_no_text_breaks_or_scripts_the_page(text):
     html = explanation("BertForMaskedLM", text, pair=text, name=text).to_html()
     facts, _ = read_back(html)
     assert facts["texts"] == [text, text]
+    inside = re.search(r'id="data">(.*)</script>\n<script>', html, re.DOTALL)[1]
+    assert not re.search("[<>&\u2028\u2029]", inside)
     tags, policies = [], []
 
     class Reader(HTMLParser):
@@ -276,7 +285,6 @@ def test_no_text_breaks_or_scripts_the_page(text):
     script = html[html.rindex("<script>") + len("<script>") : html.rindex("</script>")]
     assert policies == [policies[0]]
     assert policies[0].startswith(f"default-src 'none'; script-src '{page.fingerprint(script)}';")
-    assert not re.search(r"[\u2028\u2029]|\{\{", html.replace(script, "").replace("{{SCRIPT}} {{DATA}}", ""))
 
 
 def test_lone_surrogates_are_refused_in_one_line():

@@ -242,6 +242,7 @@ const signedNumber = (x, digits) => {
   return Number(text) === 0 ? "0" : (x > 0 ? "+" : "") + minus(text);
 };
 const digitsFor = (most) => (most >= 1 ? 2 : most >= 0.1 ? 3 : 4); // the same for all numbers of a figure
+const shareText = (x) => (x < 0.0005 ? "·" : x.toFixed(x < 0.01 ? 3 : 2));
 const largest = (values) => values.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
 
 // ---- 1: the text and its pieces ----
@@ -481,7 +482,7 @@ function showMap(box) {
       const share = state.turned ? values[shown[k] * S + token()] : values[token() * S + shown[k]];
       button.classList.add("painted");
       button.style.background = tint(shade(share));
-      button.lastChild.textContent = share < 0.0005 ? "·" : share.toFixed(share < 0.01 ? 3 : 2);
+      button.lastChild.textContent = shareText(share);
     });
     picture.outline(shown.indexOf(token()));
   };
@@ -585,10 +586,10 @@ function lensFigures() {
   const guess = (best, shares, k) => [data.lens.names[best[k]], shares[k]];
   const table = (title, rowOf) => {
     const body = layers().map((layer, n) => el("tr", {}, el("th", { scope: "row" }, `${layer}`), ...rowOf(n)));
-    return el("table", {}, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, t("layer")), ...title)), el("tbody", {}, ...body));
+    return el("table", { class: "lens" }, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, t("layer")), ...title)), el("tbody", {}, ...body));
   };
   const cell = ([text, share], attributes = {}) =>
-    el("td", { class: "cell", style: { background: tint(share) }, ...attributes }, el("span", { class: "guess" }, bdi(text), el("small", {}, share.toFixed(2))));
+    el("td", { class: "cell", style: { background: tint(share) }, ...attributes }, el("span", { class: "guess" }, bdi(text), el("small", {}, shareText(share))));
   const ranked = (n, i) => {
     const [best, shares] = i === null ? [data.lens.best[n], data.lens.probabilities[n]] : [data.lens.best[n][i], data.lens.probabilities[n][i]];
     const ranks = best.map((_, k) => k);
@@ -884,12 +885,17 @@ function svgOf(box) {
   return svg;
 }
 
+const clear = (colour) => colour === "transparent" || /^rgba\(.*, 0\)$/.test(colour);
+
 function boxOf(node, place) {
   const style = getComputedStyle(node);
-  const clear = (colour) => colour === "transparent" || /[,/] ?0\)$/.test(colour);
-  const line = parseFloat(style.borderTopWidth) > 0 && !clear(style.borderTopColor) ? style.borderTopColor : "none";
-  if (clear(style.backgroundColor) && line === "none") return [];
-  return [draw("rect", { ...place, rx: parseFloat(style.borderTopLeftRadius) || 0, fill: clear(style.backgroundColor) ? "none" : style.backgroundColor, stroke: line, "fill-opacity": style.opacity })];
+  const border = parseFloat(style.borderTopWidth);
+  const line = border > 0 && !clear(style.borderTopColor) ? style.borderTopColor : "none";
+  const fill = clear(style.backgroundColor) ? "none" : style.backgroundColor;
+  if (fill === "none" && line === "none") return [];
+  if (place.height <= border) return [draw("rect", { ...place, fill: line })]; // a key of a legend
+  const rx = parseFloat(style.borderTopLeftRadius) || 0;
+  return [draw("rect", { ...place, rx, fill, stroke: line, "fill-opacity": style.opacity })];
 }
 
 function textOf(node, at) {
@@ -1004,7 +1010,7 @@ function show() {
   choose();
 }
 
-// Begins with the head that looks most sharply at words: what one came to see.
+// Begins with the head that looks most sharply at words that are no neighbours: what one came to see.
 function sharpest() {
   let best = { sharpness: -1 };
   const inner = all.filter((i) => !special[i]).slice(0, 128);
@@ -1012,7 +1018,7 @@ function sharpest() {
     for (let head = 0; head < H; head++) {
       const values = map({ layer, head });
       let sharpness = 0;
-      for (const i of inner) for (const j of inner) if (i !== j) sharpness += values[i * S + j] ** 2;
+      for (const i of inner) for (const j of inner) if (Math.abs(i - j) > 1) sharpness += values[i * S + j] ** 2;
       if (sharpness > best.sharpness) best = { layer, head, sharpness };
     }
   }
