@@ -9,12 +9,14 @@ Letters: B batch, S sequence, E hidden size, H heads, N layers, V vocabulary, L 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from minibert.activations import capture, encoder_of, intervene, matching
+from minibert.activations import capture, encoder_of, intervene, matching, replaced
+from minibert.layout import Packed, Padded
 from minibert.model import BertBase, BertForSequenceClassification
 
 Inputs = Mapping[str, Tensor]  # input_ids, attention_mask, token_type_ids: [B, S]
@@ -97,20 +99,35 @@ def rollout(probs: Tensor) -> Tensor:
 def head_contributions(model: BertBase, inputs: Inputs, score: Score) -> Tensor:
     """What the score loses without each head: [N, H, B]; positive: the head speaks for it.
 
-    For each layer the batch goes through the model once for all its heads, in H copies of which each lacks another.
+    For each layer the batch goes through it and those after it once for all its heads, in H copies of which each lacks
+    another; the layers before it are passed over, as what they answer is known.
     """
-    config = encoder_of(model).config
-    H, B = config.num_attention_heads, len(inputs["input_ids"])
+    encoder = encoder_of(model)
+    H, B = encoder.config.num_attention_heads, len(inputs["input_ids"])
     copies = {name: tensor.repeat(H, 1) for name, tensor in inputs.items()}  # [H · B, S]
-    without = 1 - torch.eye(H).repeat_interleave(config.head_size, dim=1)  # [H, E]: copy h lacks the columns of head h
-    with torch.no_grad():
+    without = 1 - torch.eye(H).repeat_interleave(
+        encoder.config.head_size, dim=1
+    )  # [H, E]: copy h lacks head h's columns
+    mask = without.repeat_interleave(B, dim=0)[:, None]  # [H · B, 1, E]
+    with torch.no_grad(), capture(model, *STREAM) as seen:
         whole = score(model(**inputs))
-        lost = []
-        for i in range(config.num_hidden_layers):
-            mask = without.repeat_interleave(B, dim=0)[:, None]  # [H · B, 1, E]
-            with intervene(model, {f"layers.{i}.attention.context": lambda x, mask=mask: x * mask.to(x)}):
-                lost.append(whole - score(model(**copies)).view(H, B))
+    lost = []
+    for i, known in enumerate(stacked(seen)[:-1]):
+        changes = {
+            "embeddings.output": known.repeat(H, 1, 1),
+            f"layers.{i}.attention.context": lambda x: x * mask.to(x),
+        }
+        with torch.no_grad(), ExitStack() as stack:
+            for layer in encoder.layers[:i]:
+                stack.enter_context(replaced(layer, "forward", passed_over))
+            stack.enter_context(intervene(model, changes))
+            lost.append(whole - score(model(**copies)).view(H, B))
     return torch.stack(lost)
+
+
+def passed_over(x: Tensor, layout: Padded | Packed, first: bool = False) -> Tensor:
+    """A layer that does nothing. [B, S, E] -> [B, S, E]."""
+    return x
 
 
 def token_contributions(model: BertBase, inputs: Inputs, score: Score, instead: int) -> Tensor:

@@ -1205,8 +1205,8 @@ MUTATIONS = [
     Mutation(
         "gradient × input: the gradient alone",
         "minibert/analysis.py",
-        "(gradient * token).sum(dim=-1)",
-        "gradient.sum(dim=-1)",
+        "(gradient * x).detach()",
+        "gradient.detach()",
         "tests/test_analysis.py::test_gradient_times_input_is_the_slope_when_a_token_fades_and_leaves_the_parameters_alone",
     ),
     Mutation(
@@ -1269,7 +1269,7 @@ MUTATIONS = [
         "heads' gradients summed over the wrong axis",
         "minibert/analysis.py",
         ".sum(dim=(1, 3)).T",
-        ".sum(dim=(1, 2))[:, : H].T",
+        ".sum(dim=(1, 2))[:, :H].T",
         "tests/test_explain.py::test_a_heads_gradient_is_the_slope_when_it_fades",
     ),
 ]
