@@ -215,10 +215,6 @@ class Tokenizer:
         for match in wordpiece.units(text, self.tokenize_chinese_chars):
             yield begin + match.start(), match.group(), False
 
-    def _plain_units(self, text: str, begin: int) -> Iterator[tuple[int, _Unit]]:
-        for match in wordpiece.units(text, self.tokenize_chinese_chars):
-            yield begin + match.start(), self._known[match.group()]
-
     def _encode_unit(self, chars: str) -> _Unit:
         switches = self.lowercase, self.strip_accents, self.tokenize_chinese_chars
         pieces = wordpiece.tokenize(chars, self._ids, *switches, self.special_tokens["unk_token"], self._longest)
@@ -231,7 +227,8 @@ class Tokenizer:
     @cached_property
     def _known_chunks(self) -> "_Known[list[int]]":
         """The ids of what stands between two spaces: "don't." """
-        return _Known(lambda chunk: [number for _, unit in self._plain_units(chunk, 0) for number in unit.ids])
+        known, stretches = self._known, self._plain_stretches
+        return _Known(lambda chunk: [number for _, chars, _ in stretches(chunk, 0) for number in known[chars].ids])
 
     @cached_property
     def _batch_encoder(self) -> BatchEncoder:
