@@ -164,7 +164,7 @@ class Explanation:
     def to_html(self) -> str:
         """The page: one file that needs no network."""
         rollouts = {f"layers.{i}.rollout": x for i, x in enumerate(self.rollout)}
-        ends = [part[-1].end if self.left_out and part else None for part in self.stretches]
+        ends = [(part[-1].end if part else 0) if self.left_out else None for part in self.stretches]
         texts = [text[:end] for text, end in zip(self.texts, ends, strict=True)]
         return page.render({**self.facts(), "texts": texts}, {**self.tensors, **rollouts})
 
@@ -318,12 +318,15 @@ def answered(
         at, embedding = int(masks[0]), model.bert.embeddings.token.weight
         logits = output.prediction_logits if isinstance(model, BertForPreTraining) else output  # [1, S, V]
         guesses, best = guessed(logits[0, at], tokenizer.vocab, GUESSES)
-        score = lambda out: centred(model.mlm(out.last_hidden_state[:, at], embedding), best)  # noqa: E731
-        return Answer("token", guesses, at), score
+
+        def at_mask(out: BertOutput) -> Tensor:
+            return centred(model.mlm(out.last_hidden_state[:, at], embedding), best)
+
+        return Answer("token", guesses, at), at_mask
     goal = seen[f"layers.{model.config.num_hidden_layers - 1}.output"].mean(dim=1)  # [1, E]
 
-    def nearness(answer: BertOutput) -> Tensor:
-        return torch.cosine_similarity(answer.last_hidden_state.mean(dim=1), goal)
+    def nearness(out: BertOutput) -> Tensor:
+        return torch.cosine_similarity(out.last_hidden_state.mean(dim=1), goal)
 
     return Answer("vector", [], None), nearness
 

@@ -52,7 +52,11 @@ const tables = new Map();
 
 // What each code means, from a table made once.
 function looked(codes, count, meaning) {
-  if (!tables.has(count)) tables.set(count, Float32Array.from({ length: count }, (_, code) => meaning(code)));
+  if (!tables.has(count))
+    tables.set(
+      count,
+      Float32Array.from({ length: count }, (_, code) => meaning(code)),
+    );
   const table = tables.get(count);
   const values = new Float32Array(codes.length);
   for (let i = 0; i < codes.length; i++) values[i] = table[codes[i]];
@@ -222,7 +226,10 @@ function readPalette() {
   document.body.append(probe);
   for (const role of ["paper", "card", "ink", "soft", "line", "blue", "orange"]) {
     probe.style.color = `var(--${role})`;
-    palette[role] = getComputedStyle(probe).color.match(/[\d.]+/g).slice(0, 3).map(Number);
+    palette[role] = getComputedStyle(probe)
+      .color.match(/[\d.]+/g)
+      .slice(0, 3)
+      .map(Number);
   }
   probe.remove();
 }
@@ -257,7 +264,10 @@ function showPieces() {
   const gone = (which, until) => {
     for (; shown[which] < until; shown[which]++) {
       const stretch = data.stretches[which][shown[which]];
-      if (!stretch.pieces.length) box.append(el("span", { class: "chip gone", title: t("pieces.gone") }, "∅", el("small", {}, codes(which, stretch))));
+      if (!stretch.pieces.length)
+        box.append(
+          el("span", { class: "chip gone", title: t("pieces.gone") }, "∅", el("small", {}, codes(which, stretch))),
+        );
     }
   };
   for (const i of all) {
@@ -289,7 +299,10 @@ function pieceOver([which, stretch, piece], ends) {
 }
 
 const codes = (which, { start, end }) =>
-  texts[which].slice(start, end).map((char) => `U+${char.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`).join(" ");
+  texts[which]
+    .slice(start, end)
+    .map((char) => `U+${char.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`)
+    .join(" ");
 
 function explainPiece(panel, i) {
   const source = data.sources[i];
@@ -302,14 +315,23 @@ function explainPiece(panel, i) {
   const span = t(source[0] ? "piece.span2" : "piece.span", { start: piece.start, end: piece.end });
   content.push(el("p", {}, `${span}: `, bdi(from)));
   if (stretch.special) return panel.replaceChildren(...content, el("p", {}, t("piece.special")));
-  panel.replaceChildren(...content, el("h4", {}, t("piece.steps")), stepsOf(source[0], stretch), el("h4", {}, t("piece.tried")), attemptsOf(stretch, piece));
+  panel.replaceChildren(
+    ...content,
+    el("h4", {}, t("piece.steps")),
+    stepsOf(source[0], stretch),
+    el("h4", {}, t("piece.tried")),
+    attemptsOf(stretch, piece),
+  );
 }
 
 function stepsOf(which, stretch) {
   const list = el("dl", { class: "steps" });
   let before = texts[which].slice(stretch.start, stretch.end).join("");
   const add = (step, text, same) =>
-    list.append(el("dt", {}, t(`step.${step}`)), el("dd", { class: same ? "same" : "", dir: "auto" }, same ? t("piece.same") : text.replaceAll(" ", "␣")));
+    list.append(
+      el("dt", {}, t(`step.${step}`)),
+      el("dd", { class: same ? "same" : "", dir: "auto" }, same ? t("piece.same") : text.replaceAll(" ", "␣")),
+    );
   add("source", before, false);
   for (const [step, text] of stretch.steps) {
     add(step, text, text === before);
@@ -323,8 +345,13 @@ function attemptsOf(stretch, piece) {
   if (!piece.attempts.length) return el("p", {}, t("piece.long"));
   const list = el("ul", { class: "tries" });
   piece.attempts.forEach(({ token, found }, k) => {
-    if (piece.left_out && k === piece.attempts.length - 1) list.append(el("li", {}, t("piece.more", { count: piece.left_out })));
-    const sign = el("span", { class: "mark", role: "img", "aria-label": t(found ? "piece.found" : "piece.absent") }, found ? "✓" : "×");
+    if (piece.left_out && k === piece.attempts.length - 1)
+      list.append(el("li", {}, t("piece.more", { count: piece.left_out })));
+    const sign = el(
+      "span",
+      { class: "mark", role: "img", "aria-label": t(found ? "piece.found" : "piece.absent") },
+      found ? "✓" : "×",
+    );
     list.append(el("li", { class: found ? "yes" : "" }, sign, bdi(token)));
   });
   return piece.attempts.at(-1).found ? list : el("div", {}, list, el("p", {}, t("piece.unknown")));
@@ -335,7 +362,12 @@ function attemptsOf(stretch, piece) {
 function showEncoding() {
   const row = (title, cells) => el("tr", {}, el("th", { scope: "row" }, title), ...cells);
   const head = all.map((i) => el("th", { scope: "col", "data-token": i }, bdi(name(i))));
-  const body = ROWS.map((key) => row(key, data.encoding[key].map((value) => el("td", {}, `${value}`))));
+  const body = ROWS.map((key) =>
+    row(
+      key,
+      data.encoding[key].map((value) => el("td", {}, `${value}`)),
+    ),
+  );
   const table = el("table", {}, el("thead", {}, row("tokens", head)), el("tbody", {}, ...body));
   table.querySelector("thead th").replaceChildren("tokens");
   head.forEach((cell, i) => cell.addEventListener("click", () => pin(i)));
@@ -355,10 +387,28 @@ function showEmbeddings() {
   const dashes = ["none", "none", "5 5", "none", "none"];
   const legend = el("div", { class: "legend" });
   EMBEDDINGS.forEach((part, k) =>
-    legend.append(el("span", {}, el("i", { style: { borderTop: `3px ${dashes[k] === "none" ? "solid" : "dashed"} var(--${colours[k]})` } }), t(`embeddings.${part}`))));
-  const chart = lineChart(lines, all.map(name), { kinds: colours.map((colour, k) => ({ class: "solid", style: `stroke: var(--${colour}); stroke-dasharray: ${dashes[k]}` })), here: true });
-  section("embeddings", el("div", { class: "controls" }, tokenChoice()),
-    figure(t("embeddings.strips"), box), figure(t("embeddings.norms"), el("div", {}, legend, chart)));
+    legend.append(
+      el(
+        "span",
+        {},
+        el("i", { style: { borderTop: `3px ${dashes[k] === "none" ? "solid" : "dashed"} var(--${colours[k]})` } }),
+        t(`embeddings.${part}`),
+      ),
+    ),
+  );
+  const chart = lineChart(lines, all.map(name), {
+    kinds: colours.map((colour, k) => ({
+      class: "solid",
+      style: `stroke: var(--${colour}); stroke-dasharray: ${dashes[k]}`,
+    })),
+    here: true,
+  });
+  section(
+    "embeddings",
+    el("div", { class: "controls" }, tokenChoice()),
+    figure(t("embeddings.strips"), box),
+    figure(t("embeddings.norms"), el("div", {}, legend, chart)),
+  );
 }
 
 const partOf = (part, i) => vector(`embeddings.${part}`, i);
@@ -366,10 +416,22 @@ const partOf = (part, i) => vector(`embeddings.${part}`, i);
 function stripsOf(i) {
   return EMBEDDINGS.flatMap((part, k) => {
     const values = partOf(part, i);
-    const canvas = el("canvas", { width: values.length, height: 1, role: "img", "aria-label": t(`embeddings.${part}`) });
+    const canvas = el("canvas", {
+      width: values.length,
+      height: 1,
+      role: "img",
+      "aria-label": t(`embeddings.${part}`),
+    });
     const most = largest(values) || 1;
-    paint(canvas, values.length, 1, (x) => mixed(palette.paper, values[x] < 0 ? palette.orange : palette.blue, Math.abs(values[x]) / most));
-    const row = [el("span", { class: "sign" }, ["", "+", "+", "=", "→"][k]), el("span", {}, t(`embeddings.${part}`)), canvas, el("span", {}, number(length(values), 2))];
+    paint(canvas, values.length, 1, (x) =>
+      mixed(palette.paper, values[x] < 0 ? palette.orange : palette.blue, Math.abs(values[x]) / most),
+    );
+    const row = [
+      el("span", { class: "sign" }, ["", "+", "+", "=", "→"][k]),
+      el("span", {}, t(`embeddings.${part}`)),
+      canvas,
+      el("span", {}, number(length(values), 2)),
+    ];
     return k === 3 ? [el("span", { class: "total" }), ...row] : row;
   });
 }
@@ -414,15 +476,30 @@ function miniature(canvas, place, shown, most) {
 const title = ({ layer, head }) => t(head === H ? "attention.rollout" : "attention.head", { layer, head });
 
 function showAttention() {
-  const grid = el("div", { class: "maps", role: "grid", "aria-label": t("attention.grid"), style: { gridTemplateColumns: `16px repeat(${H + 1}, minmax(20px, 88px))` } });
+  const grid = el("div", {
+    class: "maps",
+    role: "grid",
+    "aria-label": t("attention.grid"),
+    style: { gridTemplateColumns: `16px repeat(${H + 1}, minmax(20px, 88px))` },
+  });
   const large = el("div", { class: "large" });
   const cells = [];
-  const header = [...Array(H).keys(), t("attention.roll")].map((text) => el("span", { class: "no", role: "columnheader" }, `${text}`));
+  const header = [...Array(H).keys(), t("attention.roll")].map((text) =>
+    el("span", { class: "no", role: "columnheader" }, `${text}`),
+  );
   grid.append(el("div", { role: "row", style: { display: "contents" } }, el("span"), ...header));
   for (let layer = 0; layer < N; layer++) {
-    const row = el("div", { role: "row", style: { display: "contents" } }, el("span", { class: "no", role: "rowheader" }, `${layer}`));
+    const row = el(
+      "div",
+      { role: "row", style: { display: "contents" } },
+      el("span", { class: "no", role: "rowheader" }, `${layer}`),
+    );
     for (let head = 0; head <= H; head++) {
-      const button = el("button", { type: "button", role: "gridcell", "aria-label": title({ layer, head }), title: title({ layer, head }) }, el("canvas"));
+      const button = el(
+        "button",
+        { type: "button", role: "gridcell", "aria-label": title({ layer, head }), title: title({ layer, head }) },
+        el("canvas"),
+      );
       button.addEventListener("click", () => open(layer, head));
       cells.push(button);
       row.append(button);
@@ -444,7 +521,9 @@ function showAttention() {
   showAttention.open = open;
   large.addEventListener("keydown", (event) => event.key === "Escape" && chosen().focus());
   const redraw = () => {
-    cells.forEach((cell, k) => miniature(cell.firstChild, { layer: Math.floor(k / (H + 1)), head: k % (H + 1) }, visible(), 96));
+    cells.forEach((cell, k) =>
+      miniature(cell.firstChild, { layer: Math.floor(k / (H + 1)), head: k % (H + 1) }, visible(), 96),
+    );
     open(state.map.layer, state.map.head);
   };
   const controls = el("div", { class: "controls" }, check("attention.special", "special", redraw));
@@ -467,12 +546,16 @@ function showMap(box) {
   chipFigure.querySelector("figcaption > span").replaceWith(caption);
   const turn = check("attention.turn", "turned", () => showMap.token());
   box.replaceChildren(
-    el("h3", {}, title(state.map)), el("div", { class: "controls" }, turn, readout),
-    el("div", { class: "two" }, figure(t("attention.large"), canvas), chipFigure));
+    el("h3", {}, title(state.map)),
+    el("div", { class: "controls" }, turn, readout),
+    el("div", { class: "two" }, figure(t("attention.large"), canvas), chipFigure),
+  );
   const picture = new LargeMap(canvas, values, shown);
   const say = (i, j) => {
     const key = state.map.head === H ? "attention.reached" : "attention.cell";
-    readout.replaceChildren(t(key, { from: `\u2068${name(i)}\u2069`, to: `\u2068${name(j)}\u2069`, value: number(values[i * S + j], 4) }));
+    readout.replaceChildren(
+      t(key, { from: `\u2068${name(i)}\u2069`, to: `\u2068${name(j)}\u2069`, value: number(values[i * S + j], 4) }),
+    );
   };
   picture.onlook = say;
   showMap.token = () => {
@@ -544,7 +627,13 @@ class LargeMap {
     context.strokeStyle = css(palette.orange);
     context.lineWidth = 1.5;
     const [long, thick] = [size * cells, Math.max(size, 2)];
-    if (row >= 0) context.strokeRect(margin + (state.turned ? row * size : 0), margin + (state.turned ? 0 : row * size), state.turned ? thick : long, state.turned ? long : thick);
+    if (row >= 0)
+      context.strokeRect(
+        margin + (state.turned ? row * size : 0),
+        margin + (state.turned ? 0 : row * size),
+        state.turned ? thick : long,
+        state.turned ? long : thick,
+      );
     if (this.cell) context.strokeRect(margin + this.cell[1] * size, margin + this.cell[0] * size, thick, thick);
     context.lineWidth = 1;
   }
@@ -577,8 +666,20 @@ function showStream() {
     const lines = all.map((i) => rows.map((row) => row[i]));
     return lineChart(lines, layers(), { kinds: all.map((i) => ({ class: special[i] ? "put" : "" })), choose: true });
   };
-  const pair = el("div", { class: "two" }, figure(t("stream.norm"), chart(data.norm)), figure(t("stream.cosine"), chart(data.cosine)));
-  section("stream", el("div", { class: "controls" }, tokenChoice()), pair, el("h3", {}, t("lens.title")), el("p", { class: "soft" }, t(data.lens ? "lens.lead" : "lens.none")), ...lensFigures());
+  const pair = el(
+    "div",
+    { class: "two" },
+    figure(t("stream.norm"), chart(data.norm)),
+    figure(t("stream.cosine"), chart(data.cosine)),
+  );
+  section(
+    "stream",
+    el("div", { class: "controls" }, tokenChoice()),
+    pair,
+    el("h3", {}, t("lens.title")),
+    el("p", { class: "soft" }, t(data.lens ? "lens.lead" : "lens.none")),
+    ...lensFigures(),
+  );
 }
 
 function lensFigures() {
@@ -586,28 +687,60 @@ function lensFigures() {
   const guess = (best, shares, k) => [data.lens.names[best[k]], shares[k]];
   const table = (title, rowOf) => {
     const body = layers().map((layer, n) => el("tr", {}, el("th", { scope: "row" }, `${layer}`), ...rowOf(n)));
-    return el("table", { class: "lens" }, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, t("layer")), ...title)), el("tbody", {}, ...body));
+    return el(
+      "table",
+      { class: "lens" },
+      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, t("layer")), ...title)),
+      el("tbody", {}, ...body),
+    );
   };
   const cell = ([text, share], attributes = {}) =>
-    el("td", { class: "cell", style: { background: tint(share) }, ...attributes }, el("span", { class: "guess" }, bdi(text), el("small", {}, shareText(share))));
+    el(
+      "td",
+      { class: "cell", style: { background: tint(share) }, ...attributes },
+      el("span", { class: "guess" }, bdi(text), el("small", {}, shareText(share))),
+    );
   const ranked = (n, i) => {
-    const [best, shares] = i === null ? [data.lens.best[n], data.lens.probabilities[n]] : [data.lens.best[n][i], data.lens.probabilities[n][i]];
+    const [best, shares] =
+      i === null
+        ? [data.lens.best[n], data.lens.probabilities[n]]
+        : [data.lens.best[n][i], data.lens.probabilities[n][i]];
     const ranks = best.map((_, k) => k);
     if (i === null) ranks.sort((a, b) => best[a] - best[b]); // labels keep their columns
     return ranks.map((k) => cell(guess(best, shares, k)));
   };
-  if (data.answer.kind === "label") return [figure(t("lens.labels"), table([el("th", { scope: "col", colspan: data.lens.names.length })], (n) => ranked(n, null)))];
+  if (data.answer.kind === "label")
+    return [
+      figure(
+        t("lens.labels"),
+        table([el("th", { scope: "col", colspan: data.lens.names.length })], (n) => ranked(n, null)),
+      ),
+    ];
   const head = all.map((i) => el("th", { scope: "col" }, bdi(name(i))));
-  const grid = table(head, (n) => all.map((i) => {
-    const [text, share] = guess(data.lens.best[n][i], data.lens.probabilities[n][i], 0);
-    return el("td", { class: "cell", "data-token": i, style: { background: tint(share) }, title: share.toFixed(3), onclick: () => pin(i) }, bdi(text));
-  }));
+  const grid = table(head, (n) =>
+    all.map((i) => {
+      const [text, share] = guess(data.lens.best[n][i], data.lens.probabilities[n][i], 0);
+      return el(
+        "td",
+        {
+          class: "cell",
+          "data-token": i,
+          style: { background: tint(share) },
+          title: share.toFixed(3),
+          onclick: () => pin(i),
+        },
+        bdi(text),
+      );
+    }),
+  );
   const one = el("div");
   const cells = [...grid.querySelectorAll("td")];
   watchers.push(() => {
     head.forEach((th, i) => th.classList.toggle("now", i === token()));
     for (const td of cells) td.classList.toggle("now", Number(td.dataset.token) === token());
-    one.replaceChildren(table([el("th", { scope: "col", colspan: 5 }, bdi(`${token()}  ${name(token())}`))], (n) => ranked(n, token())));
+    one.replaceChildren(
+      table([el("th", { scope: "col", colspan: 5 }, bdi(`${token()}  ${name(token())}`))], (n) => ranked(n, token())),
+    );
   });
   const wide = figure(t("lens.tokens"), grid);
   wide.firstChild.tabIndex = 0;
@@ -622,14 +755,26 @@ function showAnswer() {
   const best = guesses.length ? guesses[0].probability : 1;
   guesses.forEach((guess, k) => {
     const bar = el("span", { class: k ? "fill" : "fill best", style: { width: `${100 * guess.probability}%` } });
-    list.append(el("span", { class: k ? "" : "best" }, bdi(guess.name)), el("span", { class: "track" }, bar),
-      el("span", {}, guess.probability.toFixed(3)), el("small", { class: "soft" }, `${t("answer.logit")} ${minus(guess.logit.toFixed(2))}`));
+    list.append(
+      el("span", { class: k ? "" : "best" }, bdi(guess.name)),
+      el("span", { class: "track" }, bar),
+      el("span", {}, guess.probability.toFixed(3)),
+      el("small", { class: "soft" }, `${t("answer.logit")} ${minus(guess.logit.toFixed(2))}`),
+    );
   });
-  const heading = el("p", {}, kind === "label" ? t("answer.label") : kind === "token" ? t("answer.mask", { position }) : t("answer.vector"));
+  const heading = el(
+    "p",
+    {},
+    kind === "label" ? t("answer.label") : kind === "token" ? t("answer.mask", { position }) : t("answer.vector"),
+  );
   const body = el("div");
   const ways = ["ablated", "gradient"].map((way) => {
     const have = data.contributions[`heads_${way}`] || data.contributions[`tokens_${way}`];
-    return el("button", { type: "button", disabled: !have, onclick: () => ((state.way = way), fill()) }, t(way === "ablated" ? "answer.ablation" : "answer.gradient"));
+    return el(
+      "button",
+      { type: "button", disabled: !have, onclick: () => ((state.way = way), fill()) },
+      t(way === "ablated" ? "answer.ablation" : "answer.gradient"),
+    );
   });
   const fill = () => {
     ways.forEach((button, k) => button.setAttribute("aria-pressed", state.way === ["ablated", "gradient"][k]));
@@ -644,24 +789,52 @@ function showAnswer() {
 function contributionFigures() {
   const heads = data.contributions[`heads_${state.way}`];
   const tokens = data.contributions[`tokens_${state.way}`];
-  const note = el("p", { class: "soft" }, t(state.way === "ablated" ? "answer.ablation.note" : "answer.gradient.note"), data.answer.kind === "vector" ? "" : ` ${t("answer.score")}`);
+  const note = el(
+    "p",
+    { class: "soft" },
+    t(state.way === "ablated" ? "answer.ablation.note" : "answer.gradient.note"),
+    data.answer.kind === "vector" ? "" : ` ${t("answer.score")}`,
+  );
   const nothing = (why) => el("p", {}, t(why));
   const why = state.way === "ablated" ? "answer.cost" : "answer.flat";
-  return [note, heads ? headsFigure(heads) : nothing(why), tokens ? tokensFigure(tokens) : nothing(why), contributionTable()];
+  return [
+    note,
+    heads ? headsFigure(heads) : nothing(why),
+    tokens ? tokensFigure(tokens) : nothing(why),
+    contributionTable(),
+  ];
 }
 
 function headsFigure(rows) {
   const most = largest(rows.flat()) || 1;
-  const grid = el("div", { class: "maps", role: "grid", style: { gridTemplateColumns: `16px repeat(${H}, minmax(20px, 88px))` } });
+  const grid = el("div", {
+    class: "maps",
+    role: "grid",
+    style: { gridTemplateColumns: `16px repeat(${H}, minmax(20px, 88px))` },
+  });
   const header = [...Array(H).keys()].map((head) => el("span", { class: "no", role: "columnheader" }, `${head}`));
   grid.append(el("div", { role: "row", style: { display: "contents" } }, el("span"), ...header));
   const cells = [];
   const readout = el("div", { class: "readout soft", "aria-live": "polite" });
   rows.forEach((row, layer) => {
-    const line = el("div", { role: "row", style: { display: "contents" } }, el("span", { class: "no", role: "rowheader" }, `${layer}`));
+    const line = el(
+      "div",
+      { role: "row", style: { display: "contents" } },
+      el("span", { class: "no", role: "rowheader" }, `${layer}`),
+    );
     row.forEach((value, head) => {
       const label = `${title({ layer, head })}: ${signedNumber(value, 5)}`;
-      const cell = el("button", { type: "button", role: "gridcell", "aria-label": label, title: label, style: { background: signed(value / most) } }, el("span", { class: "value" }, signedNumber(value, digitsFor(most))));
+      const cell = el(
+        "button",
+        {
+          type: "button",
+          role: "gridcell",
+          "aria-label": label,
+          title: label,
+          style: { background: signed(value / most) },
+        },
+        el("span", { class: "value" }, signedNumber(value, digitsFor(most))),
+      );
       const say = () => readout.replaceChildren(label);
       for (const event of ["focus", "pointerenter"]) cell.addEventListener(event, say);
       cell.addEventListener("click", () => goTo(layer, head));
@@ -696,11 +869,31 @@ function tokensFigure(values) {
 
 function contributionTable() {
   const { tokens_ablated: ablated, tokens_gradient: gradient } = data.contributions;
-  const columns = [[t("answer.ablation"), ablated], [t("answer.gradient"), gradient]].filter(([, values]) => values);
+  const columns = [
+    [t("answer.ablation"), ablated],
+    [t("answer.gradient"), gradient],
+  ].filter(([, values]) => values);
   if (!columns.length) return "";
-  const rows = all.map((i) => el("tr", {}, el("th", { scope: "row" }, `${i}  `, bdi(name(i))), ...columns.map(([, values]) => el("td", {}, signedNumber(values[i], 5)))));
-  const head = el("tr", {}, el("th", { scope: "col" }, t("token")), ...columns.map(([text]) => el("th", { scope: "col" }, text)));
-  return el("details", {}, el("summary", {}, t("answer.table")), el("div", { class: "body", tabindex: "0" }, el("table", {}, el("thead", {}, head), el("tbody", {}, ...rows))));
+  const rows = all.map((i) =>
+    el(
+      "tr",
+      {},
+      el("th", { scope: "row" }, `${i}  `, bdi(name(i))),
+      ...columns.map(([, values]) => el("td", {}, signedNumber(values[i], 5))),
+    ),
+  );
+  const head = el(
+    "tr",
+    {},
+    el("th", { scope: "col" }, t("token")),
+    ...columns.map(([text]) => el("th", { scope: "col" }, text)),
+  );
+  return el(
+    "details",
+    {},
+    el("summary", {}, t("answer.table")),
+    el("div", { class: "body", tabindex: "0" }, el("table", {}, el("thead", {}, head), el("tbody", {}, ...rows))),
+  );
 }
 
 // ---- 7: the numbers ----
@@ -724,13 +917,20 @@ function tensorOf(key) {
 function showNumbers() {
   const names = [...Object.keys(data.arrays), ...Object.keys(lists())];
   if (!names.includes(state.tensor)) state.tensor = names[0];
-  const select = el("select", { onchange: () => (Object.assign(state, { tensor: select.value, at: [], row: 0, column: 0 }), fill()) });
+  const select = el("select", {
+    onchange: () => (Object.assign(state, { tensor: select.value, at: [], row: 0, column: 0 }), fill()),
+  });
   for (const key of names) select.append(el("option", { value: key }, key));
   select.value = state.tensor;
   const body = el("div");
   const fill = () => body.replaceChildren(...tableOf(state.tensor, fill));
   const missing = data.names.filter((key) => !(key in data.arrays) && !sameAsOther(key));
-  section("numbers", el("div", { class: "controls" }, el("label", {}, t("numbers.tensor"), select)), body, ...(missing.length ? [missingNote(missing)] : []));
+  section(
+    "numbers",
+    el("div", { class: "controls" }, el("label", {}, t("numbers.tensor"), select)),
+    body,
+    ...(missing.length ? [missingNote(missing)] : []),
+  );
   fill();
 }
 
@@ -739,7 +939,13 @@ const sameAsOther = (key) => /\.heads\.|ffn\.norm$|^embeddings\.norm$/.test(key)
 
 function missingNote(missing) {
   const code = `with minibert.capture(model, "${missing[0]}") as seen:\n    model(ids)\nseen["${missing[0]}"]`;
-  return el("details", {}, el("summary", {}, t("numbers.missing", { count: missing.length })), el("pre", {}, el("code", {}, code)), el("p", { class: "soft" }, missing.join("  ")));
+  return el(
+    "details",
+    {},
+    el("summary", {}, t("numbers.missing", { count: missing.length })),
+    el("pre", {}, el("code", {}, code)),
+    el("p", { class: "soft" }, missing.join("  ")),
+  );
 }
 
 function tableOf(key, again) {
@@ -748,8 +954,19 @@ function tableOf(key, again) {
   const leading = shape.slice(0, -2);
   leading.forEach((_, k) => (state.at[k] ??= 0));
   const indices = leading.map((n, k) => {
-    const input = el("input", { type: "number", min: 0, max: n - 1, value: state.at[k], onchange: () => ((state.at[k] = Math.max(0, Math.min(n - 1, Math.floor(input.value) || 0))), again()) });
-    return el("label", {}, t(key.endsWith("attention.probs") || key.endsWith("attention.scores") ? "head" : "numbers.index"), input);
+    const input = el("input", {
+      type: "number",
+      min: 0,
+      max: n - 1,
+      value: state.at[k],
+      onchange: () => ((state.at[k] = Math.max(0, Math.min(n - 1, Math.floor(input.value) || 0))), again()),
+    });
+    return el(
+      "label",
+      {},
+      t(key.endsWith("attention.probs") || key.endsWith("attention.scores") ? "head" : "numbers.index"),
+      input,
+    );
   });
   const start = leading.reduce((at, n, k) => at * n + state.at[k], 0) * rows * columns;
   const named = (n, i) => (n === S ? [`${i}  `, bdi(name(i))] : [`${i}`]);
@@ -757,18 +974,72 @@ function tableOf(key, again) {
   const down = range(state.row, Math.min(rows, state.row + tall));
   const across = range(state.column, Math.min(columns, state.column + wide));
   const head = el("tr", {}, el("th", {}), ...across.map((j) => el("th", { scope: "col" }, ...named(columns, j))));
-  const lines = down.map((i) => el("tr", {}, el("th", { scope: "row" }, ...named(rows, i)), ...across.map((j) => el("td", {}, minus(number(values[start + i * columns + j], 4))))));
+  const lines = down.map((i) =>
+    el(
+      "tr",
+      {},
+      el("th", { scope: "row" }, ...named(rows, i)),
+      ...across.map((j) => el("td", {}, minus(number(values[start + i * columns + j], 4)))),
+    ),
+  );
   const pager = (what, property, step, limit) => {
-    const button = (to, key, sign) => el("button", { type: "button", disabled: to < 0 || to >= limit, "aria-label": t(key, { what }), onclick: () => ((state[property] = to), again()) }, sign);
-    return limit > step ? [el("span", { class: "choice" }, button(state[property] - step, "numbers.before", "‹"), button(state[property] + step, "numbers.after", "›")), el("span", {}, `${what} ${state[property]}–${Math.min(limit, state[property] + step) - 1} / ${limit}`)] : [];
+    const button = (to, key, sign) =>
+      el(
+        "button",
+        {
+          type: "button",
+          disabled: to < 0 || to >= limit,
+          "aria-label": t(key, { what }),
+          onclick: () => ((state[property] = to), again()),
+        },
+        sign,
+      );
+    return limit > step
+      ? [
+          el(
+            "span",
+            { class: "choice" },
+            button(state[property] - step, "numbers.before", "‹"),
+            button(state[property] + step, "numbers.after", "›"),
+          ),
+          el("span", {}, `${what} ${state[property]}–${Math.min(limit, state[property] + step) - 1} / ${limit}`),
+        ]
+      : [];
   };
   const coding = t(`numbers.${data.arrays[key]?.coding ?? "json"}`);
-  const copy = el("button", { type: "button", onclick: () => copyText(tensorJson(key)).then(() => (copy.textContent = t("numbers.copied"))) }, t("numbers.copy"));
-  const save = el("button", { type: "button", onclick: () => saveBlob(new Blob([tensorJson(key)], { type: "application/json" }), `${key}.json`) }, t("numbers.save"));
+  const copy = el(
+    "button",
+    { type: "button", onclick: () => copyText(tensorJson(key)).then(() => (copy.textContent = t("numbers.copied"))) },
+    t("numbers.copy"),
+  );
+  const save = el(
+    "button",
+    {
+      type: "button",
+      onclick: () => saveBlob(new Blob([tensorJson(key)], { type: "application/json" }), `${key}.json`),
+    },
+    t("numbers.save"),
+  );
   return [
-    el("div", { class: "controls" }, ...indices, ...pager(t("numbers.rows"), "row", tall, rows), ...pager(t("numbers.columns"), "column", wide, columns)),
-    el("div", { class: "body", tabindex: "0", role: "region", "aria-label": key }, el("table", {}, el("thead", {}, head), el("tbody", {}, ...lines))),
-    el("div", { class: "controls" }, copy, save, el("span", { class: "soft" }, t("numbers.shape", { shape: `[${shape.join(", ")}]`, coding }))),
+    el(
+      "div",
+      { class: "controls" },
+      ...indices,
+      ...pager(t("numbers.rows"), "row", tall, rows),
+      ...pager(t("numbers.columns"), "column", wide, columns),
+    ),
+    el(
+      "div",
+      { class: "body", tabindex: "0", role: "region", "aria-label": key },
+      el("table", {}, el("thead", {}, head), el("tbody", {}, ...lines)),
+    ),
+    el(
+      "div",
+      { class: "controls" },
+      copy,
+      save,
+      el("span", { class: "soft" }, t("numbers.shape", { shape: `[${shape.join(", ")}]`, coding })),
+    ),
   ];
 }
 
@@ -778,7 +1049,9 @@ function tensorJson(key) {
   const { shape, values } = tensorOf(key);
   const nested = (at, dimension) => {
     const below = shape.slice(dimension + 1).reduce((product, n) => product * n, 1);
-    const items = range(0, shape[dimension]).map((k) => (dimension === shape.length - 1 ? short(values[at + k]) : nested(at + k * below, dimension + 1)));
+    const items = range(0, shape[dimension]).map((k) =>
+      dimension === shape.length - 1 ? short(values[at + k]) : nested(at + k * below, dimension + 1),
+    );
     return `[${items.join(",")}]`;
   };
   return `{"name":${JSON.stringify(key)},"shape":[${shape}],"values":${nested(0, 0)}}`;
@@ -803,16 +1076,30 @@ function lineChart(lines, labels, { kinds, choose: chooses = false, here = false
   const [low, high] = [ticks[0], ticks.at(-1)];
   const x = (k) => (count > 1 ? left + (k * (width - left - right)) / (count - 1) : (left + width - right) / 2);
   const y = (value) => height - bottom - ((value - low) / (high - low)) * (height - top - bottom);
-  const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", style: `--faint: ${Math.max(0.05, Math.min(0.35, 12 / lines.length))}` });
+  const svg = draw("svg", {
+    viewBox: `0 0 ${width} ${height}`,
+    role: "img",
+    style: `--faint: ${Math.max(0.05, Math.min(0.35, 12 / lines.length))}`,
+  });
   for (const tick of ticks) {
-    svg.append(draw("line", { class: "axis", x1: left, x2: width - right, y1: y(tick), y2: y(tick) }),
-      draw("text", { x: left - 8, y: y(tick) + 4, "text-anchor": "end" }, `${+tick.toPrecision(4)}`));
+    svg.append(
+      draw("line", { class: "axis", x1: left, x2: width - right, y1: y(tick), y2: y(tick) }),
+      draw("text", { x: left - 8, y: y(tick) + 4, "text-anchor": "end" }, `${+tick.toPrecision(4)}`),
+    );
   }
   const every = Math.ceil((count * 60) / (width - left - right));
-  labels.forEach((label, k) => k % every === 0 && svg.append(draw("text", { x: x(k), y: height - 8, "text-anchor": "middle" }, Array.from(`${label}`).slice(0, 8).join(""))));
+  labels.forEach(
+    (label, k) =>
+      k % every === 0 &&
+      svg.append(
+        draw("text", { x: x(k), y: height - 8, "text-anchor": "middle" }, Array.from(`${label}`).slice(0, 8).join("")),
+      ),
+  );
   const point = (line) => line.map((value, k) => `${x(k).toFixed(1)},${y(value).toFixed(1)}`).join("L");
   const dot = (line) => (count > 1 ? "" : `m-4,0h8`); // a single step is a dash
-  const paths = lines.map((line, k) => draw("path", { d: `M${point(line)}${dot(line)}`, class: kinds[k].class, style: kinds[k].style ?? "" }));
+  const paths = lines.map((line, k) =>
+    draw("path", { d: `M${point(line)}${dot(line)}`, class: kinds[k].class, style: kinds[k].style ?? "" }),
+  );
   svg.append(...paths);
   if (here) {
     const mark = draw("line", { class: "here", y1: top, y2: height - bottom });
@@ -821,13 +1108,19 @@ function lineChart(lines, labels, { kinds, choose: chooses = false, here = false
   }
   const step = (event) => {
     const box = svg.getBoundingClientRect();
-    const [px, py] = [((event.clientX - box.left) * width) / box.width, ((event.clientY - box.top) * height) / box.height];
+    const [px, py] = [
+      ((event.clientX - box.left) * width) / box.width,
+      ((event.clientY - box.top) * height) / box.height,
+    ];
     return [Math.max(0, Math.min(count - 1, Math.round((px - x(0)) / (count > 1 ? x(1) - x(0) : 1)))), py];
   };
   const nearest = (event) => {
     const [k, py] = step(event);
     if (here) return k;
-    return lines.reduce((best, line, i) => (Math.abs(y(line[k]) - py) < Math.abs(y(lines[best][k]) - py) ? i : best), 0);
+    return lines.reduce(
+      (best, line, i) => (Math.abs(y(line[k]) - py) < Math.abs(y(lines[best][k]) - py) ? i : best),
+      0,
+    );
   };
   svg.addEventListener("pointermove", (event) => event.pointerType === "mouse" && peek(nearest(event)));
   svg.addEventListener("pointerleave", () => peek(null));
@@ -863,7 +1156,12 @@ function niceTicks(low, high) {
 // What a figure shows, as one SVG: boxes and text where the browser has put them, canvases as pictures.
 function svgOf(box) {
   const origin = box.getBoundingClientRect();
-  const at = (rect) => ({ x: rect.left - origin.left + box.scrollLeft, y: rect.top - origin.top + box.scrollTop, width: rect.width, height: rect.height });
+  const at = (rect) => ({
+    x: rect.left - origin.left + box.scrollLeft,
+    y: rect.top - origin.top + box.scrollTop,
+    width: rect.width,
+    height: rect.height,
+  });
   const [width, height] = [box.scrollWidth, box.scrollHeight];
   const svg = draw("svg", { xmlns: "http://www.w3.org/2000/svg", viewBox: `0 0 ${width} ${height}`, width, height });
   svg.append(draw("rect", { width, height, fill: css(palette.paper) }));
@@ -907,7 +1205,20 @@ function textOf(node, at) {
   if (!rect || style.visibility === "hidden" || parseFloat(style.fontSize) === 0) return [];
   const place = at(rect);
   const y = place.y + place.height / 2 + 0.35 * parseFloat(style.fontSize);
-  return [draw("text", { x: place.x, y, "font-size": style.fontSize, "font-family": style.fontFamily, "font-weight": style.fontWeight, fill: style.color }, node.textContent.trim())];
+  return [
+    draw(
+      "text",
+      {
+        x: place.x,
+        y,
+        "font-size": style.fontSize,
+        "font-family": style.fontFamily,
+        "font-weight": style.fontWeight,
+        fill: style.color,
+      },
+      node.textContent.trim(),
+    ),
+  ];
 }
 
 // A copy of a chart that needs no style sheet.
@@ -916,7 +1227,16 @@ function styled(svg, place) {
   const [from, to] = [svg, copy].map((root) => [...root.querySelectorAll("*")]);
   from.forEach((element, k) => {
     const style = getComputedStyle(element);
-    for (const property of ["stroke", "stroke-width", "stroke-dasharray", "fill", "opacity", "font-size", "font-family"]) to[k].setAttribute(property, style.getPropertyValue(property));
+    for (const property of [
+      "stroke",
+      "stroke-width",
+      "stroke-dasharray",
+      "fill",
+      "opacity",
+      "font-size",
+      "font-family",
+    ])
+      to[k].setAttribute(property, style.getPropertyValue(property));
     to[k].removeAttribute("class");
     to[k].removeAttribute("style");
   });
@@ -944,7 +1264,10 @@ async function saveFigure(box, kind) {
   picture.src = URL.createObjectURL(new Blob([text], { type: "image/svg+xml" }));
   await picture.decode();
   const scale = Math.min(2, 16000 / Math.max(svg.width.baseVal.value, svg.height.baseVal.value, 1));
-  const canvas = el("canvas", { width: Math.ceil(svg.width.baseVal.value * scale), height: Math.ceil(svg.height.baseVal.value * scale) });
+  const canvas = el("canvas", {
+    width: Math.ceil(svg.width.baseVal.value * scale),
+    height: Math.ceil(svg.height.baseVal.value * scale),
+  });
   canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
   URL.revokeObjectURL(picture.src);
   saveBlob(await new Promise((resolve) => canvas.toBlob(resolve)), file);
@@ -988,7 +1311,12 @@ function showIntro() {
   const lines = [el("p", { class: "soft" }, bdi(data.model), data.model ? " · " : "", facts)];
   if (data.left_out) lines.push(el("p", {}, t("intro.cut", { count: data.left_out })));
   lines.push(el("p", { class: "soft" }, t("intro.hint")));
-  document.getElementById("intro").replaceChildren(...data.texts.map((text) => el("h1", { dir: "auto", class: text.length > 200 ? "long" : "" }, text)), ...lines);
+  document
+    .getElementById("intro")
+    .replaceChildren(
+      ...data.texts.map((text) => el("h1", { dir: "auto", class: text.length > 200 ? "long" : "" }, text)),
+      ...lines,
+    );
 }
 
 function show() {
@@ -1000,7 +1328,9 @@ function show() {
   document.title = `${data.texts[0].slice(0, 60)} · minibert explain`;
   readPalette();
   document.getElementById("nav").setAttribute("aria-label", t("nav"));
-  document.getElementById("nav").replaceChildren(...SECTIONS.map(([id]) => el("a", { href: `#${id}` }, t(`nav.${id}`))));
+  document
+    .getElementById("nav")
+    .replaceChildren(...SECTIONS.map(([id]) => el("a", { href: `#${id}` }, t(`nav.${id}`))));
   document.getElementById("language").textContent = t("language");
   document.getElementById("theme").textContent = state.dark ? "☀" : "☾";
   document.getElementById("theme").setAttribute("aria-label", t("theme"));
@@ -1025,7 +1355,9 @@ function sharpest() {
   return { layer: best.layer, head: best.head };
 }
 
-document.getElementById("language").addEventListener("click", () => ((state.language = state.language === "zh" ? "en" : "zh"), show()));
+document
+  .getElementById("language")
+  .addEventListener("click", () => ((state.language = state.language === "zh" ? "en" : "zh"), show()));
 let width = innerWidth;
 addEventListener("resize", () => {
   if (innerWidth !== width) show(); // not when a phone's keyboard or address bar comes and goes
