@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from itertools import count
 from pathlib import Path
@@ -18,6 +19,14 @@ from typing import Self
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUIET = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
 QUIET += " --disable-component-update --disable-sync --hide-scrollbars --remote-debugging-pipe"
+# Gives Chromium its ends of the pipe as files 3 and 4, where it expects them.
+LAUNCH = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+for end, place in zip(ends, (3, 4)):
+    os.dup2(end, place)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 KEYS = {"Enter": 13, "Tab": 9, "Escape": 27, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
 KEYS |= {"End": 35, "Home": 36, " ": 32}
 
@@ -29,22 +38,27 @@ class Browser:
         read, chromium_writes = os.pipe()
         chromium_reads, write = os.pipe()
 
-        def become_3_and_4() -> None:  # where Chromium expects the pipe
-            first, second = os.dup(chromium_reads), os.dup(chromium_writes)
-            os.dup2(first, 3)
-            os.dup2(second, 4)
-
-        command = [CHROMIUM, *QUIET.split(), f"--user-data-dir={profile}", "about:blank"]
+        ends = (chromium_reads, chromium_writes)
+        command = [
+            sys.executable,
+            "-c",
+            LAUNCH,
+            *map(str, ends),
+            CHROMIUM,
+            *QUIET.split(),
+            f"--user-data-dir={profile}",
+        ]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.process = subprocess.Popen(command, preexec_fn=become_3_and_4, close_fds=False, **quiet)
-        for end in (chromium_reads, chromium_writes):
+        self.process = subprocess.Popen(command, pass_fds=ends, **quiet)
+        for end in ends:
             os.close(end)
         self.incoming, self.outgoing = os.fdopen(read, "rb"), os.fdopen(write, "wb", buffering=0)
         self.numbers, self.rest, self.session = count(1), b"", None
         self.errors: list[str] = []
         self.requests: list[str] = []
-        pages = self.send("Target.getTargets")["targetInfos"]
-        target = next(page["targetId"] for page in pages if page["type"] == "page")
+        target = self.send("Target.createTarget", url="about:blank")[
+            "targetId"
+        ]  # the first one may load Chromium's own
         self.session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.send(f"{domain}.enable")

@@ -29,14 +29,23 @@ TEXTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def pages(tmp_path_factory) -> dict[str, Path]:
-    directory, found = tmp_path_factory.mktemp("pages"), {}
-    for name, (text, pair) in TEXTS.items():
+class Pages(dict[str, Path]):
+    """By the names of TEXTS; made when it is first asked for."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self.directory = directory
+
+    def __missing__(self, name: str) -> Path:
         kind = "BertForSequenceClassification" if name == "twelve" else "BertForMaskedLM"
-        found[name] = directory / f"{name}.html"
-        found[name].write_text(explanation(kind, text, pair).to_html(), encoding="utf-8")
-    return found
+        self[name] = self.directory / f"{name}.html"
+        self[name].write_text(explanation(kind, *TEXTS[name]).to_html(), encoding="utf-8")
+        return self[name]
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory) -> Pages:
+    return Pages(tmp_path_factory.mktemp("pages"))
 
 
 def explanation(kind: str, text: str, pair: str | None) -> Explanation:
@@ -76,7 +85,7 @@ def saved(file: Path) -> bytes:
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("name", list(TEXTS))
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n == "all" else n for n in TEXTS])
 def test_every_text_fits_and_is_drawn_without_error_or_request(name, width, browser, pages):
     browser.resize(width, 800)
     browser.open(pages[name])
