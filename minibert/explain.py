@@ -41,7 +41,7 @@ from minibert.checkpoint import part_of, read_weights, rename
 from minibert.data import check_vocabulary
 from minibert.encoding import Encoding
 from minibert.files import atomic_write
-from minibert.hub import resolve
+from minibert.hub import BUNDLED, resolve
 from minibert.model import (
     BertBase,
     BertForMaskedLM,
@@ -55,7 +55,6 @@ from minibert.table import ROWS
 from minibert.tokenizer import Tokenizer, check_text
 from minibert.trace import Stretch, trace
 
-MODEL: str | None = None  # what --model is if it is not given; None: it has to be
 GUESSES = 5  # tokens that the logit lens tells for each position
 PATIENCE = 1e12  # multiplications that taking heads or tokens away may cost: 10 to 20 seconds of a CPU core
 TWICE = ("layers.*.heads.*", "embeddings.norm", "layers.*.ffn.norm", "mlm")  # names of what others hold, or too large
@@ -68,15 +67,13 @@ Score = Callable[[BertOutput], Tensor]
 class ExplainOptions:
     text: str = argument("the text to look at")
     pair: str | None = option(None, "a second text that goes with it")
-    model: str | None = option(MODEL, "directory or hub name of any BERT: bare, classifier or masked LM")
+    model: str = option(BUNDLED, "directory or hub name of any BERT: bare, classifier or masked LM")
     out: str | None = option(None, "the page (default: the next free runs/explain-N.html; with --json none)")
     max_length: int | None = option(None, "tokens that are read, [CLS] and [SEP] included (default: the model's limit)")
     attention: str = option("auto", f"attention backend: auto, {', '.join(BACKENDS)}")
     json: bool = option(False, "print one JSON object")
 
     def __post_init__(self) -> None:
-        if self.model is None:
-            raise ValueError("no model given; name one with --model, a directory or a hub name")
         if self.out is not None and Path(self.out).is_dir():
             raise ValueError(f"{self.out} is a directory; give the page's file name, such as {self.out}/page.html")
 
