@@ -193,7 +193,7 @@ def normalise_first(self: bert.SelfAttention, x: Tensor, layout: Padded | Packed
     B, S, E = x.shape
     normal = self.norm(x)
     q, k, v = (self.split_heads(project(normal)) for project in (self.query, self.key, self.value))
-    context = bert.attend(q, k, v, layout, self.backend, self.dropping).transpose(1, 2).reshape(B, S, E)
+    context = self.attend(q, k, v, layout).transpose(1, 2).reshape(B, S, E)
     return x + self.dropout(self.output(context))
 
 
@@ -319,7 +319,7 @@ BUGS = (
         "which stage is the first whose difference is above float32's noise?",
         'F.gelu(x, approximate="tanh"), or gelu_new, is another function, apart by up to 5e-4',
         "x * Φ(x), with erf: F.gelu(x)",
-        "layers.0.ffn.output",
+        "layers.0.ffn.act",
         WHOLE_MODEL,
         lambda: exchanged(bert, "activation", tanh_gelu),
         forward,
