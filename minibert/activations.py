@@ -76,6 +76,7 @@ from minibert.model import BertBase, BertModel, Layer, SelfAttention
 Change = float | Tensor | Callable[[Tensor], Tensor]
 Tap = Callable[[str, Tensor], Tensor]  # name, what the model computed -> what it goes on with
 
+FORMED = ("scores", "probs")  # what fast backends never form
 # How far the formula may be from a backend, as a share of the largest number: some units of rounding.
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
@@ -435,13 +436,13 @@ def attend_and_look(
     """
     assert not first, "whole_layer sees to that"
     q, k, v = (tap_heads(f"{at}.{name}", x, session) for name, x in (("query", q), ("key", k), ("value", v)))
-    watchers = session.who_wants(f"{at}.scores", f"{at}.probs")
+    watchers = session.who_wants(*(f"{at}.{name}" for name in FORMED))
     forms = any(watcher.forms for watcher in watchers)
     fused = attention.backend != "eager"  # which is the formula itself
     check = bool(watchers) and fused and not attention.dropping and all(watcher.check for watcher in watchers)
     if watchers:
         with torch.set_grad_enabled(forms and torch.is_grad_enabled()):
-            ours = formula(attention, at, session.tap, (q, k, v), layout, attention.dropping if forms else 0.0)
+            ours = attend_by_formula(attention, at, session, (q, k, v), layout, forms)
     if check or not forms:
         with torch.set_grad_enabled(not forms and torch.is_grad_enabled()):
             theirs = SelfAttention.attend(attention, q, k, v, layout)
@@ -460,15 +461,15 @@ def tap_heads(name: str, x: Tensor, session: Session) -> Tensor:
     return session.tap(name, x.transpose(1, 2).flatten(2)).reshape(B, S, H, D).transpose(1, 2)  # [B, S, E]
 
 
-def formula(
+def attend_by_formula(
     attention: SelfAttention,
     at: str,
-    tap: Tap,
+    session: Session,
     qkv: tuple[Tensor, Tensor, Tensor],
     layout: Padded | Packed,
-    dropout_p: float,
+    forms: bool,
 ) -> Tensor:
-    """Attention as eager.py has it, with scores and probabilities shown: shapes as in `attend_and_look`.
+    """The same from eager.py, with scores and probabilities shown; where nobody goes on with it (forms), undropped.
 
     Fused kernels keep scores in fp32 whatever the type of q; so does this, except for eager, which does not.
     """
@@ -476,12 +477,43 @@ def formula(
     mask, fused = layout if isinstance(layout, Padded) else layout.padded, attention.backend != "eager"
     if fused and q.dtype != torch.float64:
         q, k, v = q.float(), k.float(), v.float()
+    hide = isinstance(layout, Packed)
     with torch.autocast(q.device.type, enabled=False) if fused else nullcontext():
-        probs = eager.probabilities(tap(f"{at}.scores", eager.scores(q, k)), mask)
-        if isinstance(layout, Packed) and mask.keys is not None:
-            probs = probs.masked_fill(~mask.keys[:, None, :, None], 0)  # queries that are not there
-        context = (F.dropout(tap(f"{at}.probs", probs), dropout_p) @ v).to(qkv[0].dtype)
+        if forms:
+            context = formula(q, k, v, mask, hide, lambda name, x: session.tap(f"{at}.{name}", x), attention.dropping)
+        else:
+            context, seen = look_by_rows(q, k, v, mask, hide, [n for n in FORMED if session.who_wants(f"{at}.{n}")])
+            for name, x in seen.items():
+                session.tap(f"{at}.{name}", x)
+    context = context.to(qkv[0].dtype)
     return context if isinstance(layout, Padded) else pack(context.transpose(1, 2), layout)
+
+
+def formula(q: Tensor, k: Tensor, v: Tensor, mask: Padded, hide: bool, tap: Tap, dropout_p: float = 0.0) -> Tensor:
+    """[B, H, S, D] three times -> [B, H, S, D]. hide: whether queries that are padding get probabilities of 0."""
+    probs = eager.probabilities(tap("scores", eager.scores(q, k)), mask)  # [B, H, S, S]
+    if hide and mask.keys is not None:
+        probs = probs.masked_fill(~mask.keys[:, None, :, None], 0)
+    return F.dropout(tap("probs", probs), dropout_p) @ v
+
+
+def look_by_rows(
+    q: Tensor, k: Tensor, v: Tensor, mask: Padded, hide: bool, wanted: list[str]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """`formula` where nothing is changed, and what is wanted of FORMED. On a CPU a row at a time: that stays in the
+    cache, and a full row needs no mask."""
+    B, context, seen = len(q), torch.empty_like(q), {}
+    step = 1 if q.device.type == "cpu" else B
+    for rows in (slice(first, first + step) for first in range(0, B, step)):
+
+        def keep(name: str, x: Tensor, rows: slice = rows) -> Tensor:
+            if name in wanted:
+                seen.setdefault(name, x.new_empty(B, *x.shape[1:]))[rows] = x
+            return x
+
+        part = Padded.from_mask(None if mask.keys is None else mask.keys[rows])
+        context[rows] = formula(q[rows], k[rows], v[rows], part, hide, keep)
+    return context, seen
 
 
 def compare(name: str, backend: str, ours: Tensor, theirs: Tensor, layout: Padded | Packed) -> None:

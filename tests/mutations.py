@@ -1100,7 +1100,7 @@ MUTATIONS = [
     Mutation(
         "capture: probabilities of padding queries in a packed batch",
         "minibert/activations.py",
-        "if isinstance(layout, Packed) and mask.keys is not None:",
+        "if hide and mask.keys is not None:",
         "if False:",
         "tests/test_activations.py::test_every_number_of_a_packed_batch_of_pairs_equals_the_reference",
     ),
@@ -1135,8 +1135,8 @@ MUTATIONS = [
     Mutation(
         "capture: the formula draws random numbers of the forward pass",
         "minibert/activations.py",
-        "layout, attention.dropping if forms else 0.0)",
-        "layout, attention.dropping)",
+        "formula(q[rows], k[rows], v[rows], part, hide, keep)",
+        "formula(q[rows], k[rows], v[rows], part, hide, keep, 0.1)",
         "tests/test_activations.py::test_looking_changes_no_digit_and_no_random_number_in_training",
     ),
     Mutation(
