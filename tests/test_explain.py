@@ -19,6 +19,7 @@ from minibert import cli, page
 from minibert.activations import capture, intervene
 from minibert.analysis import gradient_times_heads
 from minibert.explain import ExplainOptions, Explanation, explain, explained, next_page, write_page
+from minibert.hub import BUNDLED
 from minibert.tokenizer import Tokenizer
 from minibert.trace import Attempt, trace
 
@@ -380,9 +381,8 @@ def test_a_directory_is_no_page_but_one_is_made_for_it(tmp_path):
     assert write_page(explanation(), str(tmp_path / "new" / "page.html")).is_file()
 
 
-def test_no_model_is_a_mistake():
-    with pytest.raises(ValueError, match="no model given; name one with --model"):
-        ExplainOptions("a")
+def test_without_a_model_the_bundled_one_is_explained():
+    assert ExplainOptions("a").model == BUNDLED
 
 
 def test_a_page_of_64_tokens_stays_below_three_megabytes(minilm):

@@ -1,6 +1,6 @@
 """Proves in a headless Chromium that the page of `minibert explain` works: by mouse, by keyboard, on a phone, offline.
 
-Run: pytest tests/test_explain_page.py (skipped where no Chromium is found)
+Run: pytest tests/test_explain_page.py (skipped where no Chromium is found); with all texts: -m ""
 """
 
 import json
@@ -27,6 +27,7 @@ TEXTS = {
     "pair": ("白日=the [MASK], e", "白, 日<script>'cat'"),
     "nasty": (" ".join(NASTY), "<img src=x onerror='window.hacked = 1'>"),
 }
+QUICK = {("pair", 1280), ("pair", 390), ("nasty", 390)}  # the default suite has no time for all
 
 
 class Pages(dict[str, Path]):
@@ -84,8 +85,14 @@ def saved(file: Path) -> bytes:
     return file.read_bytes()
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n == "all" else n for n in TEXTS])
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [
+        pytest.param(name, width, marks=() if (name, width) in QUICK else pytest.mark.slow)
+        for name in TEXTS
+        for width in (1280, 390)
+    ],
+)
 def test_every_text_fits_and_is_drawn_without_error_or_request(name, width, browser, pages):
     browser.resize(width, 800)
     browser.open(pages[name])
@@ -191,6 +198,7 @@ def test_the_grid_of_heads_works_by_keyboard(browser, pages):
     assert browser.run(label) == "Layer 1, head 1"
 
 
+@pytest.mark.slow
 def test_tab_reaches_every_part_and_the_focus_is_seen(browser, pages):
     browser.open(pages["pair"])
     parts, outlines = [], set()
@@ -252,7 +260,7 @@ def test_any_tensor_is_a_table_that_can_be_copied_and_saved(browser, pages, tmp_
     browser.wait("document.querySelector('#numbers .controls:last-child button').textContent === 'Copied'")
 
 
-@pytest.mark.parametrize("name", ["twelve", "pair"])
+@pytest.mark.parametrize("name", ["twelve", pytest.param("pair", marks=pytest.mark.slow)])
 def test_every_figure_is_saved_as_svg_and_png(name, browser, pages, tmp_path):
     browser.open(pages[name])
     count = browser.run("document.querySelectorAll('figure').length")
@@ -277,6 +285,7 @@ def test_every_figure_is_saved_as_svg_and_png(name, browser, pages, tmp_path):
     assert "[CLS]" in [node.text for node in drawn.iter("{http://www.w3.org/2000/svg}text")]
 
 
+@pytest.mark.slow
 def test_every_button_can_be_pressed(browser, pages):
     browser.open(pages["twelve"])
     for _ in range(2):  # in both languages
