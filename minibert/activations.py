@@ -500,19 +500,24 @@ def formula(q: Tensor, k: Tensor, v: Tensor, mask: Padded, hide: bool, tap: Tap,
 def look_by_rows(
     q: Tensor, k: Tensor, v: Tensor, mask: Padded, hide: bool, wanted: list[str]
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """`formula` where nothing is changed, and what is wanted of FORMED. On a CPU a row at a time: that stays in the
-    cache, and a full row needs no mask."""
-    B, context, seen = len(q), torch.empty_like(q), {}
-    step = 1 if q.device.type == "cpu" else B
+    """`formula` where nothing is changed, and what is wanted of FORMED. On a CPU a row at a time, which stays in the
+    cache, and where its real keys are the first ones only those: they need no mask."""
+    B, H, S, _ = q.shape
+    context, seen = torch.empty_like(q), {name: q.new_zeros(B, H, S, S) for name in wanted}
+    on_cpu, cuttable = q.device.type == "cpu", hide or "scores" not in wanted  # scores are shown before masking
+    step = 1 if on_cpu else B
     for rows in (slice(first, first + step) for first in range(0, B, step)):
+        part, n = Padded.from_mask(None if mask.keys is None else mask.keys[rows]), S
+        if on_cpu and cuttable and part.keys is not None and part.keys[0, : part.keys.sum()].all():
+            part, n = Padded(None), int(part.keys.sum())
+        asking = slice(n if hide else S)
 
-        def keep(name: str, x: Tensor, rows: slice = rows) -> Tensor:
+        def keep(name: str, x: Tensor, rows: slice = rows, asking: slice = asking, n: int = n) -> Tensor:
             if name in wanted:
-                seen.setdefault(name, x.new_empty(B, *x.shape[1:]))[rows] = x
+                seen[name][rows, :, asking, :n] = x
             return x
 
-        part = Padded.from_mask(None if mask.keys is None else mask.keys[rows])
-        context[rows] = formula(q[rows], k[rows], v[rows], part, hide, keep)
+        context[rows, :, asking] = formula(q[rows, :, asking], k[rows, :, :n], v[rows, :, :n], part, hide, keep)
     return context, seen
 
 

@@ -1272,6 +1272,13 @@ MUTATIONS = [
         ".sum(dim=(1, 2))[:, :H].T",
         "tests/test_explain.py::test_a_heads_gradient_is_the_slope_when_it_fades",
     ),
+    Mutation(
+        "capture: a row with holes is cut after its number of tokens",
+        "minibert/activations.py",
+        "part.keys[0, : part.keys.sum()].all():",
+        "True:",
+        "tests/test_activations.py::test_masks_with_holes_and_rows_without_a_token_are_looked_into",
+    ),
 ]
 
 

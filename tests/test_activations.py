@@ -241,12 +241,17 @@ def test_rows_of_probs_sum_to_1_over_real_keys(backend, packed):
 
 
 def test_masks_with_holes_and_rows_without_a_token_are_looked_into():
-    model, ids = build("BertModel", "sdpa"), padded_batch(rows=3, length=6)["input_ids"]
-    mask = torch.tensor([[1, 0, 1, 1, 0, 1], [0, 0, 0, 0, 0, 0], [0, 1, 1, 0, 0, 0]])
-    with torch.no_grad(), capture(model, "layers.1.attention.probs") as seen:
-        model(ids, mask)
-    sums = seen["layers.1.attention.probs"].sum(dim=-1)
-    torch.testing.assert_close(sums, torch.ones(3, 3, 6) * torch.tensor([1.0, 0, 1])[:, None, None])
+    ids, name = padded_batch(rows=5, length=6)["input_ids"], "layers.1.attention.probs"
+    rows = [[1, 0, 1, 1, 0, 1], [0, 0, 0, 0, 0, 0], [0, 1, 1, 0, 0, 0], [1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 1, 1]]
+    mask, found = torch.tensor(rows), []
+    with torch.no_grad():
+        for backend, patterns in (("sdpa", [name]), ("sdpa", [name, "layers.1.attention.scores"]), ("eager", ["*"])):
+            with capture(model := build("BertModel", backend), *patterns) as seen:
+                model(ids, mask)
+            found.append(seen[name])
+    torch.testing.assert_close(found[0].sum(dim=-1), mask.any(dim=1).float()[:, None, None].expand(5, 3, 6))
+    for probs in found[:2]:
+        torch.testing.assert_close(probs, found[2], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("packed", [False, True])
