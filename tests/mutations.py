@@ -1135,8 +1135,8 @@ MUTATIONS = [
     Mutation(
         "capture: the formula draws random numbers of the forward pass",
         "minibert/activations.py",
-        "formula(q[rows], k[rows], v[rows], part, hide, keep)",
-        "formula(q[rows], k[rows], v[rows], part, hide, keep, 0.1)",
+        "v[rows, :, :n], part, hide, keep)",
+        "v[rows, :, :n], part, hide, keep, 0.1)",
         "tests/test_activations.py::test_looking_changes_no_digit_and_no_random_number_in_training",
     ),
     Mutation(
