@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import accuracy, race, tokenizer
+from benchmarks import accuracy, bundled, corpus, race, tokenizer
 from minibert import cli
 
 ROOT = Path(__file__).parents[1]
@@ -79,3 +79,8 @@ def test_the_tables_of_speed_are_those_of_the_committed_results(name):
 def test_every_picture_is_there():
     for path in re.findall(r"!\[[^]]*\]\(([^)]*)\)", README):
         assert (ROOT / path).is_file(), path
+
+
+def test_the_tables_of_pretraining_are_those_of_the_committed_results():
+    assert bundled.show().split("\n\n")[0] in README
+    assert corpus.show() in README
