@@ -1102,7 +1102,7 @@ MUTATIONS = [
         "minibert/activations.py",
         "if hide and mask.keys is not None:",
         "if False:",
-        "tests/test_activations.py::test_every_number_of_a_packed_batch_of_pairs_equals_the_reference",
+        "tests/test_activations.py::test_nobody_asks_for_the_padding_of_a_packed_batch",
     ),
     Mutation(
         "capture: a classifier's last layer for [CLS] alone",

@@ -202,6 +202,20 @@ def test_every_number_of_a_packed_batch_of_pairs_equals_the_reference(name, back
     compare_packed(seen, run_reference(model, padded), batch, real, model.config)
 
 
+@pytest.mark.parametrize("grad", [False, True])
+def test_nobody_asks_for_the_padding_of_a_packed_batch(grad):
+    """As what is not there has no probabilities, [B, H, S, S] holds 0 in its rows."""
+    model, batch = build("BertModel", "sdpa"), batch_of(packed=True)
+    real = rectangle(batch)[1]
+    assert not real.all()
+    with capture(model, "layers.*.attention.probs", grad=grad) as seen:
+        model(**batch)
+    for probs in seen.values():
+        asking = probs.transpose(1, 2)  # [B, S, H, S]
+        assert (asking[~real] == 0).all()
+        assert (asking[real].sum(dim=-1) > 0.99).all()
+
+
 @pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning")
 def test_the_triton_kernel_is_looked_into_too():
     pytest.importorskip("triton", reason="Triton is not installed: pip install triton")
