@@ -573,6 +573,9 @@ def test_a_file_cannot_write_on_the_terminal(patient):
     shown = to_table(examine(patient))
     assert "\x1b" not in shown
     assert counted(examine(patient))["error"] == 1
+    said = to_table([Finding("error", "data-text", "a file says \x1b[31m", "two\nlines")])
+    assert "says \\x1b[31m" in said
+    assert "two\\nlines" in said
 
 
 def test_one_tensor_at_a_time_is_held(sound, monkeypatch):
