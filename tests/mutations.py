@@ -1,25 +1,32 @@
 """Proves that the tests bite: breaks the package in one place at a time, and expects a named test to fail.
 
-    python tests/mutations.py                   # all; exit 1 if one survives
+    python tests/mutations.py                   # all, two at a time; exit 1 if one survives
     python tests/mutations.py --only chinese    # those whose name holds the word
 
 Every mutation is made in a fresh copy of minibert/, tests/ and pyproject.toml; the working tree is never touched. The
-bugs of `minibert course` are put in too, at run time: each of them names the test that has to fail.
+bugs of `minibert course` are put in too, at run time: each of them names the test that has to fail. The processes that
+run the tests are forks of one that has imported torch and transformers already, 5 seconds less for each.
 """
 
 import argparse
+import contextlib
+import multiprocessing
 import os
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+import pytest
 
-from minibert.course import BUGS, Bug  # noqa: E402, of this checkout
+ROOT = Path(__file__).parents[1]
+COURSE = "minibert/course.py"
+LIMIT = 300  # seconds for one mutation's test
+STATUS = 50  # pytest's exit status counts from here: 1 would be that of any Python error
 
 
 class Mutation(NamedTuple):
@@ -1282,20 +1289,41 @@ MUTATIONS = [
 ]
 
 
-def passes(root: Path, tests: list[str], bug: str | None = None) -> bool:
-    """Whether all tests pass in the copy at `root`, whose package is the one imported; `bug`: one of the course.
-
-    Raises RuntimeError where pytest could not run them at all, which must not count as a caught mutation.
-    """
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "", "-p", "no:cacheprovider", *tests]
-    environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}", "PYTHONDONTWRITEBYTECODE": "1"}
+def run_tests(root: Path, tests: list[str], bug: str | None, output: Path) -> None:
+    """Ends this process with STATUS + pytest's own; the package is the one at `root`, the output goes to a file."""
+    os.setsid()  # whatever the tests start ends with them
+    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.chdir(root)
+    paths = [str(root), str(root / "tests")]
+    sys.path[:0] = paths
+    os.environ.update(PYTHONPATH=os.pathsep.join(paths), PYTHONDONTWRITEBYTECODE="1")
+    command = ["-x", "-q", "-m", "", "-p", "no:cacheprovider", *tests]
+    command += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of plugins that were imported before pytest began
     if bug is not None:
         command += ["-p", "course_plugin"]
-        environment["MINIBERT_BUG"] = bug
-    ran = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
-    if ran.returncode not in (0, 1):  # 1: a test failed; 2 and above: interrupted, wrong usage, nothing collected
-        raise RuntimeError(f"pytest ended with {ran.returncode} on {tests}\n{ran.stdout[-2000:]}{ran.stderr[-2000:]}")
-    return ran.returncode == 0
+        os.environ["MINIBERT_BUG"] = bug
+    sys.exit(STATUS + pytest.main(command))
+
+
+def passes(root: Path, tests: list[str], bug: str | None = None, limit: float | None = LIMIT) -> bool:
+    """Whether all tests pass in the copy at `root`, whose package is the one imported; `bug`: one of the course.
+
+    Raises RuntimeError where pytest could not run them at all or did not end, which must not count as caught.
+    """
+    output = root.parent / "output"
+    process = multiprocessing.get_context("forkserver").Process(target=run_tests, args=(root, tests, bug, output))
+    process.start()
+    process.join(limit)
+    said = output.read_text(errors="replace")[-4000:] if output.exists() else ""
+    if process.exitcode not in (STATUS, STATUS + 1):  # + 2 and above: interrupted, wrong usage, nothing collected
+        with contextlib.suppress(ProcessLookupError):  # it has ended, and all that it had started
+            os.killpg(process.pid, signal.SIGKILL)
+        raise RuntimeError(f"pytest ended with {process.exitcode} (None: not in {limit} s) on {tests}\n{said}")
+    if process.exitcode != STATUS and limit is None:
+        print(said)  # of the tests without any mutation
+    return process.exitcode == STATUS
 
 
 def copied(target: Path) -> Path:
@@ -1308,11 +1336,11 @@ def copied(target: Path) -> Path:
     return target
 
 
-def caught(mutation: Mutation | Bug) -> bool:
+def caught(mutation: Mutation) -> bool:
     with tempfile.TemporaryDirectory() as directory:
         root = copied(Path(directory) / "copy")
-        if isinstance(mutation, Bug):
-            return not passes(root, [mutation.test], mutation.name)
+        if mutation.file == COURSE:
+            return not passes(root, [mutation.test], bug=mutation.old)
         file = root / mutation.file
         text = file.read_text(encoding="utf-8")
         assert text.count(mutation.old) == 1, f"{mutation.name}: {text.count(mutation.old)} times in {mutation.file}"
@@ -1320,21 +1348,40 @@ def caught(mutation: Mutation | Bug) -> bool:
         return not passes(root, [mutation.test])
 
 
+def timed(mutation: Mutation) -> tuple[bool, float]:
+    begin = time.monotonic()
+    return caught(mutation), time.monotonic() - begin
+
+
+def bugs() -> list[Mutation]:
+    """Those of the course. `minibert` is imported here, not above: the tests' processes begin with what is above."""
+    sys.path.insert(0, str(ROOT))
+    from minibert.course import BUGS
+
+    return [Mutation(f"course: {bug.name}", COURSE, bug.name, bug.title, bug.test) for bug in BUGS]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", metavar="SUBSTRING", help="mutations whose name, file or test holds it")
-    only = parser.parse_args().only
-    chosen: list[Mutation | Bug] = [mutation for mutation in MUTATIONS if any(only in field for field in mutation)]
-    chosen += [bug for bug in BUGS if any(only in field for field in (f"course: {bug.name}", bug.title, bug.test))]
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="how many at a time (default: 2)")
+    options = parser.parse_args()
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # before anything imports Triton, as transformers does
+    multiprocessing.get_context("forkserver").set_forkserver_preload(
+        ["numpy", "pytest", "tokenizers", "torch", "transformers.models.bert.modeling_bert"]
+    )
+    chosen = [mutation for mutation in MUTATIONS + bugs() if any(options.only in field for field in mutation)]
     with tempfile.TemporaryDirectory() as directory:
-        if not passes(copied(Path(directory) / "copy"), sorted({mutation.test for mutation in chosen})):
+        named = sorted({mutation.test for mutation in chosen})
+        if not passes(copied(Path(directory) / "copy"), named, limit=None):
             print("a named test fails without any mutation: run pytest first")
             return 1
     score = 0
-    for mutation in chosen:
-        good = caught(mutation)
-        score += good
-        print(f"{'caught' if good else 'SURVIVED':10}{mutation.name}  ({mutation.test})", flush=True)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for mutation, (good, seconds) in zip(chosen, pool.map(timed, chosen), strict=True):
+            score += good
+            verdict = "caught" if good else "SURVIVED"
+            print(f"{verdict:10}{seconds:4.0f} s  {mutation.name}  ({mutation.test})", flush=True)
     print(f"{score}/{len(chosen)} mutations caught")
     return 0 if score == len(chosen) else 1
 
