@@ -3,9 +3,10 @@
 Every stage of the forward pass is compared with `reference.py` in float64, for each attention backend and (where it is
 installed) for `transformers`, over a sweep of lengths, each as a padded batch of pairs.
 
-What a model gives out has to agree within TOLERANCE. On the way there numbers get larger (one of MiniLM's feed-forward
-outputs reaches 186), and float32 keeps seven digits of them: there the tolerance is that of the stage's largest number.
-The first stage above it is where to start looking.
+What the heads give out has to agree within TOLERANCE. Other numbers get larger (one of MiniLM's feed-forward outputs
+reaches 186, its last vectors 6), and float32 keeps seven digits of them: there the tolerance is that of the stage's
+largest number; in MiniLM's last vectors `transformers` itself is 7e-6 off with two threads, 1.1e-5 with one. The first
+stage above it is where to start looking.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from minibert.options import argument, option
 LENGTHS = (1, 2, 3, 7, 16, 31, 64, 128, 257, 512)
 TOLERANCE = 1e-5
 BACKENDS = ("eager", "sdpa")  # of the others the tests take care: most of them give 0 where there is padding
-OUTPUTS = ("last_hidden_state", "pooler", "classifier", "nsp")  # not mlm: logits of words are large as the stages are
+OUTPUTS = ("pooler", "classifier", "nsp")  # not mlm and last_hidden_state, whose numbers are as large as the stages'
 
 
 @dataclass(frozen=True)

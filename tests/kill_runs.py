@@ -15,6 +15,7 @@ only for being there, as it is full of times.
 
 import argparse
 import collections
+import hashlib
 import importlib
 import json
 import os
@@ -76,12 +77,12 @@ def undisturbed(command: list[str], directory: Path) -> float:
 
 
 def contents(directory: Path) -> dict[str, object]:
-    """What two runs that ended alike have in common."""
+    """What two runs that ended alike have in common; of files their hash, as pytest compares long ones for minutes."""
     files = {str(path.relative_to(directory)): path for path in directory.rglob("*") if path.is_file()}
     files.pop("corpus/.lock", None)  # held by nobody; whoever tokenises into that cache next removes it
-    found: dict[str, object] = {name: path.read_bytes() for name, path in files.items()}
+    found: dict[str, object] = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
     found |= {name: "full of paths" for name in found if name.startswith("corpus") and name.endswith(".json")}
-    record = json.loads(found["run.json"])
+    record = json.loads((directory / "run.json").read_bytes())
     record.pop("seconds", None)
     return found | {"run.json": record, "report.html": "report.html" in found}
 

@@ -1,5 +1,7 @@
 """Proves that the walk "BERT in ten stops" is true: its commands run and print what is shown, the functions that it
-names exist, and both languages say the same line by line. Run: pytest tests/test_docs.py; with the training: -m slow
+names exist; and that walk and README say the same line by line in both languages.
+
+Run: pytest tests/test_docs.py; with the training: -m slow
 """
 
 import ast
@@ -17,6 +19,10 @@ ENGLISH, CHINESE = ((DOCS / name).read_text(encoding="utf-8") for name in ("ten-
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.M | re.S)
 NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]\d+)?")
 both = pytest.mark.parametrize("text", [ENGLISH, CHINESE], ids=["english", "chinese"])
+README, README_CHINESE = ((DOCS.parent / f"README{end}").read_text(encoding="utf-8") for end in (".md", ".zh-CN.md"))
+pairs = pytest.mark.parametrize(
+    ("english", "chinese"), [(ENGLISH, CHINESE), (README, README_CHINESE)], ids=["walk", "README"]
+)
 
 
 def shown_after(language: str) -> list[tuple[str, str]]:
@@ -64,25 +70,37 @@ def test_every_example_prints_what_is_shown(example, shown, capsys):
     assert capsys.readouterr().out == shown
 
 
-def test_both_languages_have_the_same_lines():
-    """Code and pictures word for word; headings, lists of what to read and questions at the same places."""
-    assert BLOCK.findall(ENGLISH) == BLOCK.findall(CHINESE)
-    kinds = [[kind_of(line) for line in text.splitlines()] for text in (ENGLISH, CHINESE)]
+@pairs
+def test_both_languages_have_the_same_lines(english, chinese):
+    """Code and pictures word for word; headings, tables, lists of what to read and questions at the same places."""
+    assert BLOCK.findall(english) == BLOCK.findall(chinese)
+    kinds = [[kind_of(line) for line in text.splitlines()] for text in (english, chinese)]
     assert kinds[0] == kinds[1]
 
 
 def kind_of(line: str) -> str:
-    """What translation leaves as it is: the marks of a heading, files, names, pictures, tags."""
-    start = re.match(r"## \d+\. |# |</?\w+>(<\w+>)?|!\[|\*\*|", line)[0]
-    return (
-        start + " ".join(re.findall(r"\]\((?!ten-stops)[^)]*\)", line)) + " ".join(sorted(re.findall(r"`[^`]+`", line)))
-    )
+    """What translation leaves as it is: the marks of a heading, cells, files, names, numbers, pictures, tags."""
+    start = re.match(r"## \d+\. |#+ |</?\w+>(<\w+>)?|!\[|\*\*|", line)[0] + "|" * line.count("|")
+    links = [path.replace(".zh-CN", "") for path in re.findall(r"\]\(([^)]*)\)", line)]
+    return " ".join([start, *links, *sorted(re.findall(r"`[^`]+`", line))])
 
 
-def test_every_line_of_the_chinese_walk_is_chinese():
-    prose = BLOCK.sub("", CHINESE).splitlines()
-    kept = {"", "</details>", "[English](ten-stops.md)"}
+@pairs
+def test_every_line_of_the_chinese_text_is_chinese(english, chinese):
+    """Except code, and tables that a benchmark has printed."""
+    prose = BLOCK.sub("", chinese).splitlines()
+    kept = {"", "</details>", "# minibert", "[English](ten-stops.md)", "[English](README.md)"}
+    kept |= {
+        line for line in english.splitlines() if line.startswith("|") and re.search(r"---|\d|asked|seeds|MB", line)
+    }
     assert [line for line in prose if line not in kept and not any(map(wordpiece.is_chinese, line))] == []
+
+
+@pairs
+def test_both_languages_give_the_same_figures(english, chinese):
+    for line, translated in zip(BLOCK.sub("", english).splitlines(), BLOCK.sub("", chinese).splitlines(), strict=True):
+        figures = [sorted(re.findall(r"\d[\d,.]*\d", text)) for text in (line, translated)]
+        assert figures[0] == figures[1] or "万" in translated, line
 
 
 def test_there_are_ten_stops_each_with_code_a_command_and_a_question():
