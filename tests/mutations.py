@@ -9,11 +9,9 @@ run the tests are forks of one that has imported torch and transformers already,
 """
 
 import argparse
-import contextlib
 import multiprocessing
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -1291,7 +1289,6 @@ MUTATIONS = [
 
 def run_tests(root: Path, tests: list[str], bug: str | None, output: Path) -> None:
     """Ends this process with STATUS + pytest's own; the package is the one at `root`, the output goes to a file."""
-    os.setsid()  # whatever the tests start ends with them
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -1318,8 +1315,7 @@ def passes(root: Path, tests: list[str], bug: str | None = None, limit: float | 
     process.join(limit)
     said = output.read_text(errors="replace")[-4000:] if output.exists() else ""
     if process.exitcode not in (STATUS, STATUS + 1):  # + 2 and above: interrupted, wrong usage, nothing collected
-        with contextlib.suppress(ProcessLookupError):  # it has ended, and all that it had started
-            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
         raise RuntimeError(f"pytest ended with {process.exitcode} (None: not in {limit} s) on {tests}\n{said}")
     if process.exitcode != STATUS and limit is None:
         print(said)  # of the tests without any mutation
