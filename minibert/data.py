@@ -232,12 +232,14 @@ def is_int(text: str) -> bool:
 
 
 def label_ids(examples: Examples, names: Sequence[str]) -> NDArray[np.int64]:
-    """Labels as numbers. [N]
+    """Labels as numbers. [N] Where classes have no names but transformers' LABEL_0, LABEL_1 …, 0, 1 … mean them too.
 
     Raises:
         ValueError: a label that the model was not trained on.
     """
     index = {name: i for i, name in enumerate(names)}
+    if list(names) == [f"LABEL_{i}" for i in range(len(names))]:
+        index |= {str(i): i for i in range(len(names))}
     for label, line in zip(examples.labels, examples.lines, strict=True):
         if label not in index:
             raise ValueError(

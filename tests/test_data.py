@@ -352,6 +352,13 @@ def test_labels_become_their_numbers():
     assert ids.tolist() == [1, 0, 1]
 
 
+def test_numbers_are_the_labels_of_classes_without_names():
+    assert label_ids(examples(["1", "LABEL_0", "0"]), ["LABEL_0", "LABEL_1"]).tolist() == [1, 0, 0]
+    for names in (["LABEL_1", "LABEL_0"], ["neg", "pos"]):
+        with pytest.raises(ValueError, match="label '1' is none of"):
+            label_ids(examples(["1"]), names)
+
+
 def test_a_label_unseen_in_training_has_its_line():
     with pytest.raises(ValueError, match=r"^file\.tsv:4: label 'c' is none of the training data's a, b$"):
         label_ids(examples(["a", "b", "c"]), ["a", "b"])
