@@ -22,6 +22,7 @@ PATTERNS = [
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "added_tokens.json",
 ]
 OLD_PATTERNS = ["pytorch_model.bin*", "pytorch_model-*-of-*.bin"]  # fetched only where there are no safetensors
 

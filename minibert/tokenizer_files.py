@@ -34,7 +34,8 @@ def read_settings(name: str | Path) -> dict:
 
     In a directory vocab.txt gives the vocabulary, else tokenizer.json. The switches are tokenizer_config.json's;
     what it leaves open is special_tokens_map.json's, then tokenizer.json's, then as in the original BERT.
-    Truncation and padding written into a tokenizer.json are not read: both are the caller's.
+    Truncation and padding written into a tokenizer.json are not read: both are the caller's. Words that an
+    added_tokens.json adds to the vocabulary are refused, as they would not be found.
 
     Raises ValueError for a missing, broken or foreign file, with its name.
     """
@@ -51,6 +52,7 @@ def read_settings(name: str | Path) -> dict:
     for file in (directory / "special_tokens_map.json", directory / "tokenizer_config.json"):
         if file.exists():
             _overlay(settings, _read_object(file), file)
+    _check_added(settings["vocab"], directory / "added_tokens.json")
     return settings
 
 
@@ -207,6 +209,18 @@ def _add_tokens(settings: dict, entries: list[tuple[int | None, object]], path: 
             raise ValueError(f"{path}: token {token!r} has id {number}, but {known[token]} in the vocabulary")
         if token not in extra:
             extra.append(token)
+
+
+def _check_added(vocab: list[str], path: Path) -> None:
+    """Raises ValueError where an added_tokens.json, as older transformers wrote it, has tokens that are found nowhere
+    else: transformers looks for them in the normalised text, before any word is cut."""
+    known = set(vocab)
+    for token, number in _read_object(path).items() if path.exists() else ():
+        if token not in known:
+            raise ValueError(
+                f"{path}: token {token!r} (id {number}) is not in the vocabulary, and minibert finds pieces of words"
+                " and special tokens only; write it into vocab.txt, where a line's number from 0 is the id"
+            )
 
 
 def _from_json(path: Path) -> dict:

@@ -622,6 +622,17 @@ def test_a_broken_configuration_is_named(tok, tmp_path, config, reason):
     one_line(error)
 
 
+def test_tokens_of_an_older_transformers_that_would_not_be_found_are_named(tok, tmp_path):
+    tok.save_pretrained(tmp_path)
+    added = tmp_path / "added_tokens.json"
+    added.write_text('{"[PAD]": 0}')
+    assert Tokenizer.from_pretrained(tmp_path).vocab == tok.vocab
+    added.write_text('{"[PAD]": 0, "NewWord": 99}')
+    with pytest.raises(ValueError, match=r"added_tokens\.json: token 'NewWord' \(id 99\) is not in the") as error:
+        Tokenizer.from_pretrained(tmp_path)
+    one_line(error)
+
+
 @pytest.mark.parametrize(
     ("section", "change", "reason"),
     [
