@@ -58,6 +58,7 @@ are seen: look from one at a time.
 from __future__ import annotations
 
 import difflib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from fnmatch import fnmatchcase
@@ -196,7 +197,7 @@ def matching(pattern: str, names: Iterable[str], groups: bool) -> list[str]:
 # ---- who looks ----
 
 
-class Watcher:
+class Watcher(ABC):
     """A block: what it wants, and for how long.
 
     forms: whether the model has to go on with what `tap` returns, so that attention must form what is asked for.
@@ -209,12 +210,13 @@ class Watcher:
         self.model = model
         self.places = places(model)
 
+    @abstractmethod
+    def wants(self, name: str) -> bool:
+        """Whether `tap` is to be called for it."""
+
+    @abstractmethod
     def tap(self, name: str, x: Tensor) -> Tensor:
         """What the model computed -> what it goes on with."""
-        raise NotImplementedError
-
-    def wants(self, name: str) -> bool:
-        raise NotImplementedError
 
     def names(self) -> list[str]:
         """All that can be asked for in this model, in the order of computation."""
