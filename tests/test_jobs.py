@@ -643,7 +643,7 @@ def test_a_process_killed_often_ends_as_if_it_had_not_been(run, model, many, tmp
     assert out.read_bytes() == whole_many
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_process_stopped_by_a_signal_says_so_and_goes_on_later(run, model, many, tmp_path, whole_many, number):
     """Also where these tests run in the background of a shell, which makes all in it deaf to Ctrl-C."""
     out = tmp_path / "out.tsv"

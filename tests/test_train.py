@@ -445,7 +445,9 @@ def test_another_seed_gives_another_run(files, done, tmp_path):
     assert (done[1] / MODEL).read_bytes() != (other / MODEL).read_bytes()
 
 
-@pytest.mark.parametrize(("number", "accumulation"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)])
+@pytest.mark.parametrize(
+    ("number", "accumulation"), [pytest.param(signal.SIGINT, 1, marks=pytest.mark.slow), (signal.SIGTERM, 2)]
+)
 def test_a_run_stopped_by_a_signal_and_resumed_ends_as_if_uninterrupted(tmp_path, number, accumulation):
     """A real process and a real signal, sent at the third log line of many; then the rest in this one."""
     files = {name: str(write_rows(tmp_path / f"{name}.tsv", n, n)) for name, n in {"data": 160, "dev": 20}.items()}
@@ -870,4 +872,5 @@ def test_texts_are_cut_where_training_cut_them(files, encoder, tmp_path):
     _, out = train(small(files, tmp_path / "run", model=str(encoder), max_length=8))
     classifier = TextClassifier.from_pretrained(out)
     assert classifier.max_length == 8
-    assert torch.equal(*classifier.logits(["a b c d e f", "a b c d e f g h i j"]))
+    short, cut = classifier.logits(["a b c d e f", "a b c d e f g h i j"])
+    torch.testing.assert_close(cut, short, rtol=0, atol=1e-6)  # not equal: processors add in tiles of rows
