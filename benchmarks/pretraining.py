@@ -24,6 +24,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -37,11 +38,12 @@ from minibert.checkpoint import back_name, export_weights
 from minibert.config import PRESETS, BertConfig
 from minibert.corpus import open_corpus
 from minibert.data import chunks, shuffled
-from minibert.instances import Kinds, MaskedBatch, batch, plan
+from minibert.instances import HIDDEN, Kinds, MaskedBatch, batch, plan
 from minibert.loop import optimizer_groups
 from minibert.model import BertForPreTraining, compile_tokenwise
-from minibert.pretrain import answers, flops
-from minibert.pretrain import judged as judged_batch
+from minibert.pretrain import PretrainOptions, flops, forward_backward
+from minibert.ranks import Ranks
+from minibert.replay import DTYPES, STEP, Replays, replayable
 from minibert.tokenizer import Tokenizer
 
 LENGTHS = (128, 512)
@@ -57,6 +59,7 @@ class Examples:
     corpus: str
     config: BertConfig
     texts: range
+    length: int
     packed: list[MaskedBatch]
     padded: list[MaskedBatch]
 
@@ -77,10 +80,10 @@ def make_examples(run_plan: Plan, name: str, size: str, length: int) -> Examples
         count = max(1, round(BATCHES[device.type] * min(1, run_plan.scale)))
         order = chunks(shuffled(len(planned.lengths), SEED, 0), BATCH[length][device.type])[:count]
         packed, padded = (
-            [batch(corpus, planned, rows, kinds, device=device, padded=padded) for rows in order]
-            for padded in (False, True)
+            [batch(corpus, planned, rows, kinds, device=device, padded=padded, multiple=multiple) for rows in order]
+            for padded, multiple in ((False, STEP if device.type == "cuda" else 1), (True, 1))
         )
-    return Examples(name, config_of(size, len(found.vocab)), range(sum(map(len, order))), packed, padded)
+    return Examples(name, config_of(size, len(found.vocab)), range(sum(map(len, order))), length, packed, padded)
 
 
 def sentences(text: str) -> str:
@@ -96,11 +99,7 @@ def config_of(size: str, vocab_size: int) -> BertConfig:
 
 # ---- loops ----
 
-
-def own_loss(model: nn.Module, part: MaskedBatch) -> Tensor:
-    """As minibert/pretrain.py has it: the means of both tasks."""
-    losses, _ = judged_batch(*answers(model, part), part)
-    return losses[0] / len(part.labels) + losses[1] / len(part.is_random)
+Step = Callable[[MaskedBatch], Tensor]  # -> loss; leaves the gradient in the model
 
 
 def their_loss(model: nn.Module, part: MaskedBatch) -> Tensor:
@@ -114,9 +113,7 @@ def their_loss(model: nn.Module, part: MaskedBatch) -> Tensor:
     ).loss
 
 
-def loop(
-    loss_of: Callable[[nn.Module, MaskedBatch], Tensor], model: nn.Module, batches: list[MaskedBatch], plan: Plan
-) -> Callable[[], Tensor]:
+def loop(step: Step, model: nn.Module, batches: list[MaskedBatch]) -> Callable[[], Tensor]:
     """A pass over all batches, which gives the losses."""
     optimizer = torch.optim.AdamW(optimizer_groups(model, DECAY), lr=LR, fused=True)
 
@@ -124,19 +121,38 @@ def loop(
         model.train()
         losses = []
         for part in batches:
-            losses.append(backward(loss_of, model, part, plan))
+            losses.append(step(part))
             optimizer.step()
-            optimizer.zero_grad()
+            optimizer.zero_grad(set_to_none=not isinstance(step, OwnStep) or step.replays is None)
         return torch.stack(losses).cpu()
 
     return passed
 
 
-def backward(
-    loss_of: Callable[[nn.Module, MaskedBatch], Tensor], model: nn.Module, part: MaskedBatch, plan: Plan
-) -> Tensor:
+class OwnStep:
+    """As minibert/pretrain.py has it, on a GPU by replaying."""
+
+    def __init__(self, model: BertForPreTraining, batches: list[MaskedBatch], length: int, plan: Plan) -> None:
+        self.engine, self.device = model, plan.device
+        self.options = PretrainOptions((), precision=plan.precision)
+        self.replays = None
+        if replayable(model, Ranks(), self.options):
+            compute, rows, dtype = (
+                partial(forward_backward, self),
+                max(len(b.lengths) for b in batches),
+                DTYPES[plan.precision],
+            )
+            self.replays = Replays(compute, model, rows, length, dtype, lambda tokens: int(HIDDEN * tokens))
+
+    def __call__(self, part: MaskedBatch) -> Tensor:
+        counts = torch.tensor([len(part.labels), len(part.is_random)], device=self.device)
+        sums = (self.replays or partial(forward_backward, self))(part, 1 / counts)
+        return (sums[0] / counts).sum()
+
+
+def their_step(model: nn.Module, plan: Plan, part: MaskedBatch) -> Tensor:
     with torch.autocast(plan.device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
-        loss = loss_of(model, part)
+        loss = their_loss(model, part)
     loss.backward()
     return loss.detach()
 
@@ -153,8 +169,8 @@ def twins(config: BertConfig, device: torch.device) -> tuple[BertForPreTraining,
 
 def differences(own: nn.Module, theirs: nn.Module, examples: Examples, plan: Plan) -> tuple[float, float]:
     """Of the loss, and of the whole gradient relative to its length; the first batch, dropout off."""
-    ours = float(backward(own_loss, own.eval(), examples.packed[0], plan))
-    wanted = float(backward(their_loss, theirs.eval(), examples.padded[0], plan))
+    ours = float(OwnStep(own.eval(), examples.packed, examples.length, plan)(examples.packed[0]))
+    wanted = float(their_step(theirs.eval(), plan, examples.padded[0]))
     found = {back_name(name): p.grad.flatten() for name, p in own.named_parameters()}
     right = {name: p.grad.flatten() for name, p in theirs.named_parameters()}
     assert found.keys() == right.keys(), found.keys() ^ right.keys()
@@ -191,8 +207,11 @@ def contestants(own: nn.Module, theirs: nn.Module, examples: Examples, plan: Pla
         others.append(("transformers, sdpa, compiled", torch.compile(copy.deepcopy(theirs), dynamic=True)))
         compile_tokenwise(own)
     return [
-        Contestant("minibert", loop(own_loss, own, examples.packed, plan)),
-        *(Contestant(name, loop(their_loss, model, examples.padded, plan), bound) for name, model in others),
+        Contestant("minibert", loop(OwnStep(own, examples.packed, examples.length, plan), own, examples.packed)),
+        *(
+            Contestant(name, loop(partial(their_step, model, plan), model, examples.padded), bound)
+            for name, model in others
+        ),
     ]
 
 

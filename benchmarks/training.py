@@ -27,6 +27,7 @@ import copy
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -36,6 +37,8 @@ from torch import Tensor, nn
 
 from benchmarks.encoder import every_row
 from benchmarks.race import (
+    BATCH,
+    MAX_LENGTH,
     SEED,
     Contestant,
     Plan,
@@ -57,6 +60,10 @@ from minibert.checkpoint import back_name
 from minibert.config import PRESETS, BertConfig
 from minibert.data import collate, collate_packed
 from minibert.loop import optimizer_groups
+from minibert.model import BertForSequenceClassification
+from minibert.ranks import Ranks
+from minibert.replay import DTYPES, Replays, replayable
+from minibert.train import TrainOptions, forward_backward
 
 TEXTS = {  # size and corpus: how many texts on a CPU
     ("minilm", "sst"): 320,
@@ -76,7 +83,7 @@ MEMORY_FLOOR = {"cpu": 0.7, "cuda": 0.6}
 TOLERANCE = {"fp32": 1e-5, "bf16": 0.05}  # of the loss, and relative of the gradient
 LR, DECAY = 1e-5, 0.01  # so small that the model stays what it is however many rounds are run
 
-Forward = Callable[[nn.Module, Work, Sequence[int], Plan], tuple[Tensor, Tensor]]
+Step = Callable[[Sequence[int]], Tensor]  # rows -> loss; leaves the gradient in the model
 
 
 # ---- loops ----
@@ -86,34 +93,21 @@ def labels_of(work: Work) -> np.ndarray:
     return np.random.default_rng(SEED).integers(2, size=len(work.texts))
 
 
-def own_forward(model: nn.Module, work: Work, rows: Sequence[int], plan: Plan) -> tuple[Tensor, Tensor]:
-    """Logits [B, L] and labels [B], as minibert/train.py has them."""
-    rows = sorted(rows, key=work.encoding.length.__getitem__)
-    batch = collate_packed(work.encoding, labels_of(work), rows, plan.device)
-    return model(*batch[:-1]), batch.labels
-
-
 def their_forward(model: nn.Module, work: Work, rows: Sequence[int], plan: Plan) -> tuple[Tensor, Tensor]:
     ids, mask, segments, _, labels = collate(work.encoding, labels_of(work), rows, 0, plan.device)
     return model(input_ids=ids, attention_mask=mask, token_type_ids=segments).logits, labels
 
 
-def backward(forward: Forward, model: nn.Module, work: Work, rows: Sequence[int], plan: Plan) -> Tensor:
-    """The loss of one batch; its gradients are left in the model."""
+def their_step(model: nn.Module, work: Work, plan: Plan, rows: Sequence[int]) -> Tensor:
     with torch.autocast(plan.device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
-        logits, labels = forward(model, work, rows, plan)
+        logits, labels = their_forward(model, work, rows, plan)
     loss = F.cross_entropy(logits.float(), labels)
     loss.backward()
     return loss.detach()
 
 
 def loop(
-    forward: Forward,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    work: Work,
-    plan: Plan,
-    by_length: bool = False,
+    step: Step, model: nn.Module, optimizer: torch.optim.Optimizer, work: Work, by_length: bool = False
 ) -> Callable[[], Tensor]:
     """A pass over all batches, which gives the losses; length-sorted batches come in random order."""
     batches = work.sorted_batches() if by_length else work.random_batches()
@@ -123,33 +117,50 @@ def loop(
         model.train()
         losses = []
         for rows in batches:
-            losses.append(backward(forward, model, work, rows, plan).item())
+            losses.append(step(rows).item())
             optimizer.step()
-            optimizer.zero_grad()
+            optimizer.zero_grad(set_to_none=not isinstance(step, OwnStep) or step.replays is None)
         return torch.tensor(losses)
 
     return passed
 
 
+class OwnStep:
+    """As minibert/train.py has it, on a GPU by replaying."""
+
+    def __init__(self, model: BertForSequenceClassification, work: Work, plan: Plan) -> None:
+        self.engine, self.work, self.device = model, work, plan.device
+        self.options = TrainOptions(precision=plan.precision)
+        self.replays = None
+        if replayable(model, Ranks(), self.options):
+            compute, dtype = partial(forward_backward, self), DTYPES[plan.precision]
+            self.replays = Replays(compute, model, BATCH, MAX_LENGTH, dtype)
+
+    def __call__(self, rows: Sequence[int]) -> Tensor:
+        rows = sorted(rows, key=self.work.encoding.length.__getitem__)
+        multiple = 1 if self.replays is None else self.replays.multiple
+        batch = collate_packed(self.work.encoding, labels_of(self.work), rows, self.device, multiple)
+        weight = torch.tensor(1 / len(rows), device=self.device)
+        return (self.replays or partial(forward_backward, self))(batch, weight)[0] / len(rows)
+
+
 def own_loop(model: nn.Module, work: Work, plan: Plan, fused: bool | None = True) -> Callable[[], Tensor]:
     optimizer = torch.optim.AdamW(optimizer_groups(model, DECAY), lr=LR, fused=fused)
-    return loop(own_forward, model, optimizer, work, plan)
+    return loop(OwnStep(model, work, plan), model, optimizer, work)
 
 
 def their_loop(
     model: nn.Module, work: Work, plan: Plan, fused: bool | None = None, by_length: bool = False
 ) -> Callable[[], Tensor]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=DECAY, fused=fused)
-    return loop(their_forward, model, optimizer, work, plan, by_length)
+    return loop(partial(their_step, model, work, plan), model, optimizer, work, by_length)
 
 
 def differences(own: nn.Module, theirs: nn.Module, work: Work, plan: Plan) -> tuple[float, float]:
     """Of the loss, and of the whole gradient relative to its length; one batch, dropout off."""
     rows, models = work.random_batches()[0], (own.eval(), theirs.eval())
-    ours, wanted = (
-        float(backward(forward, model, work, rows, plan))
-        for forward, model in zip((own_forward, their_forward), models, strict=True)
-    )
+    ours = float(OwnStep(own, work, plan)(rows))
+    wanted = float(their_step(theirs, work, plan, rows))
     found = {back_name(name): p.grad.flatten() for name, p in own.named_parameters()}
     right = {name: p.grad.flatten() for name, p in theirs.named_parameters()}
     assert found.keys() == right.keys(), found.keys() ^ right.keys()

@@ -311,13 +311,28 @@ def collate(
 
 
 def collate_packed(
-    encoding: Encoding, labels: NDArray | None, rows: Sequence[int], device: torch.device | str = "cpu"
+    encoding: Encoding,
+    labels: NDArray | None,
+    rows: Sequence[int],
+    device: torch.device | str = "cpu",
+    multiple: int = 1,
+    pad_id: int = 0,
 ) -> Batch:
-    """The rows one after the other, without padding. Neighbours of equal length spare some backends a sorting."""
-    layout = Packed.from_lengths([int(encoding.length[row]) for row in rows], device=device)
-    columns = ([column[row] for row in rows] for column in (encoding.input_ids, encoding.token_type_ids))
+    """The rows one after the other, without padding. Neighbours of equal length spare some backends a sorting.
+
+    multiple: what the number of tokens has to be a multiple of; a last row of [PAD] alone makes it one. Its label is
+        -100, which cross_entropy leaves out.
+    """
+    lengths = [int(encoding.length[row]) for row in rows]
+    columns = [[column[row] for row in rows] for column in (encoding.input_ids, encoding.token_type_ids)]
+    answers = labels_of(rows, labels)
+    if rest := -sum(lengths) % multiple:
+        lengths.append(rest)
+        for column, value in zip(columns, (pad_id, 0), strict=True):
+            column.append(np.full(rest, value))
+        answers = np.append(answers, -100)
     input_ids, segments = (upload(np.concatenate(column), device) for column in columns)
-    return Batch(input_ids, None, segments, layout, upload(labels_of(rows, labels), device))
+    return Batch(input_ids, None, segments, Packed.from_lengths(lengths, device=device), upload(answers, device))
 
 
 def labels_of(rows: Sequence[int], labels: NDArray | None) -> NDArray[np.int64]:

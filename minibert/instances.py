@@ -300,13 +300,16 @@ def batch(
     whole_words: bool = False,
     device: torch.device | str = "cpu",
     padded: bool = False,
+    multiple: int = 1,
 ) -> MaskedBatch:
-    """Some examples of an epoch, the shortest first; rows: which."""
+    """Some examples of an epoch, the shortest first; rows: which. multiple: see data.collate_packed."""
     rows = sorted(rows, key=plan.lengths.__getitem__)
     lengths = plan.lengths[rows]
     ids, segments = sequences(corpus.tokens.ids, plan, rows, kinds)
     shown, positions = hide(ids, lengths, numbers(plan.key, rows, lengths), kinds, whole_words)
-    labels, layout, mask = ids[positions], Packed.from_lengths(lengths, device=device), None
+    labels, rest, mask = ids[positions], -int(lengths.sum()) % multiple, None
+    shown, segments = (np.append(a, np.full(rest, value)) for a, value in ((shown, kinds.pad_id), (segments, 0)))
+    layout = Packed.from_lengths(np.append(lengths, [rest] * (rest > 0)).astype(np.int64), device=device)
     if padded:
         places, shape = layout.indices.cpu().numpy(), (len(rows), layout.width)
         positions, mask = places[positions], rectangle(np.ones_like(ids), places, shape, 0)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ from minibert.data import by_length, check_vocabulary, chunks, shuffled, shuffle
 from minibert.files import atomic_write, write_json
 from minibert.hub import resolve
 from minibert.inference import pick_device, token_budget
-from minibert.instances import HELD_OUT, Kinds, MaskedBatch, Plan, batch, plan
+from minibert.instances import HELD_OUT, HIDDEN, Kinds, MaskedBatch, Plan, batch, plan
 from minibert.loop import (
     Interrupt,
     Means,
@@ -47,6 +47,7 @@ from minibert.loop import (
 from minibert.model import BertForMaskedLM, BertForPreTraining, compile_tokenwise
 from minibert.options import check_options, command_line, option
 from minibert.ranks import ENGINES, Ranks, check_engine, joined, plain
+from minibert.replay import DTYPES, Replays, replayable
 from minibert.report import Pretraining, render_pretraining
 from minibert.state import (
     RECORD,
@@ -113,6 +114,7 @@ class PretrainOptions:
     attention: str = option("auto", f"attention backend: auto, {', '.join(BACKENDS)}")
     precision: str = option("fp32", "fp32, or bf16 for autocast")
     compile: bool = option(False, "compile what is done to each token by itself; the first steps take a minute")
+    graphs: str = option("auto", "auto: a GPU's steps are recorded as CUDA graphs and replayed, where that goes; off")
     device: str = option("auto", "auto, cpu, cuda, cuda:1 …")
     threads: int | None = option(None, "CPU threads (default: 1 for a model below 5 million weights, else all cores)")
     seed: int = option(0, "seed of everything random")
@@ -146,6 +148,7 @@ class PretrainOptions:
                 "precision": ("fp32", "bf16"),
                 "layout": ("packed", "padded"),
                 "parallel": ENGINES,
+                "graphs": ("auto", "off"),
             },
         )
         check_engine(self.parallel, self.compile)
@@ -200,6 +203,7 @@ class Run:
     dealt: tuple[int, Plan, list[Sequence[int]]] | None = None  # epoch, its examples, its batches
     clock: tuple[float, int, float] = (0.0, 0, 0.0)  # when the last log line was written; tokens and FLOPs since
     peak: float = 1.0  # FLOP/s of a matrix product, on all ranks together
+    replays: Replays | None = None  # on a GPU: `forward_backward`, recorded
 
     @cached_property
     def kinds(self) -> Kinds:
@@ -246,7 +250,8 @@ class Run:
         padded, whole_words = self.options.layout == "padded", self.options.whole_word_mask
         mine = self.ranks.deal(rows, planned.lengths)
         some = mine if len(mine) else rows[:1]
-        made = batch(self.corpus, planned, some, self.kinds, whole_words, self.device, padded)
+        multiple = 1 if self.replays is None else self.replays.multiple
+        made = batch(self.corpus, planned, some, self.kinds, whole_words, self.device, padded, multiple)
         return made if len(mine) else made.without_answers()
 
 
@@ -335,6 +340,10 @@ def prepare(options: PretrainOptions, out: Path, ranks: Ranks | None = None, rec
         *(options, out, ranks, device, model, engine, tokenizer, optimizer),
         *(corpus, documents, held_out, parameters, sources),
     )
+    if options.graphs == "auto" and replayable(model, ranks, options):
+        rows = 5 * max(map(len, run.deal(0)[1])) // 4  # by tokens other epochs have other batches
+        compute, dtype = partial(forward_backward, run), DTYPES[options.precision]
+        run.replays = Replays(compute, model, rows, options.max_length, dtype, lambda tokens: int(HIDDEN * tokens))
     run.deal(0)  # whether there are examples is known before the first file
     if options.held_out:
         _ = run.examples
@@ -433,18 +442,14 @@ def fit(run: Run, interrupt: Interrupt) -> None:
         sums = torch.zeros(2, 2, device=run.device)  # losses and hits of both tasks
         for part in batches:
             ranks.sync(run.engine, part is batches[-1])
-            with torch.autocast(run.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
-                tokens, follows = answers(run.engine, part)  # [M, V], [B, 2]
-            losses, hits = judged(tokens, follows, part)  # [2], [2]
-            (losses * weights).sum().backward()
-            sums += torch.stack([losses.detach(), hits])
+            sums += (run.replays or partial(forward_backward, run))(part, weights)
         rate = learning_rate(progress.step, run.steps, options.lr, options.warmup, options.schedule)
         for group in run.optimizer.param_groups:
             group["lr"] = rate
         if options.clip:
             nn.utils.clip_grad_norm_(model.parameters(), options.clip)
         run.optimizer.step()
-        run.optimizer.zero_grad()
+        run.optimizer.zero_grad(set_to_none=run.replays is None)
         work = sum(int(b.lengths.sum()) for b in batches), sum(flops(model.config, b) for b in batches)
         *totals, stop = ranks.total(*sums.flatten().tolist(), *work, interrupt.requested)
         record(run, counts, *totals)
@@ -456,6 +461,17 @@ def fit(run: Run, interrupt: Interrupt) -> None:
         if stop:
             say(f"state saved; continue with: minibert pretrain --resume {shlex.quote(str(run.out))}")
             raise KeyboardInterrupt
+
+
+def forward_backward(run: Run, batch: MaskedBatch, weights: Tensor) -> Tensor:
+    """Adds the gradient of the weighted losses of both tasks to the parameters'. Returns the sums of losses and hits,
+    [2, 2]. weights: [2]."""
+    bf16 = run.options.precision == "bf16"
+    with torch.autocast(run.device.type, torch.bfloat16, enabled=bf16, cache_enabled=run.replays is None):
+        tokens, follows = answers(run.engine, batch)  # [M, V], [B, 2]
+    losses, hits = judged(tokens, follows, batch)  # [2], [2]
+    (losses * weights).sum().backward()
+    return torch.stack([losses.detach(), hits])
 
 
 def answers(model: BertForPreTraining | BertForMaskedLM, batch: MaskedBatch) -> tuple[Tensor, Tensor | None]:

@@ -11,14 +11,14 @@ import shlex
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from minibert.attention import BACKENDS
@@ -60,6 +60,7 @@ from minibert.loop import (
 from minibert.model import BertForSequenceClassification, compile_tokenwise
 from minibert.options import check_options, command_line, option
 from minibert.ranks import ENGINES, Ranks, check_engine, joined, plain
+from minibert.replay import DTYPES, Replays, replayable
 from minibert.report import Report, render
 from minibert.state import (
     RECORD,
@@ -125,6 +126,7 @@ class TrainOptions:
     attention: str = option("auto", f"attention backend: auto, {', '.join(BACKENDS)}")
     precision: str = option("fp32", "fp32, or bf16 for autocast")
     compile: bool = option(False, "compile what is done to each token by itself; the first steps take a minute")
+    graphs: str = option("auto", "auto: a GPU's steps are recorded as CUDA graphs and replayed, where that goes; off")
     device: str = option("auto", "auto, cpu, cuda, cuda:1 …")
     threads: int | None = option(None, "CPU threads (default: 1 for a model below 5 million weights, else all cores)")
     seed: int = option(0, "seed of everything random")
@@ -154,6 +156,7 @@ class TrainOptions:
                 "precision": ("fp32", "bf16"),
                 "layout": ("packed", "padded"),
                 "parallel": ENGINES,
+                "graphs": ("auto", "off"),
             },
         )
         if self.model is not None and self.from_scratch:
@@ -230,6 +233,7 @@ class Run:
     sources: dict[str, str]  # hashes of the files that were read
     progress: Progress = field(default_factory=Progress)
     clock: list[float] = field(default_factory=lambda: [time.perf_counter()])  # start of each epoch, end of the last
+    replays: Replays | None = None  # on a GPU: `forward_backward`, recorded
 
     def deal(self, epoch: int) -> list[Sequence[int]]:
         """The rows of each batch of an epoch."""
@@ -309,10 +313,16 @@ def prepare(options: TrainOptions, out: Path, ranks: Ranks) -> Run:
     parameters = sum(p.numel() for p in model.parameters())
     engine = ranks.wrap(model, options.parallel)
     optimizer = torch.optim.AdamW(optimizer_groups(model, options.weight_decay), lr=options.lr, fused=True)
-    return Run(
+    run = Run(
         *(options, out, ranks, device, model, engine, tokenizer, optimizer),
         *(splits["data"], splits["dev"], splits["test"], parameters, read_files(options)),
     )
+    if options.graphs == "auto" and replayable(model, ranks, options):
+        rows = max(max(map(len, run.deal(epoch))) for epoch in range(options.epochs))
+        run.replays = Replays(
+            partial(forward_backward, run), model, rows, options.max_length, DTYPES[options.precision]
+        )
+    return run
 
 
 def read_files(options: TrainOptions) -> dict[str, str]:
@@ -376,19 +386,16 @@ def fit(run: Run, interrupt: Interrupt) -> None:
                 seed_step(options.seed, update, ranks.rank)
             batch = with_masks(batch, run)
             ranks.sync(run.engine, last)
-            with torch.autocast(run.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
-                logits = run.engine(*batch[:-1])  # [B, L]
-            loss = F.cross_entropy(logits.float(), batch.labels, reduction="sum")
-            (loss * (ranks.world / rows)).backward()  # the mean over ranks of this is the mean over rows of the loss
+            weight = torch.tensor(ranks.world / rows, device=run.device)  # the mean over ranks is that over rows
+            loss, hits = (run.replays or partial(forward_backward, run))(batch, weight).tolist()
             if last:  # of the batches that make one optimizer step
                 for group in run.optimizer.param_groups:
                     group["lr"] = learning_rate(update, sum(run.updates), options.lr, options.warmup)
                 if options.clip:
                     nn.utils.clip_grad_norm_(model.parameters(), options.clip)
                 run.optimizer.step()
-                run.optimizer.zero_grad()
-            hits = int((logits.argmax(dim=1) == batch.labels).sum())
-            *sums, stop = ranks.total(loss.item(), hits, mine, interrupt.requested)
+                run.optimizer.zero_grad(set_to_none=run.replays is None)
+            *sums, stop = ranks.total(loss, hits, mine, interrupt.requested)
             record(run, *sums)
             if last and (stop or (update + 1) % options.save_every == 0):
                 save_state(run.out, ranks, model, run.optimizer, progress, options.keep)
@@ -396,6 +403,16 @@ def fit(run: Run, interrupt: Interrupt) -> None:
                 say(f"state saved; continue with: minibert train --resume {shlex.quote(str(run.out))}")
                 raise KeyboardInterrupt
         validate(run)
+
+
+def forward_backward(run: Run, batch: Batch, weight: Tensor) -> Tensor:
+    """Adds the gradient of weight · loss to the parameters'. Returns the sums of the batch's losses and hits, [2]."""
+    bf16 = run.options.precision == "bf16"
+    with torch.autocast(run.device.type, torch.bfloat16, enabled=bf16, cache_enabled=run.replays is None):
+        logits = run.engine(*batch[:-1])  # [B, L]
+    loss = F.cross_entropy(logits.float(), batch.labels, reduction="sum")
+    (loss * weight).backward()
+    return torch.stack([loss.detach(), (logits.argmax(dim=1) == batch.labels).sum()])
 
 
 def epoch_batches(run: Run) -> Iterator[tuple[Batch, int, int, bool]]:
@@ -418,7 +435,9 @@ def dealt(run: Run, rows: Sequence[int]) -> Batch:
     encoding, labels = run.train.encoding, run.train.labels
     if run.options.layout == "padded":
         return collate(encoding, labels, rows, run.tokenizer.pad_id, run.device)
-    return collate_packed(encoding, labels, sorted(rows, key=encoding.length.__getitem__), run.device)
+    multiple = 1 if run.replays is None else run.replays.multiple
+    rows = sorted(rows, key=encoding.length.__getitem__)
+    return collate_packed(encoding, labels, rows, run.device, multiple, run.tokenizer.pad_id)
 
 
 def with_masks(batch: Batch, run: Run) -> Batch:

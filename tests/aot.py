@@ -28,11 +28,11 @@ CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuob
 ELEMENT = {2: "bf16", 4: "fp32"}
 TYPES = {
     **dict.fromkeys(("lse", "delta"), "*fp32"),
-    **dict.fromkeys(("tiles", "cu_seqlens"), "*i32"),
-    **dict.fromkeys(("T", "stride", "grad_stride", "seed"), "i32"),
+    **dict.fromkeys(("tiles", "cu_seqlens", "seed"), "*i32"),
+    **dict.fromkeys(("T", "stride", "grad_stride"), "i32"),
     **dict.fromkeys(("scale", "dropout_p"), "fp32"),
 }
-UNALIGNED = {"T", "seed", "scale", "dropout_p"}  # all others are multiples of 16, and a launch says so
+UNALIGNED = {"T", "scale", "dropout_p"}  # all others are multiples of 16, and a launch says so
 
 
 class Case(NamedTuple):

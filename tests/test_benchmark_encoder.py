@@ -202,14 +202,9 @@ def test_both_training_loops_have_the_same_gradients():
 
 
 def test_another_gradient_is_found_out(monkeypatch):
-    """In minibert's loop the logits stay, and their gradient is a thousandth larger."""
-    real = training.own_forward
-
-    def steeper(*given):
-        logits, labels = real(*given)
-        return logits + (logits - logits.detach()) * 1e-3, labels
-
-    monkeypatch.setattr(training, "own_forward", steeper)
+    """minibert's is a thousandth larger."""
+    real = training.forward_backward
+    monkeypatch.setattr(training, "forward_backward", lambda run, batch, weight: real(run, batch, weight * 1.001))
     assert {row.status for row in training.step_case(PLAN)} == {"incorrect"}
 
 
@@ -224,21 +219,17 @@ def test_a_loop_trains(work):
 
 def test_minibert_trains_on_the_very_same_batches(monkeypatch, work):
     monkeypatch.setattr(race, "BATCH", 5)
-    dealt = {"own": [], "their": []}
-    for who in dealt:
-        real = getattr(training, f"{who}_forward")
+    dealt = {}
+    for who, name in ((training.OwnStep, "__call__"), (training, "their_step")):
+        real, rows_of = getattr(who, name), dealt.setdefault(name, [])
         monkeypatch.setattr(
-            training,
-            f"{who}_forward",
-            lambda model, work, rows, plan, who=who, real=real: (
-                dealt[who].append(sorted(rows)),
-                real(model, work, rows, plan),
-            )[1],
+            who, name, lambda *given, real=real, to=rows_of: (to.append(sorted(given[-1])), real(*given))[1]
         )
     own, theirs = race.twins(work, PLAN.device)
     training.own_loop(own, work, PLAN)()
     training.their_loop(theirs, work, PLAN)()
-    assert dealt["own"] == dealt["their"]
+    assert dealt["__call__"] == dealt["their_step"]
+    assert len(dealt["__call__"]) == 8
 
 
 # ---- files and flags ----

@@ -4,15 +4,21 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from conftest import MODELS, outputs, padded_batch, small_config, stir
 from test_attention import LENGTHS, draw, packed_oracle, padded_oracle, run
+from test_replay import SIZES as SIZES_FOR_TRITON
+from test_replay import WEIGHTS, batch_of, computing, filled
 
 from minibert import attention_backends
 from minibert.attention import BACKENDS, attend, resolve_backend
 from minibert.layout import Packed, Padded
+from minibert.loop import read_metrics
+from minibert.model import BertForPreTraining, BertForSequenceClassification
+from minibert.replay import Replays
 from minibert.train import TrainOptions, train
 
 pytestmark = [
@@ -224,6 +230,61 @@ def test_a_row_of_padding_alone_stays_free_of_nan(backend):
     with torch.no_grad():
         hidden = model(**{key: tensor.cuda() for key, tensor in batch.items()}).last_hidden_state
     assert hidden.isfinite().all()
+
+
+def recorded(kind, dropout_p: float = 0.0) -> tuple[Replays, torch.nn.Module]:
+    """A model's steps by replaying, and the same model with the formula's attention, both on the GPU."""
+    rates = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), dropout_p)
+    config = small_config(**SIZES_FOR_TRITON, **rates)
+    ours, plain = (stir(kind(config, backend)).cuda().train() for backend in ("triton", "eager"))
+    answers = None if kind is BertForSequenceClassification else lambda T: T // 8
+    return Replays(computing(ours), ours, 4, 80, torch.float32, answers), plain
+
+
+def on_gpu(batch):
+    moved = {name: value.cuda() for name, value in batch._asdict().items() if isinstance(value, torch.Tensor)}
+    return batch._replace(layout=Packed.from_lengths(batch.layout.lengths, device="cuda"), **moved)
+
+
+@pytest.mark.parametrize("kind", [BertForSequenceClassification, BertForPreTraining])
+def test_steps_that_are_replayed_are_the_steps(kind):
+    """Of two sizes, and each twice; gradients add up over all of them."""
+    replays, plain = recorded(kind)
+    weights = WEIGHTS[kind.__name__].cuda()
+    for seed, lengths in enumerate(([70, 3, 66], [5, 80, 9, 60], [33, 40], [80, 80], [7] * 4)):
+        batch = batch_of(kind.__name__, lengths, seed)
+        found = replays(on_gpu(filled(batch, replays.multiple)), weights).clone()
+        torch.testing.assert_close(found, computing(plain)(on_gpu(batch), weights), rtol=1e-4, atol=1e-4)
+        for (name, p), q in zip(replays.model.named_parameters(), plain.parameters(), strict=True):
+            assert (p.grad - q.grad).norm() <= 1e-4 * (1 + q.grad.norm()), name
+    assert sorted(replays.recordings) == [80, 160]
+
+
+def test_a_replay_draws_its_dropout_anew_and_from_the_seed():
+    replays, _ = recorded(BertForPreTraining, 0.1)
+    batch = on_gpu(filled(batch_of("BertForPreTraining", [70, 3, 66], 0), replays.multiple))
+    weights = torch.tensor([0.7, 0.3], device="cuda")
+
+    def sums(seed, compute):
+        torch.manual_seed(seed)
+        return compute(batch, weights).clone()
+
+    first, again, other = (sums(seed, replays) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert (first - other).abs().max() > 1e-3
+    torch.testing.assert_close(sums(1, replays.compute), first, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_run_by_replays_is_the_run_without(tmp_path, precision):
+    """Without dropout, as more tokens in a batch draw other random numbers."""
+    losses = []
+    for graphs in ("auto", "off"):
+        options = TrainOptions(device="cuda", precision=precision, graphs=graphs, dropout=0.0, token_dropout=0.0)
+        options = replace(options, epochs=2, out=str(tmp_path / graphs), log_every=1, batch_size=16)
+        train(options)
+        losses.append([row["loss"] for row in read_metrics(tmp_path / graphs) if "loss" in row][:40])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3 if precision == "fp32" else 3e-2)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -19,7 +19,7 @@ ORDER = [
     {"attention.triton_kernel"},
     {"checkpoint", "tokenizer_files", "attention", "symbols"},
     {"wordpiece_batch", "model"},
-    {"encoding", "token_file", "activations"},
+    {"encoding", "token_file", "activations", "replay"},
     {"tokenizer"},
     {"table", "corpus", "data"},
     {"vocab", "instances"},

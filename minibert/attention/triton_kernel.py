@@ -51,13 +51,15 @@ INTERPRETED = bool(triton.knobs.runtime.interpret)  # TRITON_INTERPRET=1: kernel
 # ---- forward ----
 
 
-@triton.jit(do_not_specialize=["T", "seed"])
+@triton.jit(do_not_specialize=["T"])
 def forward_short(
     q, k, v, out, lse, tiles, cu_seqlens, T, scale, dropout_p, seed, STRIDE: tl.constexpr,
     H: tl.constexpr, D: tl.constexpr, TILE: tl.constexpr, STEP: tl.constexpr, DROPOUT: tl.constexpr,
 ):  # fmt: skip
     """One tile of queries of a row of n <= STEP tokens: softmax as it is written, no loop and no rescaling."""
     row, head, first, n, number = place(tiles, cu_seqlens, H)
+    if n == 0:  # a tile that only fills a list (replay.py)
+        return
     at_in, at_out = first * STRIDE + head * D, first * H * D + head * D
     start = number * TILE
     queries, keys = start + tl.arange(0, TILE), tl.arange(0, STEP)
@@ -99,13 +101,15 @@ def _online(
     return m_new, l, o * shrink[:, None] + dot(p.to(v_tile.dtype), v_tile)
 
 
-@triton.jit(do_not_specialize=["T", "seed"])
+@triton.jit(do_not_specialize=["T"])
 def forward_long(
     q, k, v, out, lse, tiles, cu_seqlens, T, scale, dropout_p, seed, STRIDE: tl.constexpr,
     H: tl.constexpr, D: tl.constexpr, TILE: tl.constexpr, STEP: tl.constexpr, DROPOUT: tl.constexpr,
 ):  # fmt: skip
     """One tile of queries of a row of any length, STEP keys at a time: whole steps unmasked, then a masked rest."""
     row, head, first, n, number = place(tiles, cu_seqlens, H)
+    if n == 0:  # a tile that only fills a list (replay.py)
+        return
     at_in, at_out = first * STRIDE + head * D, first * H * D + head * D
     start, drop = number * TILE, (dropout_p, seed, row, head)
     queries = start + tl.arange(0, TILE)
@@ -159,7 +163,7 @@ FORWARD: dict[tuple[int, int], tuple[Variant, ...]] = {
     (64, 2): (
         Variant(forward_short, 64, 64, 64, 4, 1, 24),
         Variant(forward_short, 128, 128, 128, 8, 1, 48),
-        Variant(forward_long, None, 64, 128, 4, 2, 72, spilled=16),
+        Variant(forward_long, None, 64, 64, 4, 3, 56, spilled=16),
     ),
     (128, 2): (
         Variant(forward_short, 64, 64, 64, 4, 1, 48),
@@ -180,10 +184,10 @@ BACKWARD: dict[tuple[int, int], tuple[Variant, ...]] = {
     ),
     (64, 2): (
         Variant(backward_fused, 64, 64, 64, 4, 1, 40),
-        Variant(backward_fused, 128, 128, 64, 8, 2, 80, spilled=176),
-        Variant(backward_fused, 256, 256, 64, 8, 2, 128, spilled=448),
-        Variant(backward_queries, None, 128, 64, 8, 2, 64),
-        Variant(backward_keys, None, 128, 64, 8, 2, 65, spilled=8),
+        Variant(backward_fused, 128, 128, 64, 4, 1, 80, spilled=176),
+        Variant(backward_fused, 256, 256, 64, 8, 1, 128, spilled=448),
+        Variant(backward_queries, None, 64, 64, 4, 2, 64),
+        Variant(backward_keys, None, 64, 64, 4, 2, 65, spilled=8),
     ),
     (128, 2): (
         Variant(backward_fused, 64, 64, 64, 8, 1, 80),
@@ -224,6 +228,23 @@ def plan(table: tuple[Variant, ...], limit: int) -> Iterator[tuple[Variant, int]
             longer_than = variant.up_to or longer_than
 
 
+def variants(backward: bool, head_size: int, element_size: int, device: torch.device) -> list[tuple[Variant, int]]:
+    """What `plan` gives on this device."""
+    return list(plan((BACKWARD if backward else FORWARD)[head_size, element_size], shared_memory(device)))
+
+
+def work(backward: bool, head_size: int, element_size: int, layout: Packed) -> list[tuple[Variant, Tensor, int]]:
+    """Which variants have something to do in a batch, with their tiles and how many those are; found once for all
+    layers."""
+
+    def find() -> list[tuple[Variant, Tensor, int]]:
+        chosen = variants(backward, head_size, element_size, layout.device)
+        tiles = ((variant, layout.tiles(variant.tile, over, variant.up_to)) for variant, over in chosen)
+        return [(variant, some, len(some)) for variant, some in tiles if len(some)]
+
+    return layout.keep((backward, head_size, element_size), find)
+
+
 # ---- what torch sees ----
 
 
@@ -232,28 +253,30 @@ class Options(NamedTuple):
 
     scale: float
     dropout_p: float
-    seed: int
+    seed: Tensor  # int32 [1]; without dropout any, which is not read
     stride: int  # elements from one token's q to the next token's; likewise for k and v
 
 
+# Compiled kernels by all that Triton compiles anew for: finding that out itself takes it longer than a kernel runs.
+# Alignment counts too, but here every pointer is a multiple of 16 bytes (`_is_readable`).
+COMPILED: dict[tuple, Any] = {}
+
+
 def _run(
-    table: tuple[Variant, ...],
-    tensors: dict[Any, tuple[Tensor, ...]],
-    numbers: tuple[float, ...],
-    heads_and_size: torch.Size,
-    layout: Packed,
+    backward: bool, tensors: dict[str, tuple[Tensor, ...]], numbers: tuple[float, ...], q: Tensor, layout: Packed
 ) -> None:
     """Launches each variant over the tiles that are its work. tensors: the first arguments of each kernel."""
-    H, D = heads_and_size
-    dropout = numbers[1] > 0
+    (T, H, D), dropout = q.shape, numbers[1] > 0
+    common = backward, q.dtype, layout.device, H, D, *numbers[3:], dropout
     with torch.cuda.device_of(layout.cu_seqlens):
-        for variant, longer_than in plan(table, shared_memory(layout.device)):
+        for variant, tiles, count in work(backward, D, q.element_size(), layout):
             kernel, up_to, tile, step, warps, stages, *_ = variant
-            tiles = layout.tiles(tile, longer_than, up_to)  # made once for all layers
-            arguments = *tensors[kernel], tiles, layout.cu_seqlens, len(layout.indices), *numbers
-            if len(tiles):
-                grid = (len(tiles) * H,)
-                kernel[grid](*arguments, H, D, tile, step, dropout, num_warps=warps, num_stages=stages)
+            arguments = *tensors[kernel.__name__], tiles, layout.cu_seqlens, T, *numbers, H, D, tile, step, dropout
+            key = kernel.__name__, up_to, *common
+            if key in COMPILED:
+                COMPILED[key][count * H, 1, 1](*arguments)
+            elif (compiled := kernel[(count * H,)](*arguments, num_warps=warps, num_stages=stages)) is not None:
+                COMPILED[key] = compiled  # the interpreter gives None
 
 
 class _Attention(torch.autograd.Function):
@@ -265,8 +288,8 @@ class _Attention(torch.autograd.Function):
         T, H, D = q.shape
         out, lse = q.new_empty(T, H, D), q.new_empty(H, T, dtype=torch.float32)
         arguments = q, k, v, out, lse
-        kernels = {forward_short: arguments, forward_long: arguments}
-        _run(FORWARD[D, q.element_size()], kernels, options, q.shape[1:], layout)
+        kernels = {"forward_short": arguments, "forward_long": arguments}
+        _run(False, kernels, options, q, layout)
         ctx.save_for_backward(out, lse, *tensors)
         ctx.layout, ctx.options = layout, options
         return out
@@ -286,11 +309,11 @@ class _Attention(torch.autograd.Function):
         gradient = q.new_empty((T, 3, H, D) if one else (3, T, H, D))
         dq, dk, dv = gradient.unbind(1 if one else 0)
         kernels = {
-            backward_fused: (q, k, v, out, do, lse, dq, dk, dv),
-            backward_queries: (q, k, v, out, do, lse, delta, dq),
-            backward_keys: (q, k, v, do, lse, delta, dk, dv),
+            "backward_fused": (q, k, v, out, do, lse, dq, dk, dv),
+            "backward_queries": (q, k, v, out, do, lse, delta, dq),
+            "backward_keys": (q, k, v, do, lse, delta, dk, dv),
         }
-        _run(BACKWARD[D, q.element_size()], kernels, (*ctx.options, dq.stride(0)), q.shape[1:], ctx.layout)
+        _run(True, kernels, (*ctx.options, dq.stride(0)), q, ctx.layout)
         return None, None, *((gradient,) if one else (dq, dk, dv))
 
 
@@ -313,8 +336,8 @@ def attention(
         layout: the lengths of the rows.
         dropout_p: probability of dropping one attention probability, 0 <= dropout_p < 1.
         scale: a positive number, default 1 / √D.
-        seed: names the draw of dropout, 0 <= seed < 2^31; default: drawn from torch's generator on the CPU. A CUDA
-            graph replays the draw that it captured.
+        seed: names the draw of dropout, 0 <= seed < 2^31; default: drawn by torch's generator of the device, and so
+            anew whenever a CUDA graph is replayed.
 
     Returns:
         [T, H, D].
@@ -350,10 +373,16 @@ def _attention(
         tensors = tuple(x.clone(memory_format=torch.contiguous_format) for x in tensors)
         q = tensors[0] if len(tensors) == 3 else tensors[0][:, 0]
     scale = 1 / math.sqrt(q.shape[2]) if scale is None else float(scale)
-    if seed is None:
-        seed = int(torch.randint(2**31, ())) if dropout_p else 0
     _check_numbers(dropout_p, scale, seed)
-    return _Attention.apply(layout, Options(scale, float(dropout_p), seed, q.stride(0)), *tensors)
+    drawn = _drawn(seed, q.device) if dropout_p else layout.cu_seqlens
+    return _Attention.apply(layout, Options(scale, float(dropout_p), drawn, q.stride(0)), *tensors)
+
+
+def _drawn(seed: int | None, device: torch.device) -> Tensor:
+    """The seed where kernels read it: int32 [1]."""
+    if seed is None:
+        return torch.randint(2**31 - 1, (1,), dtype=torch.int32, device=device)
+    return torch.tensor([seed], dtype=torch.int32, device=device)
 
 
 def _is_readable(x: Tensor) -> bool:
@@ -388,10 +417,10 @@ def _check_tensors(q: Tensor, k: Tensor, v: Tensor, layout: Packed) -> None:
         raise ValueError(f'{torch.cuda.get_device_name(q.device)} is older than Ampere; choose backend="sdpa"')
 
 
-def _check_numbers(dropout_p: float, scale: float, seed: int) -> None:
+def _check_numbers(dropout_p: float, scale: float, seed: int | None) -> None:
     if not 0 <= dropout_p < 1:
         raise ValueError(f"dropout_p is {dropout_p}; give 0 <= dropout_p < 1")
     if not 0 < scale < math.inf:
         raise ValueError(f"scale is {scale}; give a positive number, as its sign can go into q")
-    if not 0 <= seed < 2**31:
+    if seed is not None and not 0 <= seed < 2**31:
         raise ValueError(f"seed is {seed}; give 0 <= seed < 2^31")

@@ -54,11 +54,12 @@ def dot(a, b):
 
 @triton.jit
 def kept(drop, queries, keys):
-    """Which probabilities dropout keeps: bool, of [queries, 1] and [1, keys] or of both transposed.
+    """Which probabilities dropout keeps: bool, of [queries, 1] and [1, keys] or of both transposed. The seed is read
+    from memory, so that a recorded launch draws anew.
 
     Philox (Salmon et al. 2011) scrambles the four numbers that name a probability, with the seed as its key; 7 rounds
     are the fewest that pass every test of randomness there. The bits are compared as an integer: exact, no float.
     """
     dropout_p, seed, row, head = drop
-    bits, _, _, _ = tl.philox(seed, queries, keys, row, head, n_rounds=7)
+    bits, _, _, _ = tl.philox(tl.load(seed), queries, keys, row, head, n_rounds=7)
     return bits >= tl.cast(dropout_p * 4294967296.0, tl.uint32)
