@@ -43,7 +43,7 @@ from minibert.loop import optimizer_groups
 from minibert.model import BertForPreTraining, compile_tokenwise
 from minibert.pretrain import PretrainOptions, flops, forward_backward
 from minibert.ranks import Ranks
-from minibert.replay import DTYPES, STEP, Replays, replayable
+from minibert.replay import DTYPES, STEP, Replays, obstacle
 from minibert.tokenizer import Tokenizer
 
 LENGTHS = (128, 512)
@@ -136,7 +136,7 @@ class OwnStep:
         self.engine, self.device = model, plan.device
         self.options = PretrainOptions((), precision=plan.precision)
         self.replays = None
-        if replayable(model, Ranks(), self.options):
+        if obstacle(plan.device, model.config.head_size, Ranks(), self.options) is None:
             compute, rows, dtype = (
                 partial(forward_backward, self),
                 max(len(b.lengths) for b in batches),

@@ -62,7 +62,7 @@ from minibert.data import collate, collate_packed
 from minibert.loop import optimizer_groups
 from minibert.model import BertForSequenceClassification
 from minibert.ranks import Ranks
-from minibert.replay import DTYPES, Replays, replayable
+from minibert.replay import DTYPES, Replays, obstacle
 from minibert.train import TrainOptions, forward_backward
 
 TEXTS = {  # size and corpus: how many texts on a CPU
@@ -132,7 +132,7 @@ class OwnStep:
         self.engine, self.work, self.device = model, work, plan.device
         self.options = TrainOptions(precision=plan.precision)
         self.replays = None
-        if replayable(model, Ranks(), self.options):
+        if obstacle(plan.device, model.config.head_size, Ranks(), self.options) is None:
             compute, dtype = partial(forward_backward, self), DTYPES[plan.precision]
             self.replays = Replays(compute, model, BATCH, MAX_LENGTH, dtype)
 

@@ -47,7 +47,7 @@ from minibert.loop import (
 from minibert.model import BertForMaskedLM, BertForPreTraining, compile_tokenwise
 from minibert.options import check_options, command_line, option
 from minibert.ranks import ENGINES, Ranks, check_engine, joined, plain
-from minibert.replay import DTYPES, Replays, replayable
+from minibert.replay import DTYPES, Replays, check_replayable
 from minibert.report import Pretraining, render_pretraining
 from minibert.state import (
     RECORD,
@@ -114,7 +114,7 @@ class PretrainOptions:
     attention: str = option("auto", f"attention backend: auto, {', '.join(BACKENDS)}")
     precision: str = option("fp32", "fp32, or bf16 for autocast")
     compile: bool = option(False, "compile what is done to each token by itself; the first steps take a minute")
-    graphs: str = option("auto", "auto: a GPU's steps are recorded as CUDA graphs and replayed, where that goes; off")
+    graphs: bool = option(False, "record the steps of a GPU as CUDA graphs, once for each size, and replay them")
     device: str = option("auto", "auto, cpu, cuda, cuda:1 …")
     threads: int | None = option(None, "CPU threads (default: 1 for a model below 5 million weights, else all cores)")
     seed: int = option(0, "seed of everything random")
@@ -148,7 +148,6 @@ class PretrainOptions:
                 "precision": ("fp32", "bf16"),
                 "layout": ("packed", "padded"),
                 "parallel": ENGINES,
-                "graphs": ("auto", "off"),
             },
         )
         check_engine(self.parallel, self.compile)
@@ -340,7 +339,8 @@ def prepare(options: PretrainOptions, out: Path, ranks: Ranks | None = None, rec
         *(options, out, ranks, device, model, engine, tokenizer, optimizer),
         *(corpus, documents, held_out, parameters, sources),
     )
-    if options.graphs == "auto" and replayable(model, ranks, options):
+    if options.graphs:
+        check_replayable(device, model.config.head_size, ranks, options)
         rows = 5 * max(map(len, run.deal(0)[1])) // 4  # by tokens other epochs have other batches
         compute, dtype = partial(forward_backward, run), DTYPES[options.precision]
         run.replays = Replays(compute, model, rows, options.max_length, dtype, lambda tokens: int(HIDDEN * tokens))

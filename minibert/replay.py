@@ -181,14 +181,23 @@ class Replays:
         return variants(backward, self.model.config.head_size, self.dtype.itemsize, device)
 
 
-def replayable(model: BertBase, ranks: Ranks, options: Any) -> bool:
-    """Whether steps of a run with such options can be recorded: packed, on one GPU, with our own kernel."""
-    device, dtype = next(model.parameters()).device, DTYPES[options.precision]
-    if device.type != "cuda" or ranks.world > 1 or options.layout != "packed":
-        return False
-    layout, head_size = Packed.from_lengths([1], device=device), model.config.head_size
+def obstacle(device: torch.device, head_size: int, ranks: Ranks, options: Any) -> str | None:
+    """Why the steps of a run with such options cannot be recorded, None if they can."""
+    if device.type != "cuda":
+        return f"is for a GPU, and the device is {device.type}"
+    if ranks.world > 1:
+        return f"is for one process, and there are {ranks.world}"
+    if options.layout != "packed":
+        return f"is for packed batches, and the layout is {options.layout}"
+    dtype, layout = DTYPES[options.precision], Packed.from_lengths([1])
     name = resolve_backend(options.attention, device, dtype, layout, 0.1, head_size, needs_grad=True)
-    return name == "triton"
+    return None if name == "triton" else f"needs the attention backend triton, and here it is {name}"
+
+
+def check_replayable(device: torch.device, head_size: int, ranks: Ranks, options: Any) -> None:
+    """Raises ValueError where --graphs does not go."""
+    if (reason := obstacle(device, head_size, ranks, options)) is not None:
+        raise ValueError(f"graphs {reason}; leave --graphs out")
 
 
 def tensors(batch: Batch) -> dict[str, Tensor]:

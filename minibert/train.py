@@ -60,7 +60,7 @@ from minibert.loop import (
 from minibert.model import BertForSequenceClassification, compile_tokenwise
 from minibert.options import check_options, command_line, option
 from minibert.ranks import ENGINES, Ranks, check_engine, joined, plain
-from minibert.replay import DTYPES, Replays, replayable
+from minibert.replay import DTYPES, Replays, check_replayable
 from minibert.report import Report, render
 from minibert.state import (
     RECORD,
@@ -126,7 +126,7 @@ class TrainOptions:
     attention: str = option("auto", f"attention backend: auto, {', '.join(BACKENDS)}")
     precision: str = option("fp32", "fp32, or bf16 for autocast")
     compile: bool = option(False, "compile what is done to each token by itself; the first steps take a minute")
-    graphs: str = option("auto", "auto: a GPU's steps are recorded as CUDA graphs and replayed, where that goes; off")
+    graphs: bool = option(False, "record the steps of a GPU as CUDA graphs, once for each size, and replay them")
     device: str = option("auto", "auto, cpu, cuda, cuda:1 …")
     threads: int | None = option(None, "CPU threads (default: 1 for a model below 5 million weights, else all cores)")
     seed: int = option(0, "seed of everything random")
@@ -156,7 +156,6 @@ class TrainOptions:
                 "precision": ("fp32", "bf16"),
                 "layout": ("packed", "padded"),
                 "parallel": ENGINES,
-                "graphs": ("auto", "off"),
             },
         )
         if self.model is not None and self.from_scratch:
@@ -317,7 +316,8 @@ def prepare(options: TrainOptions, out: Path, ranks: Ranks) -> Run:
         *(options, out, ranks, device, model, engine, tokenizer, optimizer),
         *(splits["data"], splits["dev"], splits["test"], parameters, read_files(options)),
     )
-    if options.graphs == "auto" and replayable(model, ranks, options):
+    if options.graphs:
+        check_replayable(device, model.config.head_size, ranks, options)
         rows = max(max(map(len, run.deal(epoch))) for epoch in range(options.epochs))
         run.replays = Replays(
             partial(forward_backward, run), model, rows, options.max_length, DTYPES[options.precision]

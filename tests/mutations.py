@@ -398,7 +398,7 @@ MUTATIONS = [
     Mutation(
         "zero_grad forgotten",
         "minibert/train.py",
-        "                run.optimizer.zero_grad()\n",
+        "                run.optimizer.zero_grad(set_to_none=run.replays is None)\n",
         "",
         "tests/test_train.py::test_a_run_equals_a_plain_loop_over_transformers",
     ),
@@ -835,6 +835,34 @@ MUTATIONS = [
         "np.unique(self.digests(), ",
         "np.unique(np.arange(len(self.documents)), ",
         "tests/test_corpus.py::test_documents_of_the_same_text_stand_on_one_side",
+    ),
+    Mutation(
+        "replay: rows without tokens reach over the others",
+        "minibert/replay.py",
+        "put(recording.cu_seqlens, layout.cu_seqlens, len(batch.input_ids))",
+        "put(recording.cu_seqlens, layout.cu_seqlens)",
+        "tests/test_replay.py::test_batches_of_any_lengths_fit_into_one_recording",
+    ),
+    Mutation(
+        "replay: what a batch lacks has label 0",
+        "minibert/replay.py",
+        'EMPTY = {"labels": -100, "is_random": -100}',
+        'EMPTY = {"labels": 0, "is_random": 0}',
+        "tests/test_replay.py::test_batches_of_any_lengths_fit_into_one_recording",
+    ),
+    Mutation(
+        "replay: no room for the last tile of a row",
+        "minibert/replay.py",
+        "else tokens // tile + longer",
+        "else tokens // tile",
+        "tests/test_replay.py::test_a_recording_has_room_for_the_tiles_of_any_batch",
+    ),
+    Mutation(
+        "train: the filling row has a label",
+        "minibert/data.py",
+        "answers = np.append(answers, -100)",
+        "answers = np.append(answers, 0)",
+        "tests/test_data.py::test_a_row_of_padding_without_a_label_makes_the_tokens_a_multiple",
     ),
     Mutation(
         "train: token dropout hides special tokens",

@@ -28,8 +28,8 @@ OPTIONS = {
     "train": (
         "--model --preset --vocab-size --data --dev --test --columns --quoting --out --epochs --batch-size"
         " --accumulation --lr --warmup --weight-decay --clip --dropout --max-length --layout --attention --precision"
-        " --device --threads --seed --log-every --resume --tokens-per-batch --compile --save-every --keep --parallel"
-        " --token-dropout"
+        " --device --threads --seed --log-every --resume --tokens-per-batch --compile --graphs --save-every --keep"
+        " --parallel --token-dropout"
     ),
     "evaluate": "--data --columns --quoting --tokens-per-batch --attention --device --json",
     "predict": (
@@ -46,7 +46,7 @@ OPTIONS = {
         "--corpus --out --cache --vocab --vocab-size --cased --character-coverage --model --preset --layers --width"
         " --nsp --whole-word-mask --max-length --held-out --steps --epochs --batch-size --tokens-per-batch"
         " --accumulation --lr --warmup --schedule --weight-decay --clip --dropout --layout --attention --precision"
-        " --compile --device --threads --seed --log-every --eval-every --save-every --keep --parallel --resume"
+        " --compile --graphs --device --threads --seed --log-every --eval-every --save-every --keep --parallel --resume"
     ),
     "fill-mask": "--model --top-k --attention --device --json",
     "explain": "--pair --model --out --max-length --attention --json",

@@ -424,6 +424,17 @@ def test_collate_packed_lays_rows_one_after_the_other_without_padding():
     assert collate_packed(encoding, None, [0]).labels.tolist() == [0]
 
 
+def test_a_row_of_padding_without_a_label_makes_the_tokens_a_multiple():
+    encoding = encode_examples(Tokenizer(VOCAB), Examples(["a b", "c"], None, ["1", "0"], [2, 3], "f"), max_length=16)
+    plain = collate_packed(encoding, np.array([1, 0]), [0, 1])
+    for multiple, rest in ((5, 3), (7, 0)):
+        batch = collate_packed(encoding, np.array([1, 0]), [0, 1], multiple=multiple, pad_id=PAD)
+        assert batch.input_ids.tolist() == plain.input_ids.tolist() + [PAD] * rest
+        assert batch.token_type_ids.tolist() == [0] * (7 + rest)
+        assert batch.layout.lengths == (4, 3, rest)[: 3 if rest else 2]
+        assert batch.labels.tolist() == [1, 0, -100][: 3 if rest else 2]
+
+
 def test_without_labels_a_batch_holds_zeros():
     rows = Examples(["a", "b"], None, None, [2, 3], "f")
     assert collate(encode_examples(Tokenizer(VOCAB), rows, 8), None, [0, 1], PAD).labels.tolist() == [0, 0]

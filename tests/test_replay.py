@@ -17,7 +17,9 @@ from minibert.data import Batch
 from minibert.instances import MaskedBatch
 from minibert.layout import Packed, pad
 from minibert.model import BertForPreTraining, BertForSequenceClassification
-from minibert.replay import Replays, most_tiles
+from minibert.ranks import Ranks
+from minibert.replay import Replays, check_replayable, most_tiles
+from minibert.train import TrainOptions, train
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 SIZES = dict(hidden_size=64, num_attention_heads=2, intermediate_size=37, max_position_embeddings=80)
@@ -114,6 +116,26 @@ def test_a_batch_that_no_recording_was_meant_for_is_computed_as_it_is(lengths, n
     given = batch_of("BertForPreTraining", lengths, 0), torch.ones(2)
     replays(*given)
     assert seen == [given]
+
+
+@pytest.mark.parametrize(
+    ("device", "world", "options", "said"),
+    [
+        ("cpu", 1, TrainOptions(), "graphs is for a GPU, and the device is cpu; leave --graphs out"),
+        ("cuda", 2, TrainOptions(), "graphs is for one process, and there are 2"),
+        ("cuda", 1, TrainOptions(layout="padded"), "graphs is for packed batches, and the layout is padded"),
+        ("cuda", 1, TrainOptions(attention="eager"), "graphs needs the attention backend triton, and here it is eager"),
+    ],
+)
+def test_what_cannot_be_recorded_is_refused(device, world, options, said):
+    with pytest.raises(ValueError, match=said):
+        check_replayable(torch.device(device), 64, Ranks(world=world), options)
+
+
+def test_a_run_on_a_cpu_says_that_graphs_are_for_a_gpu(tmp_path):
+    with pytest.raises(ValueError, match="graphs is for a GPU"):
+        train(TrainOptions(graphs=True, device="cpu", out=str(tmp_path / "run")))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("tile", [16, 64])
