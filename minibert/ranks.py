@@ -7,8 +7,10 @@ nothing here does anything, so a loop needs no second path.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +24,9 @@ from torch import Tensor, nn
 
 PATIENCE = timedelta(minutes=30)  # for a rank that is late: rank 0 may be writing a large checkpoint
 ENGINES = ("ddp", "fsdp")
+# Seconds before the interpreter ends in which gloo's threads let go of the last tensors: for that they need the
+# interpreter, and one that asks for it too late aborts the process (pytorch#179291, #190489).
+LAST_BREATH = 0.3
 
 
 def check_engine(engine: str | None, compiled: bool) -> None:
@@ -162,6 +167,7 @@ def joined() -> Iterator[Ranks]:
             # count restarts each for itself: there TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 makes torchrun open a new one.
             store = dist.PrefixStore(f"restart-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
+        atexit.register(time.sleep, LAST_BREATH)
     ranks = Ranks(dist.get_rank(), dist.get_world_size(), local, launched, first)
     if not ranks.main:
         logging.disable(logging.WARNING)

@@ -1,13 +1,17 @@
 """What each of several processes does in tests/test_ranks.py: a run for each JSON of a command and its options."""
 
+import atexit
 import importlib
 import json
 import os
 import signal
 import sys
+import time
 from types import ModuleType
 
 import torch.distributed as dist
+
+from minibert.ranks import LAST_BREATH
 
 
 def die_at(step: int, module: ModuleType) -> None:
@@ -25,6 +29,7 @@ def die_at(step: int, module: ModuleType) -> None:
 if __name__ == "__main__":
     if "DIE_AT" not in os.environ and len(sys.argv) > 2:
         dist.init_process_group("gloo")  # once for all runs
+        atexit.register(time.sleep, LAST_BREATH)
     for text in sys.argv[1:]:
         command, options = json.loads(text)
         module = importlib.import_module(f"minibert.{command}")
