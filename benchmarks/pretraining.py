@@ -47,7 +47,7 @@ from minibert.replay import DTYPES, STEP, Replays, obstacle
 from minibert.tokenizer import Tokenizer
 
 LENGTHS = (128, 512)
-BATCHES, BATCH = {"cpu": 3, "cuda": 20}, {128: {"cpu": 16, "cuda": 128}, 512: {"cpu": 8, "cuda": 32}}
+BATCHES, BATCH = {"cpu": 3, "cuda": 20}, {128: {"cpu": 16, "cuda": 256}, 512: {"cpu": 8, "cuda": 64}}
 SPEEDUP, MFU = {"cpu": None, "cuda": Bound(1.5)}, Bound(0.5)
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bf16 FLOP/s, NVIDIA's data sheets (SXM)
 

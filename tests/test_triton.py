@@ -268,6 +268,17 @@ def test_dropout_keeps_its_share_and_is_another_for_each_row_head_and_seed():
 
 
 @runs
+def test_decisions_of_dropout_do_not_know_of_their_neighbours():
+    """Of 256 · 256 draws, the covariance of two places some way apart has a standard deviation of 0.25 · 0.75 / 256."""
+    z = (factors((256,), seed=5)[0][0] != 0).double() - 0.75
+    ways = [(0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (0, 16), (64, 0), (0, 128)]
+    found = {way: (z * z.roll(way, (0, 1))).mean().item() for way in ways} | {"T": (z * z.T).mean().item()}
+    assert {way: share for way, share in found.items() if abs(share) > 5 * 0.25 * 0.75 / 256} == {}
+    for axis in (0, 1):  # and no row and no column keeps too many; 5.5 of their standard deviations
+        assert z.mean(axis).abs().max() < 5.5 * (0.25 * 0.75 / 256) ** 0.5
+
+
+@runs
 def test_a_decision_of_dropout_depends_on_nothing_but_its_place_and_the_seed():
     """Not on tiles (float32 has others), not on the other rows' lengths."""
     wanted = factors((130, 20), seed=3)

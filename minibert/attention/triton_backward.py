@@ -6,7 +6,7 @@ In every kernel dv is done before do · v is taken: so fewer numbers wait in reg
 import triton
 import triton.language as tl
 
-from minibert.attention.triton_parts import LOG2_E, dot, kept, load, place, store
+from minibert.attention.triton_parts import LOG2_E, dot, draw, kept, load, place, store
 
 
 @triton.jit
@@ -39,7 +39,7 @@ def backward_fused(
         return
     OUT: tl.constexpr = H * D
     at_in, at_out, at_grad = first * STRIDE + head * D, first * OUT + head * D, first * GRAD + head * D
-    queries = tl.arange(0, TILE)
+    queries, drop = tl.arange(0, TILE), draw(dropout_p, seed, row, head, DROPOUT)
     q_tile = load(q + at_in, 0, n, STRIDE, TILE, D)  # [TILE, D]
     do_tile = load(do + at_out, 0, n, OUT, TILE, D)
     delta = _delta(load(out + at_out, 0, n, OUT, TILE, D), do_tile)[:, None]  # [TILE, 1]
@@ -53,7 +53,7 @@ def backward_fused(
         # Keys beyond n are zeros, and 2^(0 - lse) is ∞ where all scores are very negative: unmasked, ∞ · 0 in dq.
         p = tl.where(keys[None, :] < n, _p(q_tile, k_tile, lse_tile, scale), 0.0)  # [TILE, STEP]
         if DROPOUT:
-            z = _z((dropout_p, seed, row, head), queries[:, None], keys[None, :])
+            z = _z(drop, queries[:, None], keys[None, :])
         store(dv + at_grad, at, n, GRAD, dot(tl.trans((p * z).to(do_tile.dtype)), do_tile), STEP, D)
         ds = (p * (dot(do_tile, tl.trans(v_tile)) * z - delta)).to(q_tile.dtype)
         store(dk + at_grad, at, n, GRAD, dot(tl.trans(ds), q_tile) * scale, STEP, D)
@@ -73,7 +73,7 @@ def backward_queries(
         return
     OUT: tl.constexpr = H * D
     at_in, at_out, at_grad = first * STRIDE + head * D, first * OUT + head * D, first * GRAD + head * D
-    start = number * TILE
+    start, drop = number * TILE, draw(dropout_p, seed, row, head, DROPOUT)
     queries = start + tl.arange(0, TILE)
     q_tile = load(q + at_in, start, n, STRIDE, TILE, D)  # [TILE, D]
     do_tile = load(do + at_out, start, n, OUT, TILE, D)
@@ -88,7 +88,7 @@ def backward_queries(
         v_tile = load(v + at_in, at, n, STRIDE, STEP, D)
         p = tl.where(keys[None, :] < n, _p(q_tile, k_tile, lse_tile, scale), 0.0)  # masked as in backward_fused
         if DROPOUT:
-            z = _z((dropout_p, seed, row, head), queries[:, None], keys[None, :])
+            z = _z(drop, queries[:, None], keys[None, :])
         ds = (p * (dot(do_tile, tl.trans(v_tile)) * z - sums[:, None])).to(k_tile.dtype)  # [TILE, STEP]
         dq_tile += dot(ds, k_tile)
     store(dq + at_grad, start, n, GRAD, dq_tile * scale, TILE, D)
@@ -113,7 +113,7 @@ def backward_keys(
     do += at_out
     lse += head.to(tl.int64) * T + first
     delta += head.to(tl.int64) * T + first
-    start = number * TILE
+    start, drop = number * TILE, draw(dropout_p, seed, row, head, DROPOUT)
     keys = start + tl.arange(0, TILE)
     k_tile = load(k + at_in, start, n, STRIDE, TILE, D)  # [TILE, D]
     v_tile = load(v + at_in, start, n, STRIDE, TILE, D)
@@ -126,7 +126,7 @@ def backward_keys(
         lse_tile = tl.load(lse + queries, mask=queries < n, other=float("inf"))[None, :]
         p = _p(k_tile, q_tile, lse_tile, scale)  # [TILE, STEP]
         if DROPOUT:
-            z = _z((dropout_p, seed, row, head), queries[None, :], keys[:, None])
+            z = _z(drop, queries[None, :], keys[:, None])
         dv_tile += dot((p * z).to(do_tile.dtype), do_tile)
         sums = tl.load(delta + queries, mask=queries < n, other=0.0)[None, :]
         ds = (p * (dot(v_tile, tl.trans(do_tile)) * z - sums)).to(q_tile.dtype)

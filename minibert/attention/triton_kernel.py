@@ -42,7 +42,7 @@ import triton.language as tl
 from torch import Tensor
 
 from minibert.attention.triton_backward import backward_fused, backward_keys, backward_queries
-from minibert.attention.triton_parts import LOG2_E, dot, kept, load, place, store
+from minibert.attention.triton_parts import LOG2_E, dot, draw, kept, load, place, store
 from minibert.layout import Packed
 
 INTERPRETED = bool(triton.knobs.runtime.interpret)  # TRITON_INTERPRET=1: kernels run in numpy, on the CPU, slowly
@@ -73,7 +73,8 @@ def forward_short(
     l = tl.sum(p, 1)
     share = 1 / l
     if DROPOUT:
-        p = tl.where(kept((dropout_p, seed, row, head), queries[:, None], keys[None, :]), p, 0.0)
+        drop = draw(dropout_p, seed, row, head, DROPOUT)
+        p = tl.where(kept(drop, queries[:, None], keys[None, :]), p, 0.0)
         share /= 1 - dropout_p
     o = dot(p.to(v.dtype.element_ty), v_tile) * share[:, None]  # dividing after: D columns instead of n
     store(out + at_out, start, n, H * D, o, TILE, D)
@@ -111,7 +112,7 @@ def forward_long(
     if n == 0:  # a tile that only fills a list (replay.py)
         return
     at_in, at_out = first * STRIDE + head * D, first * H * D + head * D
-    start, drop = number * TILE, (dropout_p, seed, row, head)
+    start, drop = number * TILE, draw(dropout_p, seed, row, head, DROPOUT)
     queries = start + tl.arange(0, TILE)
     q_tile = load(q + at_in, start, n, STRIDE, TILE, D)  # [TILE, D]
     scale *= LOG2_E
@@ -185,7 +186,7 @@ BACKWARD: dict[tuple[int, int], tuple[Variant, ...]] = {
     ),
     (64, 2): (
         Variant(backward_fused, 64, 64, 64, 4, 1, 40),
-        Variant(backward_fused, 128, 128, 64, 8, 1, 64, spilled=8),
+        Variant(backward_fused, 128, 128, 128, 8, 1, 96, spilled=232),
         Variant(backward_fused, 256, 256, 64, 8, 2, 128, spilled=448),
         Variant(backward_queries, None, 64, 64, 4, 2, 48),
         Variant(backward_keys, None, 64, 64, 4, 2, 49, spilled=8),

@@ -53,13 +53,26 @@ def dot(a, b):
 
 
 @triton.jit
-def kept(drop, queries, keys):
-    """Which probabilities dropout keeps: bool, of [queries, 1] and [1, keys] or of both transposed. The seed is read
-    from memory, so that a recorded launch draws anew.
+def draw(dropout_p, seed, row, head, DROPOUT: tl.constexpr):
+    """What names a draw of dropout: the rate, and two words of 32 bits for a head of a row, by Philox (Salmon et al.
+    2011). The seed is read from memory, so that a recorded launch draws anew."""
+    a, b = row, head
+    if DROPOUT:
+        a, b, _, _ = tl.philox(tl.load(seed), row, head, 0, 0)
+    return dropout_p, a, b
 
-    Philox (Salmon et al. 2011) scrambles the four numbers that name a probability, with the seed as its key; 7 rounds
-    are the fewest that pass every test of randomness there. The bits are compared as an integer: exact, no float.
+
+@triton.jit
+def kept(drop, queries, keys):
+    """Which probabilities dropout keeps: bool, of [queries, 1] and [1, keys] or of both transposed.
+
+    Philox for each of them would take three times as long as all else. Two multiplications with shifts between them
+    (constants of Wellons's "lowbias32") mix place and words well enough: tests/test_triton.py has the statistics. The
+    bits are compared as an integer: exact, no float.
     """
-    dropout_p, seed, row, head = drop
-    bits, _, _, _ = tl.philox(tl.load(seed), queries, keys, row, head, n_rounds=7)
+    dropout_p, a, b = drop
+    place = queries.to(tl.uint32) * 0x9E3779B1 + keys.to(tl.uint32) * 0x85EBCA77
+    bits = place ^ a.to(tl.uint32)
+    bits = (bits ^ (bits >> 16)) * 0x7FEB352D
+    bits = (bits ^ (bits >> 15) ^ b.to(tl.uint32)) * 0x846CA68B
     return bits >= tl.cast(dropout_p * 4294967296.0, tl.uint32)
