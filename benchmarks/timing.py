@@ -37,12 +37,14 @@ def synchronize(device: torch.device) -> None:
 
 
 class Runner(NamedTuple):
-    """What is timed as one. replay: makes `calls` calls. timer: graph, events or perf_counter. note: why no graph."""
+    """What is timed as one. replay: makes `calls` calls. timer: graph, events or perf_counter. note: why no graph.
+    reads: what the calls read, which a graph does not keep alive."""
 
     replay: Callable[[], object]
     calls: int
     timer: str
     note: str = ""
+    reads: Sequence[Call] = ()
 
 
 def make_runner(calls: Sequence[Call], timer: str, device: torch.device) -> Runner:
@@ -68,15 +70,15 @@ def make_runner(calls: Sequence[Call], timer: str, device: torch.device) -> Runn
         graph = capture(sequence, len(calls))
     except RuntimeError as error:
         return Runner(replay, len(sequence), "events", f"no graph: {first_line(error)}")
-    return Runner(graph.replay, len(sequence), "graph")
+    return Runner(graph.replay, len(sequence), "graph", reads=calls)
 
 
 def what_waits(call: Call) -> str:
     """Why a graph cannot hold the call: where it waits for the device. Asked first, as a failed capture may leave
     PyTorch's memory unfit for any later one.
     """
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         call()
     except RuntimeError as error:
         return f"no graph: {first_line(error)}"
