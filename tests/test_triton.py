@@ -34,7 +34,7 @@ runs = pytest.mark.skipif(
 DEVICE = "cuda" if ON_GPU else "cpu"
 LENGTHS = (1, 2, 63, 64, 65, 127, 128, 129, 200, 257)
 LIMITS = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 1e-2}  # relative L2 error: a few units of rounding
-ALL_VARIANTS = (20, 100, 200, 300)  # one length for each row of the longest table
+ALL_VARIANTS = (20, 100, 130, 257)  # one length for each row of the longest table
 HALF = torch.float16
 
 
@@ -104,7 +104,8 @@ def test_output_and_gradients_equal_float64(dtype):
 @runs
 @pytest.mark.parametrize(("head_size", "dtype"), [(32, HALF), (128, HALF), (32, torch.float32), (128, torch.float32)])
 def test_other_head_sizes_and_several_heads_do_as_well(head_size, dtype):
-    layout, qkv, do = draw((3, 65, 257) if dtype == HALF else (3, 40), head_size, dtype, heads=2)
+    longest = {HALF: {32: 257, 128: 140}, torch.float32: {32: 40, 128: 40}}[dtype][head_size]
+    layout, qkv, do = draw((3, 65, longest), head_size, dtype, heads=2)
     assert_close(both(qkv, do, layout), in_float64(qkv, do, layout), LIMITS[dtype])
 
 
@@ -117,7 +118,7 @@ def test_a_scale_of_ones_own_is_used_in_both_directions():
 @runs
 @pytest.mark.parametrize("fused", [True, False])
 def test_three_tensors_give_the_same_bits_as_one(fused):
-    layout, qkv, do = draw((70, 270), heads=2)
+    layout, qkv, do = draw((3, 140), heads=2)
     out, grad = both(qkv, do, layout)
     parts = [
         x.detach().requires_grad_()
@@ -200,7 +201,7 @@ def poisoned(make):
 
 @runs
 def test_every_element_of_the_results_is_written(monkeypatch):
-    layout, qkv, do = draw(LENGTHS)
+    layout, qkv, do = draw(ALL_VARIANTS)
     for place, name in ((torch, "empty_like"), (torch.Tensor, "new_empty")):
         monkeypatch.setattr(place, name, poisoned(getattr(place, name)))
     assert_close(both(qkv, do, layout), in_float64(qkv, do, layout), 1e-3)
@@ -208,7 +209,7 @@ def test_every_element_of_the_results_is_written(monkeypatch):
 
 @runs
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy on NaN
-@pytest.mark.parametrize("sick", [1, 3])
+@pytest.mark.parametrize("sick", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_nan_stays_in_its_row(sick):
     layout, qkv, do = draw(ALL_VARIANTS)
     out, grad = both(qkv, do, layout)
@@ -225,7 +226,7 @@ def test_nan_stays_in_its_row(sick):
 
 @runs
 def test_two_runs_give_the_same_bits():
-    layout, qkv, do = draw((100, 270))
+    layout, qkv, do = draw((100, 257))
     first, second = (both(qkv, do, layout, dropout_p=0.1, seed=1) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
