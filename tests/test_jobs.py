@@ -627,15 +627,8 @@ def kill_at_random(model: Path, many: Path, out: Path, whole: bytes, kills: int,
         assert whole.startswith(Path(f"{out}.partial").read_bytes())
 
 
-def test_a_process_killed_at_random_moments_ends_as_if_it_had_not_been(run, model, many, tmp_path, whole_many):
-    out = tmp_path / "out.tsv"
-    kill_at_random(model, many, out, whole_many, kills=2, seed=0)
-    assert run("predict", model, many, out, *BUDGET)[0] == 0
-    assert out.read_bytes() == whole_many
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1, 4))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_process_killed_often_ends_as_if_it_had_not_been(run, model, many, tmp_path, whole_many, seed):
     out = tmp_path / "out.tsv"
     kill_at_random(model, many, out, whole_many, kills=8, seed=seed)
@@ -661,6 +654,7 @@ def test_a_process_stopped_by_a_signal_says_so_and_goes_on_later(run, model, man
     assert out.read_bytes() == whole_many
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_and_what_is_done_is_kept(run, model, many, tmp_path, whole_many):
     """A limit on the size of files stands in for the disk."""
     out = tmp_path / "out.tsv"

@@ -422,6 +422,7 @@ def test_a_run_killed_at_every_place_where_it_writes_ends_with_the_same_bytes(tm
     assert not [path.name for path in (tmp_path / "run").iterdir() if path.name.startswith((".", "state"))]
 
 
+@pytest.mark.slow
 def test_pretraining_killed_at_every_place_where_it_writes_ends_with_the_same_bytes(tmp_path):
     lines = [f"the {('cat', 'dog')[i % 2]} sees {i % 7} of them." + "\n" * (i % 3 == 0) for i in range(60)]
     (tmp_path / "text.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

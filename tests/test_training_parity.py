@@ -1,6 +1,6 @@
 """Proves that 30 AdamW steps from MiniLM equal a plain transformers loop: losses and final weights, dropout off.
 
-Run: pytest tests/test_training_parity.py
+Run: pytest -m slow tests/test_training_parity.py
 """
 
 from pathlib import Path
@@ -80,9 +80,10 @@ def their_run(directory: Path, dropouts: dict[str, float], data: list) -> tuple[
     return losses, model.state_dict()
 
 
-@pytest.fixture(
-    scope="module", params=["reviews", pytest.param("sst", marks=[needs_shared, pytest.mark.slow])], name="race"
-)
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", params=["reviews", pytest.param("sst", marks=needs_shared)], name="race")
 def transformers_race(request, minilm, tmp_path_factory) -> dict:
     """What both loops start from, and what transformers' made of it."""
     folder = tmp_path_factory.mktemp("race")
@@ -106,7 +107,7 @@ def write_sst(path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("backend", "layout"),
-    [*(pytest.param(name, "padded", marks=pytest.mark.slow) for name in BACKENDS), ("sdpa", "packed")],
+    [*((name, "padded") for name in BACKENDS), ("sdpa", "packed")],
 )
 def test_thirty_steps_equal_a_plain_transformers_loop(race, backend, layout):
     """Two of transformers' own backends differ by 2e-7 in the losses and 2e-6 in the weights."""
