@@ -41,7 +41,7 @@ from minibert.data import (
     shuffled_by_tokens,
     token_chunks,
 )
-from minibert.files import atomic_write, write_json
+from minibert.files import atomic_write, read_json, write_json
 from minibert.hub import ASSETS, BUNDLED, resolve
 from minibert.inference import Scores, classify, pick_device, score, token_budget
 from minibert.loop import (
@@ -85,10 +85,11 @@ CHANGEABLE = ("attention", "device", "keep", "log_every", "parallel", "save_ever
 REVIEWS = ASSETS / "reviews"
 
 # What fine-tuning does if it is not told otherwise. A large model as in the paper (appendix A.3); a small one, which
-# knows less, has to learn more from the texts, yet not by heart.
+# knows less, has to learn more from the texts, yet not by heart. Its pooler, made to tell next sentences, is drawn anew
+# (Zhang et al. 2021, "Revisiting few-sample BERT fine-tuning", section 5), unless it has served a classifier already.
 SMALL = 256  # hidden size
 RECIPE = {"epochs": 3, "lr": 5e-5}
-SMALL_RECIPE = {"epochs": 10, "lr": 5e-4, "batch_size": 8, "token_dropout": 0.3}
+SMALL_RECIPE = {"epochs": 8, "lr": 5e-4, "batch_size": 8, "dropout": 0.2, "token_dropout": 0.3}
 
 
 # ---- options ----
@@ -109,7 +110,7 @@ class TrainOptions:
     columns: str | None = option(None, "column names of files without a header, such as label,text")
     quoting: str = option("minimal", "minimal: fields may stand in double quotes; none: quotes are text (GLUE)")
     out: str | None = option(None, "directory for the trained model (default: the next free runs/train-N)")
-    epochs: int | None = option(None, "passes over the training data (default: 3, small or from scratch 10)")
+    epochs: int | None = option(None, "passes over the training data (default: 3, small models 8, from scratch 10)")
     batch_size: int | None = option(None, "texts per batch (default: 32, for a small pretrained model 8)")
     tokens_per_batch: int | None = option(None, "tokens per batch, texts of like length together; not --batch-size")
     accumulation: int = option(1, "batches per optimizer step")
@@ -117,9 +118,14 @@ class TrainOptions:
     warmup: float = option(0.1, "share of the steps over which the learning rate rises")
     weight_decay: float = option(0.01, "AdamW's decay, on weights but not on biases and LayerNorms")
     clip: float = option(1.0, "largest gradient norm; 0 switches clipping off")
-    dropout: float | None = option(None, "dropout everywhere (default: as the model's config says)")
+    dropout: float | None = option(
+        None, "dropout everywhere (default: as the model's config says, small pretrained ones 0.2)"
+    )
     token_dropout: float | None = option(
         None, "share of the tokens that become [MASK] while training (default: 0, for a small pretrained model 0.3)"
+    )
+    pooler: str | None = option(
+        None, "kept, or fresh for one drawn anew (default: kept, fresh for a small model without a classifier)"
     )
     max_length: int = option(128, "longest text in tokens, [CLS] and [SEP] included")
     layout: str = option("packed", "packed: no padding is ever computed; padded: the rectangle of the original")
@@ -155,6 +161,7 @@ class TrainOptions:
                 "preset": PRESETS,
                 "precision": ("fp32", "bf16"),
                 "layout": ("packed", "padded"),
+                "pooler": ("kept", "fresh"),
                 "parallel": ENGINES,
             },
         )
@@ -168,13 +175,16 @@ class TrainOptions:
 
     def filled(self) -> TrainOptions:
         """The options with the defaults that depend on others, so that what is recorded is what ran."""
-        changes: dict[str, object] = {"batch_size": 32, "token_dropout": 0.0}
+        changes: dict[str, object] = {"batch_size": 32, "token_dropout": 0.0, "pooler": "kept"}
         if self.from_scratch:
             changes |= {"preset": "tiny", "vocab_size": 4000, "epochs": 10, "lr": 1e-3}
         else:
             model = self.model or BUNDLED
-            small = BertConfig.from_file(resolve(model) / "config.json").hidden_size <= SMALL
+            path = resolve(model) / "config.json"
+            small = BertConfig.from_file(path).hidden_size <= SMALL
             changes |= {"model": model} | (SMALL_RECIPE if small else RECIPE)
+            if small and "BertForSequenceClassification" not in str(read_json(path, "").get("architectures")):
+                changes |= {"pooler": "fresh"}
         if self.tokens_per_batch is not None:
             del changes["batch_size"]
         if self.data is None:
@@ -354,6 +364,8 @@ def build(options: TrainOptions, rows: Examples, names: list[str]) -> tuple[Toke
         tokenizer.model_max_length = options.max_length  # goes into the trained directory, where texts are cut alike
         check_vocabulary(tokenizer, config, options.model)
         model = BertForSequenceClassification.from_pretrained(directory, options.attention, config=config)
+        if options.pooler == "fresh":
+            model.init_weights(model.bert.pooler)
         return tokenizer, model
     vocabulary = learn_vocabulary(rows.texts + (rows.pairs or []), options.vocab_size)
     tokenizer = Tokenizer(vocabulary, model_max_length=options.max_length)

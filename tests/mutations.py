@@ -587,9 +587,16 @@ MUTATIONS = [
     Mutation(
         "triton: backward forgets what dropout dropped",
         "minibert/attention/triton_backward.py",
-        "            z = _z((dropout_p, seed, row, head), queries[:, None], keys[None, :])\n        store(dv",
-        "            z = 1.0\n        store(dv",
+        "            z = _z(drop, queries[None, :], keys[:, None])",
+        "            z = 1.0",
         "tests/test_triton.py::test_backward_drops_what_forward_dropped",
+    ),
+    Mutation(
+        "train: a small model's pooler is drawn anew though a classifier has used it",
+        "minibert/train.py",
+        'if small and "BertForSequenceClassification" not in',
+        'if small and "BertForMaskedLM" not in',
+        "tests/test_train.py::test_the_pooler_of_a_small_model_is_drawn_anew_unless_it_has_served_a_classifier",
     ),
     Mutation(
         "layout: every bucket has all longer rows",

@@ -2,6 +2,7 @@
 learned. Run: pytest tests/test_bundled_model.py
 """
 
+import hashlib
 import json
 import re
 
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from conftest import small_config, stir
 
-from benchmarks.bundled import COMMANDS, FILES, LINES
+from benchmarks import bundled
+from benchmarks.bundled import COMMANDS, FILES, LINES, PAPERS
 from minibert import cli
 from minibert.corpus import open_corpus
 from minibert.data import read_examples
@@ -23,7 +26,7 @@ from minibert.tokenizer import Tokenizer
 from minibert.train import REVIEWS
 
 PLACE = ASSETS / BUNDLED
-RECORD = json.loads((PLACE / "run.json").read_text(encoding="utf-8"))
+FIRST, LAST = (json.loads((PLACE / part / "run.json").read_text(encoding="utf-8")) for part in ("first", "."))
 CARD = (PLACE / "README.md").read_text(encoding="utf-8")
 
 
@@ -59,31 +62,39 @@ def test_transformers_gives_the_same_answers():
     )
 
 
-def test_the_record_is_of_the_recorded_command():
-    written, pretraining = COMMANDS[1].split(), RECORD["command"].split()
-    assert sorted(pretraining) == sorted(written)
-    assert [name for name in RECORD["sources"] if name.startswith("corpus/")] == FILES.split()
+def test_the_records_are_of_the_recorded_commands():
+    for command, record, files in zip(COMMANDS[1:], (FIRST, LAST), (FILES, "corpus/reviews_once.txt"), strict=True):
+        assert sorted(record["command"].split()) == sorted(command.split())
+        assert [name for name in record["sources"] if name.startswith("corpus/")] == files.split()
     for command in COMMANDS:
         assert command in re.sub(r"\s*\\\n\s*", " ", CARD)
         cli.parse(command.split()[1:])
 
 
-def test_the_card_says_what_the_record_says():
-    for figure in (
-        f"{RECORD['parameters']:,} weights",
-        f"{RECORD['steps']:,} steps",
-        f"{RECORD['tokens']:,} tokens",
-        f"{RECORD['result']['word_accuracy']:.1%}",
-        f"{RECORD['result']['unigram_word_accuracy']:.1%}",
-        f"{RECORD['seconds'] / 60:.0f} minutes",
-    ):
-        assert figure in CARD
+@pytest.mark.parametrize("record", [FIRST, LAST], ids=["first", "last"])
+def test_the_card_says_what_the_records_say(record):
+    figures = [
+        f"{record['parameters']:,} weights",
+        f"{record['steps']:,} steps",
+        f"{record['tokens']:,} tokens",
+        f"{record['seconds'] / 60:.0f} minutes",
+    ]
+    if record is FIRST:
+        figures += [f"{record['result'][name]:.1%}" for name in ("word_accuracy", "unigram_word_accuracy")]
+    assert [figure for figure in figures if figure not in CARD] == []
 
 
-def test_on_held_out_text_it_is_five_times_as_good_as_the_unigram_guess():
-    lines = (PLACE / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+def test_the_second_run_went_on_from_the_first():
+    assert LAST["sources"]["bundled/vocab.txt"] == FIRST["sources"]["vocab/vocab.txt"]
+    assert (
+        LAST["sources"]["bundled/run.json"] == hashlib.sha256((PLACE / "first" / "run.json").read_bytes()).hexdigest()
+    )
+
+
+def test_on_held_out_text_the_first_run_is_five_times_as_good_as_the_unigram_guess():
+    lines = (PLACE / "first" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     last = [row for row in map(json.loads, lines) if "measured" in row][-1]
-    assert {name: value for name, value in last.items() if name != "measured"} == RECORD["result"]
+    assert {name: value for name, value in last.items() if name != "measured"} == FIRST["result"]
     assert last["word_accuracy"] >= 5 * last["unigram_word_accuracy"] > 0
 
 
@@ -110,8 +121,16 @@ def test_commands_take_it_by_default(words, capsys):
 
 def test_it_is_packaged_with_what_says_where_it_comes_from():
     names = {path.name for path in PLACE.iterdir()}
-    papers = {"README.md", "run.json", "metrics.jsonl", "report.html"}
-    assert names == {"config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json", *papers}
+    assert names == {
+        "config.json",
+        "model.safetensors",
+        "vocab.txt",
+        "tokenizer_config.json",
+        "README.md",
+        "first",
+        *PAPERS,
+    }
+    assert {path.name for path in (PLACE / "first").iterdir()} == set(PAPERS)
 
 
 def test_it_equals_the_reference_and_transformers_at_every_stage():
@@ -123,3 +142,21 @@ def test_it_equals_the_reference_and_transformers_at_every_stage():
 def test_the_famous_lines_hide_one_place_each():
     assert len(LINES) == len(set(LINES)) == 20
     assert all(len(re.findall(r"\[.+?\]", line)) == 1 for line in LINES)
+
+
+def test_of_a_run_that_went_on_from_it_the_mean_of_both_weights_is_shipped(tmp_path, monkeypatch):
+    monkeypatch.setattr(bundled, "ASSETS", tmp_path)
+    weights = []
+    for number, start in enumerate((None, BUNDLED)):
+        run = tmp_path / str(number)
+        model = stir(BertForPreTraining(small_config()), seed=number)
+        model.save_pretrained(run)
+        weights.append(model.state_dict())
+        (run / "run.json").write_text(json.dumps({"options": {"model": start}}), encoding="utf-8")
+        for name in ("metrics.jsonl", "report.html", "vocab.txt", "tokenizer_config.json"):
+            (run / name).write_text(str(number), encoding="utf-8")
+        bundled.pack(run)
+    shipped = BertForPreTraining.from_pretrained(tmp_path / BUNDLED).state_dict()
+    for name, tensor in shipped.items():
+        torch.testing.assert_close(tensor, (weights[0][name] + weights[1][name]) / 2, rtol=1e-3, atol=1e-3)
+    assert [(tmp_path / BUNDLED / part / "metrics.jsonl").read_text() for part in ("first", ".")] == ["0", "1"]

@@ -29,7 +29,7 @@ OPTIONS = {
         "--model --preset --vocab-size --data --dev --test --columns --quoting --out --epochs --batch-size"
         " --accumulation --lr --warmup --weight-decay --clip --dropout --max-length --layout --attention --precision"
         " --device --threads --seed --log-every --resume --tokens-per-batch --compile --graphs --save-every --keep"
-        " --parallel --token-dropout"
+        " --parallel --token-dropout --pooler"
     ),
     "evaluate": "--data --columns --quoting --tokens-per-batch --attention --device --json",
     "predict": (

@@ -37,7 +37,7 @@ from minibert.data import (
     shuffled_by_tokens,
 )
 from minibert.inference import Scores, TextClassifier, score
-from minibert.model import BertForSequenceClassification, BertModel
+from minibert.model import BertForPreTraining, BertForSequenceClassification, BertModel
 from minibert.tokenizer import Tokenizer
 from minibert.train import REVIEWS, TrainOptions, train
 
@@ -142,7 +142,7 @@ def test_a_run_equals_a_plain_loop_over_transformers(files, tmp_path, batches, l
     sizes = dict(vocab_size=len(VOCAB), max_position_embeddings=16, id2label={0: "neg", 1: "pos"})
     stir(BertForSequenceClassification(small_config(**sizes, **NO_DROPOUT))).save_pretrained(start)
     Tokenizer(VOCAB).save_pretrained(start)
-    recipe = dict(lr=1e-3, warmup=0.4, weight_decay=5.0, clip=0.5)
+    recipe = dict(lr=1e-3, warmup=0.4, weight_decay=5.0, clip=0.5, dropout=0.0)
     out = train(small(files, tmp_path / "run", model=str(start), layout=layout, seed=3, **batches, **recipe))[1]
 
     model = transformers.AutoModelForSequenceClassification.from_pretrained(start).train()
@@ -816,7 +816,8 @@ def test_without_options_the_bundled_model_is_fine_tuned_on_the_bundled_reviews(
     filled = TrainOptions().filled()
     assert (filled.data, filled.dev, filled.test) == tuple(str(REVIEWS / f"{n}.tsv") for n in ("train", "dev", "test"))
     assert (filled.model, filled.preset, filled.vocab_size) == ("bundled", None, None)
-    assert (filled.epochs, filled.lr, filled.batch_size, filled.token_dropout) == (10, 5e-4, 8, 0.3)
+    assert (filled.epochs, filled.lr, filled.batch_size) == (8, 5e-4, 8)
+    assert (filled.dropout, filled.token_dropout, filled.pooler) == (0.2, 0.3, "fresh")
 
 
 def test_token_dropout_hides_its_share_of_real_tokens_anew_in_every_step(files, tmp_path, monkeypatch):
@@ -845,7 +846,33 @@ def test_a_preset_or_a_size_of_the_vocabulary_asks_for_a_model_from_scratch(give
     assert (filled.epochs, filled.lr, filled.batch_size, filled.token_dropout) == (10, 1e-3, 32, 0.0)
 
 
-@pytest.mark.parametrize(("width", "epochs", "lr"), [(255, 10, 5e-4), (257, 3, 5e-5)])
+@pytest.mark.parametrize(
+    ("width", "kind", "pooler"),
+    [(64, BertForPreTraining, "fresh"), (64, BertForSequenceClassification, "kept"), (320, BertForPreTraining, "kept")],
+)
+def test_the_pooler_of_a_small_model_is_drawn_anew_unless_it_has_served_a_classifier(
+    files, tmp_path, width, kind, pooler
+):
+    config = small_config(
+        vocab_size=len(VOCAB),
+        hidden_size=width,
+        num_attention_heads=1,
+        max_position_embeddings=16,
+        id2label={0: "neg", 1: "pos"},
+    )
+    start = stir(kind(config))
+    start.save_pretrained(tmp_path / "start")
+    Tokenizer(VOCAB).save_pretrained(tmp_path / "start")
+    options = small(files, tmp_path / "run", model=str(tmp_path / "start"), lr=0.0)
+    trained, before = weights(train(options)[1]), start.state_dict()
+    changed = {name for name in trained.keys() & before.keys() if not torch.equal(trained[name], before[name])}
+    assert options.filled().pooler == pooler
+    assert changed == ({"bert.pooler.dense.weight", "bert.pooler.dense.bias"} if pooler == "fresh" else set())
+    if pooler == "fresh":
+        assert trained["bert.pooler.dense.weight"].std() == pytest.approx(config.initializer_range, rel=0.1)
+
+
+@pytest.mark.parametrize(("width", "epochs", "lr"), [(255, 8, 5e-4), (257, 3, 5e-5)])
 def test_small_pretrained_models_are_trained_longer_and_faster_by_default(tmp_path, width, epochs, lr):
     config = BertConfig(vocab_size=11, hidden_size=width, num_attention_heads=1)
     (tmp_path / "config.json").write_text(json.dumps(config.to_dict()), encoding="utf-8")
