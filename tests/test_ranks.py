@@ -192,7 +192,7 @@ def compare(folder: Path, world: int, *names: str) -> None:
 
 
 def test_two_processes_are_one(tmp_path):
-    compare(tmp_path, 2, "ddp-accumulating", "pretrain-fsdp")
+    compare(tmp_path, 2, "ddp-accumulating", "fsdp-by-tokens", "pretrain-fsdp")
 
 
 @pytest.mark.slow
