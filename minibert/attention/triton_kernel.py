@@ -203,7 +203,7 @@ BACKWARD: dict[tuple[int, int], tuple[Variant, ...]] = {
         Variant(backward_keys, None, 64, 32, 8, 1, 32),
     ),
     (64, 4): (
-        Variant(backward_fused, 64, 64, 64, 8, 1, 80, spilled=1104),
+        Variant(backward_fused, 64, 64, 64, 8, 1, 80, spilled=1120),
         Variant(backward_queries, None, 32, 32, 8, 1, 32),
         Variant(backward_keys, None, 32, 32, 8, 1, 36),
     ),
