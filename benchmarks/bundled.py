@@ -43,8 +43,9 @@ from minibert.files import read_json
 from minibert.fill_mask import FillMaskOptions, fill
 from minibert.hub import ASSETS, BUNDLED, resolve
 from minibert.model import BertForPreTraining
+from minibert.state import hashes
 from minibert.tokenizer import Tokenizer
-from minibert.train import REVIEWS, TrainOptions
+from minibert.train import REVIEWS, SCRATCH_RECIPE, TrainOptions
 
 FILES = " ".join(f"corpus/{name}.txt" for name in ("tang_poems", "shakespeare", "google_bert_sample_text", "reviews"))
 COMMANDS = (
@@ -56,13 +57,7 @@ COMMANDS = (
 )  # all texts, then the task's own once more (Gururangan et al. 2020, "Don't stop pretraining", section 4)
 PAPERS = ("run.json", "metrics.jsonl", "report.html")
 COPIES = 20  # of the reviews, so that they are a tenth of the text
-WHO = {  # the defaults of a small pretrained model, and those of one from scratch
-    "bundled": {},
-    "from scratch": {
-        **{"epochs": 10, "lr": 1e-3, "batch_size": 32},
-        **{"dropout": 0.1, "token_dropout": 0.0, "pooler": "kept"},
-    },
-}
+WHO = {"bundled": {}, "from scratch": {**SCRATCH_RECIPE, "dropout": 0.1}}  # the first: what it has by default
 TASKS = {"reviews": {}, "chnsenticorp": {"epochs": 1, "batch_size": 32, "dropout": 0.1, "token_dropout": 0.0}}
 
 # Each with the character or word that is hidden between brackets.
@@ -120,11 +115,17 @@ def pack(run: Path) -> None:
     Of a run that went on from the bundled model, the mean of its first and last weights is taken: it knows what either
     knows (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models"; the card has the figures). The papers of what
     was bundled move to `first/`.
+
+    Raises:
+        ValueError: it went on from another model than the one that is bundled now; so no run is packed twice.
     """
     target = ASSETS / BUNDLED
     target.mkdir(exist_ok=True)
     weights = load_file(run / "model.safetensors")
-    if read_json(run / "run.json", "")["options"]["model"] == BUNDLED:
+    record = read_json(run / "run.json", "")
+    if record["options"]["model"] == BUNDLED:
+        if record["sources"][f"{BUNDLED}/run.json"] != hashes([target / "run.json"])[str(target / "run.json")]:
+            raise ValueError(f"{run} did not begin with what is in {target}; put the model back that it began with")
         before = load_file(target / "model.safetensors")
         weights = {name: (before[name].float() + tensor) / 2 for name, tensor in weights.items()}
         (target / "first").mkdir(exist_ok=True)

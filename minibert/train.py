@@ -88,8 +88,10 @@ REVIEWS = ASSETS / "reviews"
 # knows less, has to learn more from the texts, yet not by heart. Its pooler, made to tell next sentences, is drawn anew
 # (Zhang et al. 2021, "Revisiting few-sample BERT fine-tuning", section 5), unless it has served a classifier already.
 SMALL = 256  # hidden size
-RECIPE = {"epochs": 3, "lr": 5e-5}
-SMALL_RECIPE = {"epochs": 8, "lr": 5e-4, "batch_size": 8, "dropout": 0.2, "token_dropout": 0.3}
+COMMON = {"batch_size": 32, "token_dropout": 0.0, "pooler": "kept"}
+RECIPE = {**COMMON, "epochs": 3, "lr": 5e-5}
+SMALL_RECIPE = {"epochs": 8, "lr": 5e-4, "batch_size": 8, "dropout": 0.2, "token_dropout": 0.3, "pooler": "fresh"}
+SCRATCH_RECIPE = {**COMMON, "epochs": 10, "lr": 1e-3}
 
 
 # ---- options ----
@@ -175,16 +177,16 @@ class TrainOptions:
 
     def filled(self) -> TrainOptions:
         """The options with the defaults that depend on others, so that what is recorded is what ran."""
-        changes: dict[str, object] = {"batch_size": 32, "token_dropout": 0.0, "pooler": "kept"}
+        changes: dict[str, object]
         if self.from_scratch:
-            changes |= {"preset": "tiny", "vocab_size": 4000, "epochs": 10, "lr": 1e-3}
+            changes = {"preset": "tiny", "vocab_size": 4000, **SCRATCH_RECIPE}
         else:
             model = self.model or BUNDLED
             path = resolve(model) / "config.json"
             small = BertConfig.from_file(path).hidden_size <= SMALL
-            changes |= {"model": model} | (SMALL_RECIPE if small else RECIPE)
-            if small and "BertForSequenceClassification" not in str(read_json(path, "").get("architectures")):
-                changes |= {"pooler": "fresh"}
+            changes = {"model": model, **(SMALL_RECIPE if small else RECIPE)}
+            if "BertForSequenceClassification" in str(read_json(path, "").get("architectures")):
+                changes["pooler"] = "kept"
         if self.tokens_per_batch is not None:
             del changes["batch_size"]
         if self.data is None:

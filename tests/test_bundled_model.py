@@ -5,6 +5,7 @@ learned. Run: pytest tests/test_bundled_model.py
 import hashlib
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from minibert.instances import HELD_OUT, Kinds, batch, plan
 from minibert.model import BertForPreTraining
 from minibert.parity import ParityOptions, failures, ladder
 from minibert.pretrain import answers
+from minibert.state import model_hashes
 from minibert.tokenizer import Tokenizer
 from minibert.train import REVIEWS
 
@@ -152,7 +154,9 @@ def test_of_a_run_that_went_on_from_it_the_mean_of_both_weights_is_shipped(tmp_p
         model = stir(BertForPreTraining(small_config()), seed=number)
         model.save_pretrained(run)
         weights.append(model.state_dict())
-        (run / "run.json").write_text(json.dumps({"options": {"model": start}}), encoding="utf-8")
+        sources = model_hashes(str(tmp_path / BUNDLED)) if start else {}
+        record = {"options": {"model": start}, "sources": {f"{BUNDLED}/{Path(k).name}": v for k, v in sources.items()}}
+        (run / "run.json").write_text(json.dumps(record), encoding="utf-8")
         for name in ("metrics.jsonl", "report.html", "vocab.txt", "tokenizer_config.json"):
             (run / name).write_text(str(number), encoding="utf-8")
         bundled.pack(run)
@@ -160,3 +164,5 @@ def test_of_a_run_that_went_on_from_it_the_mean_of_both_weights_is_shipped(tmp_p
     for name, tensor in shipped.items():
         torch.testing.assert_close(tensor, (weights[0][name] + weights[1][name]) / 2, rtol=1e-3, atol=1e-3)
     assert [(tmp_path / BUNDLED / part / "metrics.jsonl").read_text() for part in ("first", ".")] == ["0", "1"]
+    with pytest.raises(ValueError, match="did not begin with what is in"):
+        bundled.pack(tmp_path / "1")
