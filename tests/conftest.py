@@ -22,6 +22,10 @@ from minibert import checkpoint
 from minibert.config import BertConfig
 from minibert.model import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel
 
+# What tests start imports this checkout's package, whatever its folder, and the same broken module as they do.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(Path(__file__).parents[1]), str(Path(__file__).parent), os.environ.get("PYTHONPATH")])
+)
 torch.set_num_threads(1)  # models this small are slower with two, and much slower beside other work
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()

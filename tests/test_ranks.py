@@ -84,11 +84,10 @@ def in_ranks(world: int, *runs: TrainOptions | PretrainOptions) -> list[str]:
     """What the ranks print, without torchrun, which takes seconds to load."""
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": str(world), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(SCRIPT), *map(as_json, runs)]
-    root = str(SCRIPT.parents[1])
     processes = [
         subprocess.Popen(
             command,
-            env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank), "PYTHONPATH": root},
+            env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -102,7 +101,7 @@ def in_ranks(world: int, *runs: TrainOptions | PretrainOptions) -> list[str]:
 
 def torchrun(world: int, *arguments: str, restarts: int = 0, **environment: str) -> subprocess.Popen:
     start = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}", f"--max-restarts={restarts}"]
-    env = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[1]), "OMP_NUM_THREADS": "1", **environment}
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     return subprocess.Popen(
         [sys.executable, *start, *arguments], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -238,9 +237,8 @@ def test_a_checkpoint_of_n_ranks_loads_on_m(tmp_path, before, after):
 def launched(world: int, command: list[str]) -> subprocess.Popen:
     if world > 1:
         return torchrun(world, "-m", "minibert", *command)
-    env = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[1])}
     return subprocess.Popen(
-        [sys.executable, "-m", "minibert", *command], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "minibert", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 

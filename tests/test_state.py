@@ -403,8 +403,7 @@ PRETRAINING = [
 def killed(command: str, places: list[tuple[str, int, str]], options: TrainOptions | PretrainOptions) -> None:
     """Each time by a real SIGKILL, of a process that is forked from one that has loaded PyTorch already."""
     code = f"import kill_runs; kill_runs.killed_in_turn({command!r}, {places!r}, {dataclasses.asdict(options)!r})"
-    folder = Path(kill_runs.__file__).parent
-    environment = {**os.environ, "PYTHONPATH": f"{folder.parent}{os.pathsep}{folder}", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     ends = dict(zip(map(str, places), json.loads(done.stdout), strict=True))

@@ -1,0 +1,94 @@
+"""Mutations of doctor, data checks, course."""
+
+MUTATIONS = {
+    "minibert/data_checks.py": [
+        (
+            "doctor: a leak is looked for in the split itself",
+            "for other in data.splits[:later]:",
+            "for other in data.splits[later:later]:",
+            "tests/test_doctor.py::test_a_leak_is_counted_with_its_lines",
+        ),
+        (
+            "doctor: the pair does not count",
+            "return [(text.strip(), pair.strip())",
+            "return [(text.strip(), '')",
+            "tests/test_doctor.py::test_pairs_count_as_one_row_and_three_special_tokens",
+        ),
+        (
+            "doctor: padding without the longest row",
+            "size = sum(len(rows) * int(lengths[list(rows)].max())",
+            "size = sum(len(rows) * int(lengths[list(rows)].min())",
+            "tests/test_doctor.py::test_padding_is_that_of_batches_of_32",
+        ),
+        (
+            "doctor: letters are compared as they are written",
+            "wordpiece.normalize(char, *switches)",
+            "wordpiece.normalize(char, False)",
+            "tests/test_doctor.py::test_a_capital_letter_is_held_where_texts_are_lowercased",
+        ),
+        (
+            "doctor: spoiled texts are blamed on the vocabulary",
+            "        if damaged(split):\n            continue\n",
+            "",
+            "tests/test_doctor.py::test_what_is_wrong_with_data_is_named_and_no_other_error",
+        ),
+    ],
+    "minibert/doctor.py": [
+        (
+            "doctor: a refusal is told where its cause is named",
+            "if not CAUSES[refused.part] & broken]",
+            "if True]",
+            "tests/test_doctor.py::test_what_is_broken_is_named_and_no_other_error",
+        ),
+        (
+            "doctor: biases may have moved in fresh weights",
+            "    if not bias.zero:\n        return False\n",
+            "",
+            "tests/test_doctor.py::test_fresh_weights_of_googles_kind_look_fresh_too",
+        ),
+        (
+            "doctor: any weights without bias look fresh",
+            "    return any(abs(weight.std / (std * cut) - 1) < spread for cut in (1, CUT_NORMAL)) if std else False",
+            "    return True",
+            "tests/test_doctor.py::test_fresh_weights_of_googles_kind_look_fresh_too",
+        ),
+        (
+            "doctor: Google's fresh weights are not known",
+            "for cut in (1, CUT_NORMAL)) if std",
+            "for cut in (1,)) if std",
+            "tests/test_doctor.py::test_fresh_weights_of_googles_kind_look_fresh_too",
+        ),
+        (
+            "doctor: NaN is not counted",
+            "finite = math.isfinite(mean)",
+            "finite = True",
+            "tests/test_doctor.py::test_what_is_broken_is_named_and_no_other_error",
+        ),
+        (
+            "doctor: a sorted vocabulary passes",
+            "if places[0] != 0 or list(places) != sorted(places):",
+            "if places[0] != 0 and False:",
+            "tests/test_doctor.py::test_what_is_broken_is_named_and_no_other_error",
+        ),
+        (
+            "doctor: all tensors are kept",
+            "if name in TIED or name in TIED.values():",
+            "if True:",
+            "tests/test_doctor.py::test_one_tensor_at_a_time_is_held",
+        ),
+    ],
+    "minibert/findings.py": [
+        (
+            "doctor: warnings are no reason for status 1",
+            'return any(finding.severity != "note"',
+            'return any(finding.severity == "error"',
+            "tests/test_doctor.py::test_json_is_one_object",
+        ),
+        (
+            "doctor: control characters reach the terminal",
+            "char if char.isprintable() else repr(char)[1:-1]",
+            "char",
+            "tests/test_doctor.py::test_a_file_cannot_write_on_the_terminal",
+        ),
+    ],
+}

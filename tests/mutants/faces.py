@@ -1,0 +1,3 @@
+"""Mutations of the command line and its options."""
+
+MUTATIONS = {}

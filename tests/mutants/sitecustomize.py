@@ -1,0 +1,50 @@
+"""Breaks one module while it is imported: no file changes, and child processes import the same broken module.
+
+tests/mutations.py puts this folder on PYTHONPATH, so that every Python below it imports this file when it starts, and
+names the mutation in the environment: MINIBERT_MUTATION, a JSON list of a file's path, the text in it, and the other.
+"""
+
+import json
+import os
+import sys
+from importlib.machinery import PathFinder, SourceFileLoader
+from types import CodeType
+
+VARIABLE = "MINIBERT_MUTATION"
+
+
+class BrokenLoader(SourceFileLoader):
+    """Compiles `source` in place of what the file says; writes and reads no cached bytecode."""
+
+    source: str
+
+    def get_code(self, fullname: str) -> CodeType:
+        return compile(self.source, self.path, "exec", dont_inherit=True)
+
+
+class BreakingFinder:
+    """Goes before all other finders, and answers for one file alone."""
+
+    def __init__(self, path: str, source: str) -> None:
+        self.path, self.source = path, source
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> object:
+        if not name.startswith("minibert"):
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is None or spec.origin is None or os.path.realpath(spec.origin) != self.path:
+            return None
+        spec.loader = BrokenLoader(name, spec.origin)
+        spec.loader.source = self.source
+        return spec
+
+
+def install() -> None:
+    path, old, new = json.loads(os.environ[VARIABLE])
+    with open(path, encoding="utf-8") as file:
+        source = file.read()
+    sys.meta_path.insert(0, BreakingFinder(os.path.realpath(path), source.replace(old, new)))
+
+
+if VARIABLE in os.environ:
+    install()

@@ -1,0 +1,288 @@
+"""Mutations of both loops, their state, ranks, corpora and reports."""
+
+MUTATIONS = {
+    "minibert/corpus.py": [
+        (
+            "corpus: a file's end is no document's end",
+            "        yield from (path, blank)",
+            "        yield path",
+            "tests/test_corpus.py::test_a_blank_line_and_the_end_of_a_file_end_a_document",
+        ),
+        (
+            "corpus: the hash is not looked at",
+            'if (a["kind"], a["sha256"]) != (b["kind"], b["sha256"])',
+            'if (a["kind"], a["bytes"]) != (b["kind"], b["bytes"])',
+            "tests/test_corpus.py::test_a_changed_corpus_is_noticed_and_said_though_size_and_date_are_the_same",
+        ),
+        (
+            "corpus: copies of held-out documents are trained on",
+            "np.unique(self.digests(), ",
+            "np.unique(np.arange(len(self.documents)), ",
+            "tests/test_corpus.py::test_documents_of_the_same_text_stand_on_one_side",
+        ),
+        (
+            "corpus: held-out documents are counted",
+            "            counts -= np.bincount(",
+            "            counts -= 0 * np.bincount(",
+            "tests/test_corpus.py::test_token_counts_leave_the_held_out_documents_out",
+        ),
+        (
+            "corpus: two runs write into one cache",
+            "with guard(cache):",
+            "with nullcontext():",
+            "tests/test_pretrain.py::test_two_runs_do_not_tokenise_into_one_cache_at_once",
+        ),
+    ],
+    "minibert/instances.py": [
+        (
+            "instances: a long sentence ends where it is cut",
+            "    return np.minimum(np.where(before > begin, before, behind), begin + room)",
+            "    return np.where(before > begin, before, behind)",
+            "tests/test_instances.py::test_without_pairs_every_token_is_seen_once_and_sentences_are_whole_where_they_fit",
+        ),
+        (
+            "instances: pieces of one sentence are not counted as random",
+            "round(C / 2) - (C - len(free))",
+            "round(C / 2)",
+            "tests/test_instances.py::test_half_of_the_pairs_are_random_and_those_are_of_two_documents",
+        ),
+        (
+            "instances: a stranger may be of the same large document",
+            "        partner[same] = dice.choice(np.flatnonzero(pieces.document != document), len(same))",
+            "        pass",
+            "tests/test_instances.py::test_a_document_that_has_nearly_all_text_finds_a_stranger",
+        ),
+        (
+            "instances: the number of hidden tokens is rounded up",
+            "wanted[owner] - before > random[0, first_token[owner]] * ordered",
+            "wanted[owner] - before > 0",
+            "tests/test_instances.py::test_fifteen_percent_are_hidden_and_become_mask_random_or_stay",
+        ),
+        (
+            "instances: special tokens are hidden too",
+            "    real = ~kinds.special[ids]",
+            "    real = ids >= 0",
+            "tests/test_instances.py::test_fifteen_percent_are_hidden_and_become_mask_random_or_stay",
+        ),
+        (
+            "instances: random tokens are any tokens",
+            "        self.choices = np.flatnonzero(~self.special & ~unused)",
+            "        self.choices = np.arange(len(vocab))",
+            "tests/test_instances.py::test_random_tokens_are_drawn_equally_from_all_but_special_and_unused_ones",
+        ),
+        (
+            "instances: masks depend on the company",
+            "counter=[0, 0, 0, row]",
+            "counter=[0, 0, 0, len(drawn)]",
+            "tests/test_instances.py::test_an_example_is_masked_the_same_in_any_company",
+        ),
+        (
+            "instances: pieces are hidden without their word",
+            "        joined[1:] = kinds.continues[ids[1:]] & real[1:] & real[:-1]",
+            "        joined[1:] = False",
+            "tests/test_instances.py::test_pieces_are_hidden_with_their_word",
+        ),
+    ],
+    "minibert/loop.py": [
+        (
+            "decay on biases and LayerNorms",
+            '{"params": vectors, "weight_decay": 0.0}',
+            '{"params": vectors, "weight_decay": weight_decay}',
+            "tests/test_loop.py::test_weight_decay_is_for_all_but_biases_and_layer_norms",
+        ),
+        (
+            "warm-up one step late",
+            "return peak * step / rising",
+            "return peak * (step - 1) / rising",
+            "tests/test_loop.py::test_the_learning_rate_equals_an_example_by_hand",
+        ),
+        (
+            "seed: ranks draw the same dropout",
+            "SeedSequence((seed, step, rank))",
+            "SeedSequence((seed, step))",
+            "tests/test_loop.py::test_what_dropout_draws_depends_on_seed_step_and_rank_alone",
+        ),
+    ],
+    "minibert/pretrain.py": [
+        (
+            "pretrain: accumulated batches count alike",
+            "[ranks.world / max(1, count) for count in counts]",
+            "[1 / max(1, len(x)) / len(batches) for x in (batches[0].labels, batches[0].is_random)]",
+            "tests/test_pretrain.py::test_accumulated_batches_equal_one_large_batch",
+        ),
+        (
+            "pretrain: the learning rate is a step late",
+            "learning_rate(progress.step, run.steps",
+            "learning_rate(progress.step + 1, run.steps",
+            "tests/test_pretrain.py::test_twenty_steps_equal_a_plain_transformers_loop",
+        ),
+        (
+            "pretrain: dropout does not follow from the step",
+            "        seed_step(options.seed, progress.step, ranks.rank)\n",
+            "",
+            "tests/test_pretrain.py::test_the_same_options_give_the_same_bytes_whatever_else_draws_random_numbers",
+        ),
+        (
+            "pretrain: dropout stays on while measuring",
+            "    run.model.eval()\n    for rows in token_chunks",
+            "    for rows in token_chunks",
+            "tests/test_pretrain.py::test_held_out_scores_are_those_of_transformers",
+        ),
+        (
+            "pretrain: dropout stays off after measuring",
+            "    run.model.train()\n    loss, hits",
+            "    loss, hits",
+            "tests/test_pretrain.py::test_measuring_more_often_changes_nothing",
+        ),
+        (
+            "pretrain: ranks do not know of each other's hidden tokens",
+            "[ranks.world / max(1, count) for count in counts]",
+            "[1 / max(1, n) for n in (sum(len(b.labels) for b in batches), len(batches[0].is_random))]",
+            "tests/test_ranks.py::test_two_processes_are_one",
+        ),
+        (
+            "pretrain: a rank without examples trains on another's",
+            "return made if len(mine) else made.without_answers()",
+            "return made",
+            "tests/test_ranks.py::test_two_processes_are_one",
+        ),
+        (
+            "pretrain: each rank sees all examples",
+            "mine = self.ranks.deal(rows, planned.lengths)",
+            "mine = rows",
+            "tests/test_ranks.py::test_two_processes_are_one",
+        ),
+        (
+            "pretrain: a resumed run forgets how far it was",
+            "run.progress = restored(run.progress, load_state(out, ranks, run.model, run.optimizer))",
+            "load_state(out, ranks, run.model, run.optimizer)",
+            "tests/test_state.py::test_pretraining_killed_at_every_place_where_it_writes_ends_with_the_same_bytes",
+        ),
+        (
+            "pretrain: a resumed run takes half a vocabulary",
+            '(out / "tokenizer_config.json").is_file()',
+            '(out / "vocab.txt").is_file()',
+            "tests/test_state.py::test_pretraining_killed_at_every_place_where_it_writes_ends_with_the_same_bytes",
+        ),
+        (
+            "pretrain: another vocabulary goes unnoticed",
+            'if record is not None and record["tokenizer"] != description(tokenizer):',
+            "if False:",
+            "tests/test_pretrain.py::test_other_options_than_those_that_may_change_are_refused_when_resuming",
+        ),
+    ],
+    "minibert/ranks.py": [
+        (
+            "ranks: rows dealt twice",
+            "== self.rank\n",
+            "<= self.rank\n",
+            "tests/test_ranks.py::test_a_batch_is_dealt_without_overlap_or_loss_and_evenly",
+        ),
+        (
+            "ranks: gradients are never added up",
+            "engine.require_backward_grad_sync = last",
+            "engine.require_backward_grad_sync = False",
+            "tests/test_ranks.py::test_two_processes_are_one",
+        ),
+    ],
+    "minibert/state.py": [
+        (
+            "state: moments of AdamW not put back",
+            '    optimizer.load_state_dict(state["optimizer"])\n',
+            "",
+            "tests/test_state.py::test_a_run_goes_on_from_a_checkpoint_as_if_nothing_had_happened",
+        ),
+        (
+            "state: checksums not looked at",
+            "if (name := archive.testzip()) is not None:",
+            "if (name := None) is not None:",
+            "tests/test_state.py::test_no_flipped_bit_goes_unnoticed",
+        ),
+        (
+            "state: a damaged checkpoint counts as the newest",
+            "[: max(0, len(older) - keep + 1)] + beyond",
+            "[: max(0, len(older) + len(beyond) - keep + 1)]",
+            "tests/test_state.py::test_a_damaged_newest_checkpoint_is_passed_over_with_a_line",
+        ),
+        (
+            "state: metrics behind the checkpoint stay",
+            "        os.truncate(path, length)\n",
+            "        pass\n",
+            "tests/test_state.py::test_a_run_killed_at_every_place_where_it_writes_ends_with_the_same_bytes",
+        ),
+        (
+            "state: metrics of a run without a checkpoint stay",
+            "            path.unlink(missing_ok=True)\n            return\n",
+            "            return\n",
+            "tests/test_state.py::test_a_run_killed_at_every_place_where_it_writes_ends_with_the_same_bytes",
+        ),
+        (
+            "state: half-written files stay",
+            "                if LEFTOVER.fullmatch(path.name):\n",
+            "                if False:\n",
+            "tests/test_state.py::test_a_run_killed_at_every_place_where_it_writes_ends_with_the_same_bytes",
+        ),
+        (
+            "state: a lock that lets others in",
+            "fcntl.LOCK_EX | fcntl.LOCK_NB",
+            "fcntl.LOCK_SH | fcntl.LOCK_NB",
+            "tests/test_state.py::test_a_second_run_in_a_directory_is_refused_and_a_later_one_is_not",
+        ),
+        (
+            "state: any version is read",
+            'if state["version"] != VERSION:',
+            "if False:",
+            "tests/test_state.py::test_a_checkpoint_of_another_version_is_refused",
+        ),
+        (
+            "state: changed files are not noticed",
+            "            check_same(record, command.read_files(stored))\n        continuing",
+            "            pass\n        continuing",
+            "tests/test_state.py::test_files_that_have_changed_since_a_run_began_are_named",
+        ),
+    ],
+    "minibert/train.py": [
+        (
+            "model.eval forgotten in validation",
+            "    model.eval()\n    if run.ranks",
+            "    if run.ranks",
+            "tests/test_train.py::test_what_an_epoch_logs_of_dev_equals_the_kept_model_without_dropout",
+        ),
+        (
+            "zero_grad forgotten",
+            "                run.optimizer.zero_grad(set_to_none=run.replays is None)\n",
+            "",
+            "tests/test_train.py::test_a_run_equals_a_plain_loop_over_transformers",
+        ),
+        (
+            "train: a small model's pooler is drawn anew though a classifier has used it",
+            'if "BertForSequenceClassification" in str',
+            'if "BertForMaskedLM" in str',
+            "tests/test_train.py::test_the_pooler_of_a_small_model_is_drawn_anew_unless_it_has_served_a_classifier",
+        ),
+        (
+            "seed: a step goes on with what the one before it left",
+            "                seed_step(options.seed, update, ranks.rank)",
+            "                pass",
+            "tests/test_state.py::test_a_run_killed_at_every_place_where_it_writes_ends_with_the_same_bytes",
+        ),
+        (
+            "ranks: a mean of the ranks' means",
+            "ranks.world / rows",
+            "1 / max(1, mine)",
+            "tests/test_ranks.py::test_two_processes_are_one",
+        ),
+        (
+            "ranks: a row for want of one counts",
+            "without_labels(dealt(run, order[i][:1]))",
+            "dealt(run, order[i][:1])",
+            "tests/test_ranks.py::test_two_processes_are_one",
+        ),
+        (
+            "train: token dropout hides special tokens",
+            "dropped & ~torch.isin(ids, special)",
+            "dropped",
+            "tests/test_train.py::test_token_dropout_hides_its_share_of_real_tokens_anew_in_every_step",
+        ),
+    ],
+}
