@@ -1,6 +1,5 @@
 """What each of several processes does in tests/test_ranks.py: a run for each JSON of a command and its options."""
 
-import atexit
 import importlib
 import json
 import os
@@ -26,13 +25,19 @@ def die_at(step: int, module: ModuleType) -> None:
     module.record = dying
 
 
-if __name__ == "__main__":
-    if "DIE_AT" not in os.environ and len(sys.argv) > 2:
-        dist.init_process_group("gloo")  # once for all runs
-        atexit.register(time.sleep, LAST_BREATH)
-    for text in sys.argv[1:]:
+def run_all(runs: list[str]) -> None:
+    """Several in one process group."""
+    if "DIE_AT" not in os.environ and len(runs) > 1:
+        dist.init_process_group("gloo")
+    for text in runs:
         command, options = json.loads(text)
         module = importlib.import_module(f"minibert.{command}")
         if "DIE_AT" in os.environ:
             die_at(int(os.environ["DIE_AT"]), module)
         getattr(module, command)(getattr(module, f"{command.capitalize()}Options")(**options))
+    if dist.is_initialized():
+        time.sleep(LAST_BREATH)
+
+
+if __name__ == "__main__":
+    run_all(sys.argv[1:])

@@ -3,12 +3,11 @@
 Against numpy in float64, rows of all awkward lengths, padded and packed. What needs a GPU is in test_gpu.py.
 """
 
-import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
+import children
 import numpy as np
+import processes
 import pytest
 import torch
 from torch.nn.attention import SDPBackend
@@ -484,20 +483,9 @@ def test_triton_on_the_cpu_needs_its_interpreter(gpu, monkeypatch):
 def test_our_own_kernel_is_reached_from_both_layouts():
     """By Triton's interpreter, which has to be asked for before Triton is loaded."""
     pytest.importorskip("triton")
-    code = """if True:
-        import torch
-        from minibert.attention import attend
-        from minibert.layout import Packed, pack
-        layout = Packed.from_lengths([3, 0, 5])
-        q, k, v = torch.randn(3, 8, 1, 32)
-        packed = attend(q, k, v, layout, "triton", scale=0.5)
-        rows = [torch.randn(3, 1, 5, 32) for _ in range(3)]
-        padded = pack(attend(*rows, layout.padded, "triton").transpose(1, 2), layout)
-        torch.testing.assert_close(packed, attend(q, k, v, layout, "eager", scale=0.5), rtol=0, atol=1e-5)
-        wanted = pack(attend(*rows, layout.padded, "eager").transpose(1, 2), layout)
-        torch.testing.assert_close(padded, wanted, rtol=0, atol=1e-5)
-    """
-    subprocess.run([sys.executable, "-c", code], env={**os.environ, "TRITON_INTERPRET": "1"}, check=True)
+    process = processes.start(children.try_own_kernel, environment={"TRITON_INTERPRET": "1"})
+    said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,12 @@ refuse what is broken by row, line and reason, keeping what is done. Run: pytest
 import json
 import os
 import random
-import resource
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 import torch
 from test_inference import LABELS, VOCAB, saved, texts
@@ -600,15 +598,13 @@ def whole_many(model, many, tmp_path_factory) -> bytes:
     return out.read_bytes()
 
 
-def start(model: Path, data: Path, out: Path, **how) -> subprocess.Popen:
+def start(model: Path, data: Path, out: Path, **how) -> processes.Process:
     """The command as a process of its own, with one thread as here, so that every sum is the same."""
     words = ["predict", model, "--data", data, "--out", out, "--device", "cpu", *BUDGET]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "minibert", *map(str, words)]
-    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how)
+    return processes.minibert(*words, **how)
 
 
-def wait_for(out: Path, size: int, process: subprocess.Popen) -> None:
+def wait_for(out: Path, size: int, process: processes.Process) -> None:
     """Until so many bytes are written, or the job has ended."""
     partial = Path(f"{out}.partial")
     while process.poll() is None and not (partial.exists() and partial.stat().st_size >= size):
@@ -638,9 +634,8 @@ def test_a_process_killed_often_ends_as_if_it_had_not_been(run, model, many, tmp
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_process_stopped_by_a_signal_says_so_and_goes_on_later(run, model, many, tmp_path, whole_many, number):
-    """Also where these tests run in the background of a shell, which makes all in it deaf to Ctrl-C."""
     out = tmp_path / "out.tsv"
-    process = start(model, many, out, preexec_fn=lambda: signal.signal(number, signal.SIG_DFL))
+    process = start(model, many, out)
     wait_for(out, len(whole_many) // 3, process)
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=60)
@@ -659,7 +654,7 @@ def test_a_full_disk_is_told_and_what_is_done_is_kept(run, model, many, tmp_path
     """A limit on the size of files stands in for the disk."""
     out = tmp_path / "out.tsv"
     limit = len(whole_many) // 2
-    process = start(model, many, out, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    process = start(model, many, out, file_size=limit)
     stdout, stderr = process.communicate(timeout=120)
     assert (process.returncode, stdout) == (2, "")
     kept, last = stderr.splitlines()

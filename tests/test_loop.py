@@ -4,11 +4,12 @@ draws by step, signals are wishes. Run: pytest tests/test_loop.py
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
 
+import children
+import processes
 import pytest
 import torch
 import transformers
@@ -169,15 +170,7 @@ def test_a_signal_while_stderr_waits_for_its_reader_is_a_wish_too():
 
     The process fills a pipe that nobody reads until it has blocked, gets the signal there, and is read from then on.
     """
-    code = (
-        "import sys; from minibert.loop import Interrupt\n"
-        "with Interrupt() as interrupt:\n"
-        "    sys.stderr.write('x' * 1_000_000)\n"
-        "print(interrupt.requested)"
-    )
-    pipe = subprocess.PIPE
-    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=pipe, stderr=pipe, text=True, env=env)
+    process = processes.start(children.fill_stderr)
     assert process.stderr.read(1) == "x"
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)

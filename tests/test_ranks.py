@@ -16,7 +16,9 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
+import rank
 import torch
 from safetensors.torch import load_file
 
@@ -82,20 +84,15 @@ def free_port() -> str:
 
 def in_ranks(world: int, *runs: TrainOptions | PretrainOptions) -> list[str]:
     """What the ranks print, without torchrun, which takes seconds to load."""
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": str(world), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(SCRIPT), *map(as_json, runs)]
-    processes = [
-        subprocess.Popen(
-            command,
-            env={**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": str(world)}
+    running = [
+        processes.start(
+            rank.run_all, list(map(as_json, runs)), environment={**place, "RANK": str(k), "LOCAL_RANK": str(k)}
         )
-        for rank in range(world)
+        for k in range(world)
     ]
-    said = [process.communicate(timeout=300)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * world, "\n".join(said)
+    said = ["".join(process.communicate(timeout=300)) for process in running]
+    assert [process.returncode for process in running] == [0] * world, "\n".join(said)
     return said
 
 

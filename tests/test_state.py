@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 import kill_runs
+import processes
 import pytest
 import torch
 from conftest import MODELS, small_config, stir
@@ -402,14 +403,11 @@ PRETRAINING = [
 
 def killed(command: str, places: list[tuple[str, int, str]], options: TrainOptions | PretrainOptions) -> None:
     """Each time by a real SIGKILL, of a process that is forked from one that has loaded PyTorch already."""
-    code = f"import kill_runs; kill_runs.killed_in_turn({command!r}, {places!r}, {dataclasses.asdict(options)!r})"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    ends = dict(zip(map(str, places), json.loads(done.stdout), strict=True))
-    assert set(ends.values()) == {-signal.SIGKILL}, (
-        f"{ends}: a place was not reached, or resuming failed: {done.stderr}"
-    )
+    process = processes.start(kill_runs.killed_in_turn, command, places, dataclasses.asdict(options))
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    ends = dict(zip(map(str, places), json.loads(stdout), strict=True))
+    assert set(ends.values()) == {-signal.SIGKILL}, f"{ends}: a place was not reached, or resuming failed: {stderr}"
 
 
 def test_a_run_killed_at_every_place_where_it_writes_ends_with_the_same_bytes(tmp_path):

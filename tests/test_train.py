@@ -15,6 +15,7 @@ import time
 from itertools import chain
 from pathlib import Path
 
+import processes
 import pytest
 import torch
 import transformers
@@ -453,13 +454,7 @@ def test_a_run_stopped_by_a_signal_and_resumed_ends_as_if_uninterrupted(tmp_path
     files = {name: str(write_rows(tmp_path / f"{name}.tsv", n, n)) for name, n in {"data": 160, "dev": 20}.items()}
     sizes = dict(epochs=2, batch_size=4, log_every=1, accumulation=accumulation, token_dropout=0.2)
     options = small(files, tmp_path / "stopped", **sizes)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "minibert", *words(options)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-    )
+    process = processes.minibert(*words(options))
     lines = [process.stderr.readline() for _ in range(3)]
     process.send_signal(number)
     stdout, rest = process.communicate(timeout=60)

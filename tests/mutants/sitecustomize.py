@@ -5,6 +5,7 @@ names the mutation in the environment: MINIBERT_MUTATION, a JSON list of a file'
 """
 
 import json
+import linecache
 import os
 import sys
 from importlib.machinery import PathFinder, SourceFileLoader
@@ -19,6 +20,8 @@ class BrokenLoader(SourceFileLoader):
     source: str
 
     def get_code(self, fullname: str) -> CodeType:
+        # Triton reads its kernels' source through this cache; without a time of change it is taken as it is
+        linecache.cache[self.path] = len(self.source), None, self.source.splitlines(True), self.path
         return compile(self.source, self.path, "exec", dont_inherit=True)
 
 
