@@ -4,13 +4,16 @@ Fresh weights (std 0.02, biases 0, LayerNorm 1) hide nearly everything: with the
 1e-3. So every parameter is drawn with std 0.2, and all sizes are distinct primes (heads 3 × head size 5).
 """
 
+import json
 import os
+from collections import Counter
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may need a network
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
+import sample
 import torch
 
 # Before anything imports Triton (transformers does): without a GPU our kernels run in its interpreter.
@@ -33,7 +36,44 @@ transformers.logging.disable_progress_bar()
 MODELS = {cls.__name__: cls for cls in (BertModel, BertForSequenceClassification, BertForMaskedLM, BertForPreTraining)}
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
+SKIPS = Path(__file__).with_name("skips.json")
+
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared corpora are not beside this checkout")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quarter", metavar="SEED", help="a quarter of the tests, which the seed decides")
+    parser.addoption("--limit-skips", action="store_true", help=f"fail where more are skipped than {SKIPS.name} grants")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if seed := config.getoption("--quarter"):
+        left_out = [item for item in items if not sample.chosen(item.nodeid, seed)]
+        items[:] = [item for item in items if sample.chosen(item.nodeid, seed)]
+        config.hook.pytest_deselected(items=left_out)
+
+
+def skips(reporter: pytest.TerminalReporter) -> Counter[str]:
+    """Reason -> how many tests it kept from running."""
+    return Counter(report.longrepr[2].removeprefix("Skipped: ") for report in reporter.stats.get("skipped", []))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for reason, count in skips(terminalreporter).most_common():
+        terminalreporter.write_line(f"{count} skipped: {reason}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With --limit-skips: no test may quietly stop running. tests/skips.json grants each reason a number of them."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not session.config.getoption("--limit-skips") or reporter is None:
+        return
+    granted = json.loads(SKIPS.read_text(encoding="utf-8"))
+    for reason, count in skips(reporter).items():
+        if count > granted.get(reason, 0):
+            reporter.write_line(f"too many skips: {count}, {SKIPS.name} grants {granted.get(reason, 0)}: {reason}")
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")

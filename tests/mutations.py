@@ -2,6 +2,7 @@
 
     python tests/mutations.py                   # all, two at a time; exit 1 if one survives
     python tests/mutations.py --only chinese    # those whose name, file or test holds the word
+    python tests/mutations.py --since HEAD^     # those of what has changed since that commit, and a quarter of the rest
 
 tests/mutants/ lists them: for each file of the package (name, what stands in it once, what takes its place, the test
 that has to fail). No file is changed or copied: a process forked from this one, which has imported torch and
@@ -26,6 +27,7 @@ from typing import NamedTuple
 
 import mutants
 import pytest
+import sample
 
 ROOT = Path(__file__).parents[1]
 COURSE = "minibert/course.py"
@@ -92,6 +94,19 @@ def run_tests(tests: Sequence[str], mutation: Mutation | None, folder: Path) -> 
         os.environ["MINIBERT_MUTATION"] = json.dumps([str(ROOT / mutation.file), mutation.old, mutation.new])
         importlib.import_module("sitecustomize").install()
     return pytest.main(command)
+
+
+def sampled(mutations: Sequence[Mutation], revision: str) -> list[Mutation]:
+    """Those whose file or test has changed since a commit, or that are newly listed; of all others a quarter."""
+    seed, changed = sample.commit_hash(revision), sample.changed_since(revision)
+    known = sample.mutations_at(revision)
+    return [
+        mutation
+        for mutation in mutations
+        if {mutation.file, mutation.test.partition("::")[0]} & changed
+        or (mutation.file != COURSE and mutation.name not in known)
+        or sample.chosen(mutation.name, seed)
+    ]
 
 
 class Running(NamedTuple):
@@ -196,9 +211,12 @@ def preload() -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", metavar="SUBSTRING", help="mutations whose name, file or test holds it")
+    parser.add_argument("--since", metavar="COMMIT", help="those of changed files, and a quarter of all others")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="how many at a time (default: 2)")
     options = parser.parse_args()
     chosen = [mutation for mutation in listed() + bugs() if any(options.only in field for field in mutation)]
+    if options.since:
+        chosen = sampled(chosen, options.since)
     preload()
     return 1 if survivors(chosen, options.jobs) else 0
 
