@@ -143,7 +143,7 @@ def hidden(rows: int, size: int, whole_words: bool = False, seed: int = 0):
 
 
 @pytest.mark.parametrize("whole_words", [False, True])
-@pytest.mark.parametrize("size", [9, 61])
+@pytest.mark.parametrize("size", [pytest.param(9, marks=pytest.mark.slow), 61])
 def test_fifteen_percent_are_hidden_and_become_mask_random_or_stay(size, whole_words):
     """Over 10^6 tokens: 15 %, 80/10/10, each within 0.3 points; sd of the latter is 0.1 points."""
     ids, shown, positions = hidden(10**6 // (size - 2), size, whole_words)

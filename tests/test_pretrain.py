@@ -224,7 +224,7 @@ def stop_at(monkeypatch, step: int) -> None:
     monkeypatch.setattr(minibert.pretrain, "record", recorded)
 
 
-@pytest.mark.parametrize("step", [1, 13, 20, 59])
+@pytest.mark.parametrize("step", [1, 13, *(pytest.param(n, marks=pytest.mark.slow) for n in (20, 59))])
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(run_directory, tmp_path, monkeypatch, step):
     _, whole, options = run_directory
     with monkeypatch.context() as patch:

@@ -157,7 +157,13 @@ def interesting() -> list[str]:
     return sorted(chars | set("".join(wordpiece.decomposition(char)[0][0] for char in chars)))
 
 
-@pytest.mark.parametrize("switches", DISTINCT_SWITCHES)
+@pytest.mark.parametrize(
+    "switches",  # each on and off; all eight with the slow ones
+    [
+        pytest.param(s, marks=() if s in ((True, True, True), (False, False, False)) else pytest.mark.slow)
+        for s in DISTINCT_SWITCHES
+    ],
+)
 def test_every_character_that_a_table_names_agrees_alone_and_between_letters(switches):
     chars = interesting()
     vocab = [*SPECIAL, "ab", "##b", *(prefix + char for char in chars for prefix in ("", "##"))]
