@@ -22,9 +22,9 @@ from typing import NamedTuple
 import sample
 
 ROOT = Path(__file__).parents[1]
-SLOW = ["-m", "pytest", "-m", "slow and not gpu", "--durations=5", "-n", "2"]
+SLOW = ["-m", "pytest", "-m", "slow and not gpu", "-n", "2", "--durations=5", "--limit-skips"]
 PARTS = {  # what Python is to run from the root
-    "tests": ["-m", "pytest"],
+    "tests": ["-m", "pytest", "--limit-skips"],
     "slow tests": SLOW,
     "machines": ["tests/machines.py"],
     "mutations": ["tests/mutations.py"],
