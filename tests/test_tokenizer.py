@@ -176,6 +176,11 @@ def test_no_truncation_keeps_everything(tok):
     assert tok("a " * 600, truncation="none").length.tolist() == [602]
 
 
+def test_no_truncation_reads_a_long_text_to_its_end(tok):
+    """However small the max_length, which otherwise bounds how much of a long text is read."""
+    assert tok("a " * 600, max_length=5, truncation="none").length.tolist() == [602]
+
+
 @pytest.mark.parametrize(
     ("lengths", "budget", "kept"),
     [
@@ -469,6 +474,12 @@ def test_special_tokens_may_be_objects(tmp_path, tok):
     found = Tokenizer.from_pretrained(tmp_path)
     assert found.tokenize("a[NEW][SEP]") == ["a", "[NEW]", "[SEP]"]
     assert (found.vocab_size, found.model_max_length) == (len(SMALL) + 1, 512)
+
+
+def test_the_configuration_goes_before_the_map_of_special_tokens(tmp_path):
+    Tokenizer([*SMALL, "<s>"], special_tokens={"cls_token": "<s>"}).save_pretrained(tmp_path)
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps({"cls_token": "[CLS]"}))
+    assert Tokenizer.from_pretrained(tmp_path).cls_id == len(SMALL)
 
 
 def test_a_vocabulary_file_may_have_a_byte_order_mark_crlf_and_blank_lines_at_the_end(tmp_path):

@@ -41,12 +41,86 @@ MUTATIONS = {
             "tests/test_checkpoint.py::test_overwriting_the_file_does_not_change_the_loaded_model",
         ),
     ],
+    "minibert/config.py": [
+        (
+            "config: another model's arithmetic is taken for BERT's",
+            "values.get(key, wanted) not in (wanted, None)",
+            "values.get(key, wanted) is None",
+            "tests/test_config.py::test_a_model_with_other_arithmetic_is_refused",
+        ),
+        (
+            "config: null for the padding id is kept",
+            '        if own.get("pad_token_id", 0) is None:\n            del own["pad_token_id"]\n',
+            "",
+            "tests/test_config.py::test_null_means_the_usual_value",
+        ),
+        (
+            "config: label names have an order of their own in JSON",
+            "{i: labels[i] for i in range(len(labels))}",
+            "dict(labels)",
+            "tests/test_config.py::test_labels_come_in_the_order_of_their_numbers",
+        ),
+        (
+            "config: true counts as a size",
+            "if type(value) is not int or value < 1:",
+            "if not isinstance(value, int) or value < 1:",
+            "tests/test_config.py::test_a_size_of_the_wrong_type_is_named",
+        ),
+        (
+            "config: PyTorch's eps where the file says none",
+            "layer_norm_eps: float = 1e-12",
+            "layer_norm_eps: float = 1e-5",
+            "tests/test_config.py::test_the_defaults_are_those_of_transformers",
+        ),
+        (
+            "config: biases of the projections are not counted",
+            "4 * (E * E + E)",
+            "4 * E * E",
+            "tests/test_config.py::test_num_parameters_counts_a_model_of_unusual_sizes",
+        ),
+    ],
     "minibert/data.py": [
         (
             "train: the filling row has a label",
             "answers = np.append(answers, -100)",
             "answers = np.append(answers, 0)",
             "tests/test_data.py::test_a_row_of_padding_without_a_label_makes_the_tokens_a_multiple",
+        ),
+        (
+            "data: labels keep the spaces around them",
+            'picked["label"] = [str(label).strip() for',
+            'picked["label"] = [str(label) for',
+            "tests/test_data.py::test_a_label_has_no_spaces_around_it",
+        ),
+        (
+            "data: a row of several lines counts as one",
+            "            line = reader.line_num + 1",
+            "            line += 1",
+            "tests/test_data.py::test_a_quoted_field_may_hold_delimiters_quotes_and_line_breaks",
+        ),
+        (
+            "data: classes in the order of their letters",
+            "key=lambda name: (0, int(name), name) if is_int(name) else (1, 0, name)",
+            "key=str",
+            "tests/test_data.py::test_numbers_are_classes_in_numeric_order_and_names_in_alphabetical_after_them",
+        ),
+        (
+            "data: rows held out are trained on too",
+            "examples.take(sorted(order[count:]))",
+            "examples.take(sorted(order))",
+            "tests/test_data.py::test_holding_out_is_reproducible_disjoint_and_complete",
+        ),
+        (
+            "data: every epoch deals the same order",
+            "return np.random.default_rng((seed, epoch)).permutation(count)",
+            "return np.random.default_rng(seed).permutation(count)",
+            "tests/test_data.py::test_an_epochs_order_is_a_permutation_that_depends_on_seed_and_epoch_alone",
+        ),
+        (
+            "data: one row more than the tokens allow",
+            "if length > room or not runs:",
+            "if room <= 0 or not runs:",
+            "tests/test_data.py::test_batches_by_tokens_hold_every_row_once_and_no_more_tokens_than_asked_for",
         ),
     ],
     "minibert/encoding.py": [
@@ -79,6 +153,64 @@ MUTATIONS = {
             "length, real.astype(np.int64), offsets",
             "length, np.ones_like(ids), offsets",
             "tests/test_tokenizer.py::test_shorter_rows_are_padded",
+        ),
+    ],
+    "minibert/files.py": [
+        (
+            "files: the name moves before the bytes are on the disk",
+            "            os.fsync(file.fileno())\n",
+            "",
+            "tests/test_files.py::test_the_bytes_are_on_the_disk_before_the_name_moves",
+        ),
+        (
+            "files: the disk is asked before the buffer is empty",
+            "            file.flush()\n",
+            "",
+            "tests/test_files.py::test_the_bytes_are_on_the_disk_before_the_name_moves",
+        ),
+        (
+            "files: what a failed write began stays behind",
+            "            os.unlink(temporary)\n",
+            "            pass\n",
+            "tests/test_files.py::test_ctrl_c_keeps_the_old_file",
+        ),
+        (
+            "files: a private file becomes everybody's",
+            "            os.chmod(temporary, path.stat().st_mode & 0o777)",
+            "            pass",
+            "tests/test_files.py::test_a_private_file_stays_private",
+        ),
+        (
+            "files: a byte order mark breaks JSON",
+            'encoding="utf-8-sig"',
+            'encoding="utf-8"',
+            "tests/test_files.py::test_a_byte_order_mark_is_skipped",
+        ),
+    ],
+    "minibert/hub.py": [
+        (
+            "hub: a directory of weights is looked for on the hub",
+            "    if os.path.isdir(text):\n        return Path(name)\n",
+            "",
+            "tests/test_hub.py::test_a_directory_is_itself",
+        ),
+        (
+            "hub: old weights are fetched beside safetensors",
+            'if not any(directory.glob("model*.safetensors*")):',
+            'if not (directory / "model.safetensors").is_file():',
+            "tests/test_hub.py::test_shards_count_as_safetensors",
+        ),
+        (
+            "hub: a path is asked of the hub",
+            'text.startswith((".", "/", "~"))',
+            'text.startswith((".", "/"))',
+            "tests/test_hub.py::test_a_path_that_does_not_exist_is_named_and_not_looked_for_on_the_hub",
+        ),
+        (
+            "hub: a cache filled by others is refused",
+            "        return Path(error.snapshot_path)",
+            "        raise",
+            "tests/test_hub.py::test_a_cache_that_another_program_filled_in_part_is_used",
         ),
     ],
     "minibert/model.py": [
@@ -190,6 +322,18 @@ MUTATIONS = {
             "x = x.index_select(0, layout.firsts + 1 - (layout.firsts + 1 == len(x)).long()) if first else x",
             "tests/test_model.py::test_the_first_tokens_alone_are_those_of_the_whole_batch",
         ),
+        (
+            "segments that are left out are the second text's",
+            "token_type_ids = torch.zeros_like(input_ids)",
+            "token_type_ids = torch.ones_like(input_ids)",
+            "tests/test_model.py::test_mask_and_segments_may_be_left_out",
+        ),
+        (
+            "the model forgets the mask",
+            "Padded.from_mask(attention_mask) if layout",
+            "Padded.from_mask(None) if layout",
+            "tests/test_model.py::test_padding_does_not_change_a_row",
+        ),
     ],
     "minibert/reference.py": [
         (
@@ -197,6 +341,24 @@ MUTATIONS = {
             " / np.sqrt(D)",
             "",
             "tests/test_reference.py::test_reference_equals_transformers_in_float64",
+        ),
+        (
+            "reference: a norm before the sum",
+            'layer_norm(w, f"{theirs}.attention.output.LayerNorm", x, eps)',
+            'layer_norm(w, f"{theirs}.attention.output.LayerNorm", added, eps)',
+            "tests/test_reference.py::test_reference_equals_transformers_in_float64",
+        ),
+        (
+            "reference: segments from 1",
+            "segments = np.zeros_like(input_ids) if",
+            "segments = np.ones_like(input_ids) if",
+            "tests/test_reference.py::test_mask_and_segments_may_be_left_out",
+        ),
+        (
+            "reference: large scores overflow",
+            "e = np.exp(x - x.max(axis=-1, keepdims=True))",
+            "e = np.exp(x)",
+            "tests/test_reference.py::test_softmax_survives_large_scores",
         ),
     ],
     "minibert/tokenizer.py": [
@@ -217,6 +379,56 @@ MUTATIONS = {
             "if flat.lengths[row] < tokens]",
             "if False]",
             "tests/test_tokenizer.py::test_only_the_beginning_of_a_long_text_is_read_and_nothing_shows_it",
+        ),
+        (
+            "tokenizer: first texts before all second ones",
+            "both = list(chain.from_iterable(zip(texts, pairs, strict=True)))",
+            "both = [*texts, *pairs]",
+            "tests/test_tokenizer.py::test_any_padded_batch_agrees_with_tokenizers",
+        ),
+        (
+            "tokenizer: an untruncated text loses its end",
+            '        elif truncation == "none":\n',
+            "        elif False:\n",
+            "tests/test_tokenizer.py::test_no_truncation_reads_a_long_text_to_its_end",
+        ),
+        (
+            "tokenizer: only the first text with a lone surrogate is seen",
+            '        for row in cut:\n            check_text(texts[row], f"text {row}")\n',
+            "",
+            "tests/test_tokenizer.py::test_a_lone_surrogate_is_found_behind_the_tokens_that_are_kept",
+        ),
+        (
+            "tokenizer: a saved vocabulary goes behind another's tokenizer.json",
+            "            (directory / stale).unlink(missing_ok=True)",
+            "            pass",
+            "tests/test_tokenizer.py::test_saving_removes_another_tokenizers_file",
+        ),
+        (
+            "tokenizer: ids count from the end too",
+            "(array < 0) | (array >= self.vocab_size)",
+            "array >= self.vocab_size",
+            "tests/test_tokenizer.py::test_ids_outside_the_vocabulary_are_named",
+        ),
+    ],
+    "minibert/unicode_tables.py": [
+        (
+            "tables: soft hyphens stay",
+            "0-8 B-C E-1F 7F-9F AD 600-605",
+            "0-8 B-C E-1F 7F-9F 600-605",
+            "tests/test_wordpiece.py::test_every_border_of_the_unicode_tables_agrees_with_tokenizers",
+        ),
+        (
+            "tables: the Chinese full stop is a letter",
+            "2E30-2E42 3001-3003",
+            "2E30-2E42 3001 3003",
+            "tests/test_wordpiece.py::test_every_border_of_the_unicode_tables_agrees_with_tokenizers",
+        ),
+        (
+            "tables: capital A has no small letter",
+            "41-5A+20 C0-D6+20",
+            "42-5A+20 C0-D6+20",
+            "tests/test_wordpiece.py::test_accents_go_and_case_goes",
         ),
     ],
     "minibert/wordpiece.py": [

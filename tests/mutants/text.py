@@ -46,6 +46,62 @@ MUTATIONS = {
             "1",
             "tests/test_table.py::test_the_picture_is_as_drawn",
         ),
+        (
+            "table: no line between two texts",
+            'return "\\n\\n".join(blocks)',
+            'return "\\n".join(blocks)',
+            "tests/test_table.py::test_the_picture_is_as_drawn",
+        ),
+        (
+            "table: spaces between columns take no room",
+            "used += size + 1",
+            "used += size",
+            "tests/test_table.py::test_a_narrow_terminal_breaks_the_rows_between_tokens",
+        ),
+    ],
+    "minibert/token_file.py": [
+        (
+            "token file: what failed stays beside the result",
+            "        shutil.rmtree(temporary, ignore_errors=True)  # after",
+            "        pass  # after",
+            "tests/test_token_file.py::test_an_error_on_the_way_leaves_nothing_where_nothing_was",
+        ),
+        (
+            "token file: the old result is lost when the new one cannot be moved",
+            "            old.rename(out)\n",
+            "            pass\n",
+            "tests/test_token_file.py::test_the_old_result_comes_back_when_the_new_one_cannot_be_moved",
+        ),
+        (
+            "token file: the name moves before the ids are on the disk",
+            "                os.fsync(self._file.fileno())\n",
+            "",
+            "tests/test_token_file.py::test_all_is_on_the_disk_before_the_name_moves",
+        ),
+        (
+            "token file: 65536 tokens take 32 bits",
+            "if vocab_size <= 1 << 16",
+            "if vocab_size < 1 << 16",
+            "tests/test_token_file.py::test_a_vocabulary_of_65536_tokens_has_narrow_ids",
+        ),
+        (
+            "token file: a long line is cut inside a word",
+            "end = tokenizer.border(text, max(1, len(text) // 2))",
+            "end = max(1, len(text) // 2)",
+            "tests/test_token_file.py::test_cuts_follow_the_tokenizers_switches",
+        ),
+        (
+            "token file: a bad byte's line is counted from its stretch",
+            "line = lines + error.object.count",
+            "line = error.object.count",
+            "tests/test_token_file.py::test_bytes_that_are_not_utf_8_are_located",
+        ),
+        (
+            "token file: strip_accents left open is another tokenizer",
+            "tokenizer.lowercase if tokenizer.strip_accents is None else tokenizer.strip_accents",
+            "tokenizer.strip_accents",
+            "tests/test_token_file.py::test_the_same_tokenizer_passes_the_check",
+        ),
     ],
     "minibert/tokenizer_files.py": [
         (
@@ -60,6 +116,18 @@ MUTATIONS = {
             'text.encode("ascii")',
             "tests/test_doctor.py::test_what_is_broken_is_named_and_no_other_error",
         ),
+        (
+            "tokenizer files: words of an added_tokens.json are dropped without a word",
+            '    _check_added(settings["vocab"], directory / "added_tokens.json")\n',
+            "",
+            "tests/test_tokenizer.py::test_tokens_of_an_older_transformers_that_would_not_be_found_are_named",
+        ),
+        (
+            "tokenizer files: the map of special tokens goes before the configuration",
+            '(directory / "special_tokens_map.json", directory / "tokenizer_config.json")',
+            '(directory / "tokenizer_config.json", directory / "special_tokens_map.json")',
+            "tests/test_tokenizer.py::test_the_configuration_goes_before_the_map_of_special_tokens",
+        ),
     ],
     "minibert/vocab.py": [
         (
@@ -67,6 +135,24 @@ MUTATIONS = {
             "special_tokens=special + alphabet,\n        limit_alphabet=0,",
             "special_tokens=special,\n        limit_alphabet=1000,",
             "tests/test_vocab.py::test_every_process_learns_the_same_list",
+        ),
+        (
+            "vocab: every character gets an id, however rare",
+            "        left -= counts[char]\n",
+            "",
+            "tests/test_vocab.py::test_the_rarest_characters_are_left_out_where_less_than_all_is_to_be_covered",
+        ),
+        (
+            "vocab: characters in the order of their counts",
+            "return sorted(opening) + sorted(continuing)",
+            "return opening + continuing",
+            "tests/test_vocab.py::test_special_tokens_come_first_then_characters_then_pieces",
+        ),
+        (
+            "vocab: coverage counts each word once",
+            "pieces = sum(count * len(tokenizer.tokenize(word)) for word, count in words.items())",
+            "pieces = sum(len(tokenizer.tokenize(word)) for word in words)",
+            "tests/test_vocab.py::test_coverage_counts_by_hand",
         ),
     ],
     "minibert/wordpiece_batch.py": [
