@@ -1,6 +1,72 @@
 """Mutations of layouts, attention backends, Triton, replays."""
 
 MUTATIONS = {
+    "minibert/attention/__init__.py": [
+        (
+            "attend: a scale of one's own is lost where a padded batch is packed",
+            "attend_packed(chosen, *rows, packed, dropout_p, scale)",
+            "attend_packed(chosen, *rows, packed, dropout_p, None)",
+            "tests/test_attention.py::test_the_scale_can_be_given",
+        ),
+        (
+            "attend: nobody asks whether a gradient is wanted",
+            "needs_grad(q, k, v), elements)",
+            "False, elements)",
+            "tests/test_attention.py::test_flex_on_the_cpu_refuses_what_wants_a_gradient_and_runs_without",
+        ),
+        (
+            "attention: auto prefers PyTorch's kernel to ours",
+            '("triton", "varlen", "sdpa") if packed_on_gpu',
+            '("varlen", "triton", "sdpa") if packed_on_gpu',
+            "tests/test_attention.py::test_auto_takes_what_suits_the_batch",
+        ),
+        (
+            "attention: tokens beyond the lengths are not noticed",
+            "if q.dim() != 3 or len(q) != T:",
+            "if q.dim() != 3:",
+            "tests/test_attention.py::test_inputs_that_do_not_fit_are_named",
+        ),
+    ],
+    "minibert/attention/backend.py": [
+        (
+            "backends: any GPU will do",
+            "        if found < capability:",
+            "        if False:",
+            "tests/test_attention.py::test_a_gpu_without_bf16_is_named",
+        ),
+        (
+            "backends: head sizes of any multiple",
+            "self.head_size % multiple == 0 and self.head_size <= limit",
+            "self.head_size <= limit",
+            "tests/test_attention.py::test_a_backend_that_cannot_run_says_why_and_which_can",
+        ),
+        (
+            "backends: no_grad counts as training",
+            "return torch.is_grad_enabled() and any(",
+            "return any(",
+            "tests/test_attention.py::test_flex_on_the_cpu_refuses_what_wants_a_gradient_and_runs_without",
+        ),
+    ],
+    "minibert/attention/flex.py": [
+        (
+            "flex: the last tokens of a long document see its first block",
+            "first + full), table(full, first)",
+            "first), table(full, first)",
+            "tests/test_attention.py::test_flex_sees_each_document_alone",
+        ),
+        (
+            "flex: documents share a block",
+            "blocks = -(-lengths // BLOCK)  # of each",
+            "blocks = lengths // BLOCK + 1  # of each",
+            "tests/test_attention.py::test_flex_sees_each_document_alone",
+        ),
+        (
+            "flex: padding keys are seen",
+            "return keys[b, s] & keys[b, t]",
+            "return keys[b, s] & (t >= 0)",
+            "tests/test_attention.py::test_padded_values_equal_numpy_in_float64",
+        ),
+    ],
     "minibert/attention/torch_backends.py": [
         (
             "SDPA without the mask",
@@ -59,6 +125,70 @@ MUTATIONS = {
             "tests/test_triton.py::test_backward_drops_what_forward_dropped",
         ),
     ],
+    "minibert/attention/triton_kernel.py": [
+        (
+            "triton: a long row's answer is not divided by its sum",
+            "store(out + at_out, start, n, H * D, o * share[:, None], TILE, D)",
+            "store(out + at_out, start, n, H * D, o, TILE, D)",
+            "tests/test_triton.py::test_output_and_gradients_equal_float64",
+        ),
+        (
+            "triton: keys of the next row in the last step",
+            "whole = n // STEP * STEP",
+            "whole = (n + STEP - 1) // STEP * STEP",
+            "tests/test_triton.py::test_output_and_gradients_equal_float64",
+        ),
+        (
+            "triton: what was added up before a larger score is not made smaller",
+            "l = l * shrink + tl.sum(p, 1)",
+            "l = l + tl.sum(p, 1)",
+            "tests/test_triton.py::test_output_and_gradients_equal_float64",
+        ),
+        (
+            "triton: keys of the next row in a short one",
+            's = tl.where(keys[None, :] < n, dot(q_tile, tl.trans(k_tile)), float("-inf"))',
+            "s = dot(q_tile, tl.trans(k_tile))",
+            "tests/test_triton.py::test_equal_logits_of_any_size_give_the_mean_and_finite_gradients",
+        ),
+        (
+            "triton: lengths of a variant that is left out have none",
+            "            yield variant, longer_than\n            longer_than",
+            "            yield variant, longer_than\n        if True:\n            longer_than",
+            "tests/test_triton.py::test_every_length_has_exactly_one_variant_of_a_direction",
+        ),
+        (
+            "triton: tokens that lie at odd places are read as they lie",
+            "return x.stride()[1:] == (x.shape[2], 1) and x.stride(0) % 16 == 0 and x.data_ptr() % 16 == 0",
+            "return x.stride()[1:] == (x.shape[2], 1)",
+            "tests/test_triton.py::test_kernels_are_given_nothing_that_is_not_aligned",
+        ),
+        (
+            "triton: dropout drops the same in every step",
+            "return torch.randint(2**31 - 1, (1,), dtype=torch.int32, device=device)",
+            "return torch.zeros(1, dtype=torch.int32, device=device)",
+            "tests/test_triton.py::test_dropout_is_drawn_from_torchs_generator",
+        ),
+    ],
+    "minibert/attention/triton_parts.py": [
+        (
+            "triton: dropout of query i at key j is that of j at i",
+            "place = queries.to(tl.uint32) * 0x9E3779B1 +",
+            "place = queries.to(tl.uint32) * 0x85EBCA77 +",
+            "tests/test_triton.py::test_decisions_of_dropout_do_not_know_of_their_neighbours",
+        ),
+        (
+            "triton: all heads drop the same",
+            "tl.philox(tl.load(seed), row, head, 0, 0)",
+            "tl.philox(tl.load(seed), row, 0, 0, 0)",
+            "tests/test_triton.py::test_dropout_keeps_its_share_and_is_another_for_each_row_head_and_seed",
+        ),
+        (
+            "triton: the next row is read as this one's",
+            "return tl.load(at) if WHOLE else tl.load(at, mask=inside, other=0.0)",
+            "return tl.load(at)",
+            "tests/test_triton.py::test_nan_stays_in_its_row",
+        ),
+    ],
     "minibert/layout.py": [
         (
             "padding attended to by the model",
@@ -77,6 +207,18 @@ MUTATIONS = {
             "x = x.new_zeros(B * S, *x.shape[1:])",
             "x = x.new_ones(B * S, *x.shape[1:])",
             "tests/test_layout.py::test_pad_brings_back_what_pack_took_and_zeros_elsewhere",
+        ),
+        (
+            "layout: columns count through the batch",
+            "columns = np.arange(counts.sum()) - np.repeat(starts(counts)[:-1], counts)\n        return",
+            "columns = np.arange(counts.sum())\n        return",
+            "tests/test_layout.py::test_the_tensors_are_those_of_the_picture",
+        ),
+        (
+            "layout: a rectangle narrower than its longest row",
+            "        if width < longest:\n",
+            "        if width < 0:\n",
+            "tests/test_layout.py::test_impossible_lengths_are_named",
         ),
     ],
     "minibert/replay.py": [
@@ -97,6 +239,12 @@ MUTATIONS = {
             "else tokens // tile + longer",
             "else tokens // tile",
             "tests/test_replay.py::test_a_recording_has_room_for_the_tiles_of_any_batch",
+        ),
+        (
+            "replay: there is room for batches like the first alone",
+            "batch._replace(layout=None, **fields)",
+            "batch._replace(layout=None)",
+            "tests/test_replay.py::test_batches_of_any_lengths_fit_into_one_recording",
         ),
     ],
 }
