@@ -39,6 +39,11 @@ def test_answers_are_those_of_transformers(directory):
             assert [answer["probability"] for answer in answers] == pytest.approx(shares, abs=1e-6)
 
 
+def test_there_are_no_more_answers_than_tokens(directory):
+    ((answers,),) = fill(FillMaskOptions(top_k=len(VOCAB) + 1, model=str(directory), text=["[MASK]"]), ["[MASK]"])
+    assert sorted(answer["token"] for answer in answers) == sorted(VOCAB)
+
+
 def test_the_command_prints_a_column_for_each_mask_or_one_json_object(directory, capsys, caplog):
     assert cli.main(["fill-mask", *TEXTS, "--model", str(directory), "--top-k", "3"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -147,6 +147,11 @@ def test_max_length_cuts_earlier(classifier):
     torch.testing.assert_close(classifier.logits(["a b c d e"], max_length=5), classifier.logits(["a b c"]))
 
 
+def test_as_many_tokens_of_a_text_are_read_as_in_training(classifier):
+    trained = TextClassifier(classifier.model, Tokenizer(VOCAB, model_max_length=5), device="cpu")
+    torch.testing.assert_close(trained.logits(["a b c d e"]), classifier.logits(["a b c"]))
+
+
 def test_a_max_length_without_room_is_refused(classifier):
     with pytest.raises(ValueError, match="max_length 0 is too small"):
         classifier.logits(["a"], max_length=0)

@@ -420,6 +420,22 @@ def progress(out: Path) -> dict:
     return json.loads(out.with_name(f"{out.name}.journal").read_text(encoding="utf-8").splitlines()[-1])
 
 
+def test_answers_are_on_the_disk_before_the_journal_tells_of_them(run, model, data, tmp_path, monkeypatch):
+    out, real, synced, told = tmp_path / "out.tsv", os.fsync, {}, []
+
+    def fsync(handle):
+        real(handle)
+        path = next(path for path in tmp_path.iterdir() if path.stat().st_ino == os.fstat(handle).st_ino)
+        synced[path.suffix] = path.stat().st_size
+        if path.suffix == ".journal" and "size" in progress(out):
+            told.append(progress(out)["size"])
+            assert told[-1] == synced[".partial"]
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert run("predict", model, data, out)[0] == 0
+    assert told[-1] == out.stat().st_size
+
+
 def test_a_row_mended_after_a_stop_is_gone_on_from(run, refusal, model, data, tmp_path, whole):
     path, out = tmp_path / "rows.tsv", tmp_path / "out.tsv"
     lines = data.read_text(encoding="utf-8").splitlines(keepends=True)
