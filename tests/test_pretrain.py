@@ -15,6 +15,7 @@ import transformers
 import minibert
 import minibert.pretrain
 from minibert import cli
+from minibert.checkpoint import export_weights
 from minibert.instances import batch
 from minibert.loop import Interrupt, read_metrics
 from minibert.pretrain import PretrainOptions, Run, answers, evaluate, fit, prepare, pretrain
@@ -130,7 +131,7 @@ def test_accumulated_batches_equal_one_large_batch(text, tmp_path, nsp):
 
 
 def test_a_batch_without_a_hidden_token_has_no_loss(text, tmp_path):
-    run = prepare(small(text, tmp_path, nsp="off"), tmp_path)
+    run = prepare(small(text, tmp_path, nsp="off").filled(), tmp_path)
     planned, _ = run.deal(0)
     part = batch(run.corpus, planned, [0], run.kinds)
     part = part._replace(positions=part.positions[:0], labels=part.labels[:0])
@@ -145,6 +146,11 @@ def test_the_masked_lm_alone_is_trained_without_pairs(text, tmp_path):
     assert transformers.AutoModelForMaskedLM.from_pretrained(out).config.vocab_size == len(
         Tokenizer.from_pretrained(out).vocab
     )
+
+
+def test_without_pairs_there_is_no_head_that_nothing_trains(text, tmp_path):
+    run = prepare(small(text, tmp_path, nsp="off").filled(), tmp_path)
+    assert not [name for name in export_weights(run.model) if "seq_relationship" in name]
 
 
 # ---- a whole run ----

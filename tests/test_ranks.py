@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 
 from minibert import cli
 from minibert.pretrain import PretrainOptions, pretrain
-from minibert.ranks import Ranks
+from minibert.ranks import Ranks, joined
 from minibert.train import TrainOptions, train
 
 SCRIPT = Path(__file__).with_name("rank.py")
@@ -169,6 +169,19 @@ def test_a_process_that_is_not_the_first_ends_without_a_word(command, monkeypatc
     monkeypatch.setattr(cli, command, lambda options: None)
     assert cli.main([command, "--threads", "1"]) == 0
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("error", "status"), [(ValueError("no"), 2), (KeyboardInterrupt(), 130)], ids=repr)
+def test_a_mistake_and_ctrl_c_end_all_but_the_first_with_its_status_alone(error, status, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr("logging.disable", lambda level: None)
+    for rank, raised in ((0, type(error)), (1, SystemExit)):
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+        with pytest.raises(raised) as caught, joined():
+            raise error
+    assert caught.value.code == status
 
 
 # ---- several ----

@@ -244,6 +244,14 @@ def test_a_loss_that_is_not_finite_is_left_out_and_counted():
     assert "steps left out as not finite: 2" in page
 
 
+def test_the_dev_points_stand_at_the_ends_of_their_epochs():
+    """Three epochs of 13 steps, beside the logged steps 1 … 40."""
+    page = render(make())
+    for dev, mean in zip(paths(page, "dev"), paths(page, "mean"), strict=True):
+        at = {step: point.split(",")[0] for step, point in enumerate(mean, 1)}
+        assert [point.split(",")[0] for point in dev] == [at[13], at[26], at[39]]
+
+
 def test_thousands_of_steps_are_drawn_with_at_most_600_points():
     losses = [0.5 + 0.1 * math.sin(k) for k in range(5000)]
     page = render(with_steps(losses))

@@ -102,6 +102,18 @@ MUTATIONS = {
             "SeedSequence((seed, step))",
             "tests/test_loop.py::test_what_dropout_draws_depends_on_seed_step_and_rank_alone",
         ),
+        (
+            "compile: the compiler that CXX names is not looked for",
+            'os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")',
+            '("clang++" if sys.platform == "darwin" else "g++")',
+            "tests/test_loop.py::test_compiling_without_a_compiler_is_refused_before_the_first_step",
+        ),
+        (
+            "compile: a GPU's code is compiled without Triton",
+            'if importlib.util.find_spec("triton") is None:',
+            'if importlib.util.find_spec("torch") is False:',
+            "tests/test_loop.py::test_compiling_for_a_gpu_needs_triton_and_no_compiler_of_c",
+        ),
     ],
     "minibert/pretrain.py": [
         (
@@ -170,6 +182,12 @@ MUTATIONS = {
             "if False:",
             "tests/test_pretrain.py::test_other_options_than_those_that_may_change_are_refused_when_resuming",
         ),
+        (
+            "pretrain: a next-sentence head that is not asked for",
+            'kind = BertForPreTraining if options.nsp == "on" else BertForMaskedLM',
+            "kind = BertForPreTraining",
+            "tests/test_pretrain.py::test_without_pairs_there_is_no_head_that_nothing_trains",
+        ),
     ],
     "minibert/ranks.py": [
         (
@@ -183,6 +201,50 @@ MUTATIONS = {
             "engine.require_backward_grad_sync = last",
             "engine.require_backward_grad_sync = False",
             "tests/test_ranks.py::test_two_processes_are_one",
+        ),
+        (
+            "ranks: Ctrl-C looks like a mistake",
+            "raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 2)",
+            "raise SystemExit(2)",
+            "tests/test_ranks.py::test_a_mistake_and_ctrl_c_end_all_but_the_first_with_its_status_alone",
+        ),
+    ],
+    "minibert/report.py": [
+        (
+            "report: points of the dev split stand at the first steps",
+            'dev = [(e["epoch"] * every, e[f"dev_{metric}"], e)',
+            'dev = [(e["epoch"], e[f"dev_{metric}"], e)',
+            "tests/test_report.py::test_the_dev_points_stand_at_the_ends_of_their_epochs",
+        ),
+        (
+            "report: nobody is told of steps that are left out",
+            "    if len(raw) < len(run.steps):\n",
+            "    if False:\n",
+            "tests/test_report.py::test_a_loss_that_is_not_finite_is_left_out_and_counted",
+        ),
+        (
+            "report: texts are markup",
+            "return html.escape(re.sub(",
+            "return str(re.sub(",
+            "tests/test_report.py::test_hostile_text_is_shown_and_not_run",
+        ),
+        (
+            "report: the value of an option is markup",
+            "<code>{_esc(value)}</code>",
+            "<code>{value}</code>",
+            "tests/test_report.py::test_hostile_text_is_shown_and_not_run",
+        ),
+        (
+            "report: precision and recall change places",
+            "ratios = ((row[k], predicted), (row[k], true),",
+            "ratios = ((row[k], true), (row[k], predicted),",
+            "tests/test_report.py::test_the_scores_of_a_class_are_those_computed_by_hand",
+        ),
+        (
+            "report: the last of the best epochs is marked",
+            "return max((e for e in run.epochs if",
+            "return max((e for e in reversed(run.epochs) if",
+            "tests/test_report.py::test_the_first_of_the_best_epochs_is_marked",
         ),
     ],
     "minibert/state.py": [
@@ -283,6 +345,36 @@ MUTATIONS = {
             "dropped & ~torch.isin(ids, special)",
             "dropped",
             "tests/test_train.py::test_token_dropout_hides_its_share_of_real_tokens_anew_in_every_step",
+        ),
+        (
+            "train: classes of the held-out rows are unknown",
+            '= hold_out(read["data"], 0.1, options.seed)\n',
+            '= hold_out(read["data"], 0.1, options.seed)\n    names = label_names(read["data"])\n',
+            "tests/test_train.py::test_without_dev_a_tenth_is_held_out_and_its_classes_are_known",
+        ),
+        (
+            "train: texts longer than the model are not refused",
+            "    if options.max_length > model.config.max_position_embeddings:\n",
+            "    if False:\n",
+            "tests/test_train.py::test_texts_longer_than_the_pretrained_model_goes_are_refused",
+        ),
+        (
+            "train: a later epoch that is as good takes the best one's place",
+            "best = scores.accuracy > progress.best_accuracy",
+            "best = scores.accuracy >= progress.best_accuracy",
+            "tests/test_train.py::test_the_best_epoch_is_kept_also_when_a_later_one_is_worse_or_as_good",
+        ),
+        (
+            "train: gradients are not clipped",
+            "                    nn.utils.clip_grad_norm_(model.parameters(), options.clip)",
+            "                    pass",
+            "tests/test_train.py::test_gradients_are_clipped_before_every_step",
+        ),
+        (
+            "train: the least sure mistakes first",
+            "wrong.sort(key=lambda row: -sure[row].item())",
+            "wrong.sort(key=lambda row: sure[row].item())",
+            "tests/test_train.py::test_the_worst_mistakes_are_the_surest_first",
         ),
     ],
 }
