@@ -60,6 +60,13 @@ def test_nan_is_a_failure(model_dir, monkeypatch):
     assert ("last_hidden_state", "sdpa") in failures(ladder(ParityOptions(model_dir, lengths="7")))
 
 
+def test_the_worst_of_all_lengths_counts(model_dir, monkeypatch):
+    right = attention.BACKENDS["sdpa"]
+    broken = right._replace(padded=lambda q, *rest: right.padded(q, *rest) * (2 if q.shape[2] == 7 else 1))
+    monkeypatch.setitem(attention.BACKENDS, "sdpa", broken)
+    assert ("last_hidden_state", "sdpa") in failures(ladder(ParityOptions(model_dir, lengths="7,3")))
+
+
 def test_of_transformers_all_is_compared_but_what_it_does_not_show(model_dir):
     rungs = ladder(ParityOptions(model_dir, lengths="3"))
     hidden = {rung.stage.rpartition(".")[2] for rung in rungs if "transformers" not in rung.differences}

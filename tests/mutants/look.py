@@ -153,6 +153,38 @@ MUTATIONS = {
             "tests/test_explain.py::test_numbers_beyond_half_precision_stay_what_they_are",
         ),
     ],
+    "minibert/parity.py": [
+        (
+            "parity: hooks stay on transformers' model",
+            "            handle.remove()",
+            "            pass",
+            "tests/test_parity.py::test_recording_leaves_no_hook_behind",
+        ),
+        (
+            "parity: what modules of transformers take is not compared",
+            "            if taken:\n",
+            "            if False:\n",
+            "tests/test_parity.py::test_of_transformers_all_is_compared_but_what_it_does_not_show",
+        ),
+        (
+            "parity: NaN passes",
+            "and not difference <= rung.limit  #",
+            "and difference > rung.limit  #",
+            "tests/test_parity.py::test_nan_is_a_failure",
+        ),
+        (
+            "parity: only the last length counts",
+            "float(np.maximum(difference, rung.differences.get(who, 0)))  # keeps",
+            "float(difference)  # keeps",
+            "tests/test_parity.py::test_the_worst_of_all_lengths_counts",
+        ),
+        (
+            "parity: length 0 is tried",
+            "if not all(1 <= length <= limit for",
+            "if not all(length <= limit for",
+            "tests/test_parity.py::test_impossible_lengths_are_named",
+        ),
+    ],
     "minibert/trace.py": [
         (
             "a word's spans counted from itself",
