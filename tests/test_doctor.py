@@ -403,6 +403,19 @@ def test_fresh_weights_of_googles_kind_look_fresh_too():
     assert not doctor.looks_fresh(doctor.summarise(weights), doctor.summarise(torch.full((300,), 1e-9)), 0.02)
 
 
+def test_a_fresh_head_of_a_masked_lm_is_seen(tmp_path):
+    stir(BertForMaskedLM(small_config())).save_pretrained(tmp_path)
+    Tokenizer(VOCAB).save_pretrained(tmp_path)
+    edit_weights(tmp_path, lambda weights: make_fresh(weights, "cls.predictions.transform"))
+    assert names(examine(tmp_path), "error", "warning") == {"weights-fresh-head"}
+
+
+def test_fresh_layers_are_counted_among_all(patient):
+    BROKEN["layer_not_loaded"][1](patient)
+    (finding,) = (finding for finding in examine(patient) if finding.name == "weights-fresh")
+    assert finding.what.startswith(f"1 of {small_config().num_hidden_layers} layers (1) look fresh")
+
+
 def test_several_parts_may_be_broken_at_once(patient):
     for how in ("token_twice", "heads_that_do_not_divide", "diverged"):
         BROKEN[how][1](patient)

@@ -1,6 +1,38 @@
 """Mutations of doctor, data checks, course."""
 
 MUTATIONS = {
+    "minibert/course.py": [
+        (
+            "lesson: dropout draws what is left over",
+            "            torch.manual_seed(0)\n            broken",
+            "            broken",
+            "tests/test_course.py::test_the_lesson_does_not_depend_on_random_numbers_drawn_before",
+        ),
+        (
+            "lesson: a bug stays where its method was inherited",
+            "delattr(owner, name) if inherited else setattr(owner, name, right)",
+            "setattr(owner, name, right)",
+            "tests/test_course.py::test_nothing_of_a_bug_stays_not_even_after_an_exception",
+        ),
+        (
+            "lesson: infinity in JSON",
+            "{who: d if math.isfinite(d) else None for who, d in rung.differences.items()}",
+            "dict(rung.differences)",
+            "tests/test_course.py::test_the_command_lists_and_shows",
+        ),
+        (
+            "lesson: Adam's second moment corrected like the first",
+            "(1 - 0.999**t)",
+            "(1 - 0.9**t)",
+            "tests/test_course.py::test_the_losses_and_adam_equal_pytorchs",
+        ),
+        (
+            "lesson: bug 0 is the last",
+            "and 1 <= int(name) <= len(BUGS)",
+            "and int(name) <= len(BUGS)",
+            "tests/test_course.py::test_an_unknown_bug_is_one_line",
+        ),
+    ],
     "minibert/data_checks.py": [
         (
             "doctor: a leak is looked for in the split itself",
@@ -31,6 +63,18 @@ MUTATIONS = {
             "        if damaged(split):\n            continue\n",
             "",
             "tests/test_doctor.py::test_what_is_wrong_with_data_is_named_and_no_other_error",
+        ),
+        (
+            "doctor: a file in another encoding is blamed twice",
+            "            yield from found\n            continue\n",
+            "            yield from found\n",
+            "tests/test_doctor.py::test_what_is_wrong_with_data_is_named_and_no_other_error",
+        ),
+        (
+            "doctor: rows without labels are refused",
+            "labelled=None)",
+            "labelled=True)",
+            "tests/test_doctor.py::test_rows_without_labels_are_no_error",
         ),
     ],
     "minibert/doctor.py": [
@@ -76,6 +120,18 @@ MUTATIONS = {
             "if True:",
             "tests/test_doctor.py::test_one_tensor_at_a_time_is_held",
         ),
+        (
+            "doctor: a fresh head of the masked LM is not seen",
+            'part.startswith(("classifier", "cls."))',
+            'part.startswith("classifier")',
+            "tests/test_doctor.py::test_a_fresh_head_of_a_masked_lm_is_seen",
+        ),
+        (
+            "doctor: one layer counts for all",
+            "if len(layers) == total",
+            "if layers",
+            "tests/test_doctor.py::test_fresh_layers_are_counted_among_all",
+        ),
     ],
     "minibert/findings.py": [
         (
@@ -89,6 +145,12 @@ MUTATIONS = {
             "char if char.isprintable() else repr(char)[1:-1]",
             "char",
             "tests/test_doctor.py::test_a_file_cannot_write_on_the_terminal",
+        ),
+        (
+            "doctor: notes stand before errors",
+            "    rows = ordered(findings)\n    width",
+            "    rows = list(findings)\n    width",
+            "tests/test_doctor.py::test_the_command_shows_the_worst_first_and_its_status_tells",
         ),
     ],
 }
