@@ -1,3 +1,68 @@
 """Mutations of the command line and its options."""
 
-MUTATIONS = {}
+MUTATIONS = {
+    "minibert/cli.py": [
+        (
+            "cli: every probability is the first class's",
+            'print(f"{label}\\t{row[i]:.4f}\\t{text}")',
+            'print(f"{label}\\t{row[0]:.4f}\\t{text}")',
+            "tests/test_cli.py::test_predict_prints_label_probability_and_text_a_line_each",
+        ),
+        (
+            "cli: length and tokens of a batch change places",
+            "pairs, options.max_length, options.tokens_per_batch).softmax",
+            "pairs, options.tokens_per_batch, options.max_length).softmax",
+            "tests/test_cli.py::test_predict_reads_as_many_tokens_as_asked",
+        ),
+        (
+            "cli: what is wrong with a model is told with status 0",
+            "return 1 if findings.is_wrong(found) else 0",
+            "return 0",
+            "tests/test_doctor.py::test_the_command_shows_the_worst_first_and_its_status_tells",
+        ),
+        (
+            "cli: an error of several lines",
+            "{' '.join(str(error).split())}",
+            "{error}",
+            "tests/test_cli.py::test_errors_of_several_lines_become_one",
+        ),
+        (
+            "cli: U+2028 ends a text of stdin",
+            '.removesuffix("\\n").split("\\n")',
+            '.removesuffix("\\n").splitlines()',
+            "tests/test_cli.py::test_empty_lines_of_stdin_are_texts_and_line_separators_are_none",
+        ),
+        (
+            "cli: options stand behind the texts alone",
+            ".parse_intermixed_args(",
+            ".parse_args(",
+            "tests/test_cli.py::test_options_may_stand_before_between_and_after_texts",
+        ),
+    ],
+    "minibert/options.py": [
+        (
+            "options: names with underscores",
+            "flag, kind, text = f\"--{f.name.replace('_', '-')}\", kinds",
+            'flag, kind, text = f"--{f.name}", kinds',
+            "tests/test_cli.py::test_help_shows_every_option_and_no_other",
+        ),
+        (
+            "options: a text is always asked for",
+            'many = {"nargs": "*"} if',
+            'many = {"nargs": "+"} if',
+            "tests/test_cli.py::test_encode_reads_stdin_where_no_text_is_given",
+        ),
+        (
+            "options: the recorded command is not quoted",
+            "return shlex.join(words)",
+            'return " ".join(words)',
+            "tests/test_train.py::test_the_recorded_command_is_read_back_as_the_same_options",
+        ),
+        (
+            "options: shares below 0 pass",
+            "and not 0 <= getattr(options, name) <= high:",
+            "and not getattr(options, name) <= high:",
+            "tests/test_train.py::test_an_option_out_of_range_is_told_with_its_range",
+        ),
+    ],
+}
