@@ -5,11 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import huggingface_hub
-
-# HTTPError is the base of all errors of the hub's HTTP library (requests, httpx or httpx2, by version).
-from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-
 BUNDLED = "bundled"  # the name of the small pretrained BERT in this package; its card says what it can do
 ASSETS = Path(__file__).parent / "assets"
 
@@ -49,22 +44,30 @@ def resolve(name: str | Path) -> Path:
     local = isinstance(name, Path) or text.startswith((".", "/", "~")) or "\\" in text or text.count("/") > 1
     if local or not text:
         raise ValueError(f"{text!r}: no such directory; give a model directory or a hub name such as bert-base-chinese")
+    return downloaded(text)
+
+
+def downloaded(name: str) -> Path:
+    """The directory of a hub name, in the hub's cache; see `resolve`. Only who asks the hub waits for its library."""
+    # HTTPError is the base of all errors of the hub's HTTP library (requests, httpx or httpx2, by version).
+    from huggingface_hub.errors import HFValidationError, HTTPError, RepositoryNotFoundError
+
     try:
-        directory = fetch(text, PATTERNS)
+        directory = fetch(name, PATTERNS)
         if not any(directory.glob("model*.safetensors*")):
-            directory = fetch(text, OLD_PATTERNS)
+            directory = fetch(name, OLD_PATTERNS)
         return directory
     except HFValidationError:
-        raise ValueError(f"{text!r} is neither a directory nor a hub name such as bert-base-chinese") from None
+        raise ValueError(f"{name!r} is neither a directory nor a hub name such as bert-base-chinese") from None
     except RepositoryNotFoundError:
         raise ValueError(
-            f"{text!r} is neither a directory here nor a public model on the hub; check the spelling, or log in first"
+            f"{name!r} is neither a directory here nor a public model on the hub; check the spelling, or log in first"
             " where it is private"
         ) from None
     except (HTTPError, OSError) as error:
         reason = (str(error).split("\n")[0].strip() or type(error).__name__)[:200]
         raise ValueError(
-            f"{text!r}: no such directory, and it cannot be fetched from the hub ({reason}); {OFFLINE_REMEDY}"
+            f"{name!r}: no such directory, and it cannot be fetched from the hub ({reason}); {OFFLINE_REMEDY}"
         ) from None
 
 
@@ -74,6 +77,9 @@ def fetch(name: str, patterns: list[str]) -> Path:
     Without a network an incomplete directory is returned too: what it lacks may be a file that nobody needs (another
     program fetched it), and who needs it names it.
     """
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
     try:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns, etag_timeout=5))
     except LocalEntryNotFoundError as error:

@@ -5,7 +5,7 @@ import time
 import huggingface_hub
 import pytest
 from huggingface_hub import constants
-from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from minibert import hub
 from minibert.hub import resolve
@@ -190,7 +190,7 @@ def test_an_endpoint_that_is_no_address_is_told_in_one_line(monkeypatch):
 
 
 def test_a_model_that_is_not_on_the_hub_is_named(monkeypatch):
-    class NotFound(hub.RepositoryNotFoundError):
+    class NotFound(RepositoryNotFoundError):
         def __init__(self):
             Exception.__init__(self, "404")
 
