@@ -10,17 +10,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from minibert import token_file, wordpiece
+from minibert import wordpiece
 from minibert.encoding import PADDINGS, TRUNCATIONS, Encoding, arrange
 from minibert.files import atomic_write
-from minibert.token_file import TokenFile
 from minibert.tokenizer_files import SPECIAL_TOKENS, check_tokens, ids_to_list, read_settings
 from minibert.wordpiece_batch import BatchEncoder, Flat, concatenated, continued
+
+if TYPE_CHECKING:
+    from minibert.token_file import TokenFile
 
 MAX_LENGTH = 512  # positions of every BERT that Google published
 CACHED_UNITS, CACHED_CHARS = 1 << 17, 64  # bounds of the cache for single texts: tens of megabytes
@@ -142,13 +144,15 @@ class Tokenizer:
         """The ids of all texts one after the other, without [CLS] and [SEP]: the fastest way through a corpus."""
         return self._flat(_as_list(texts, "texts"), split_special_tokens, return_offsets, "text {}")
 
-    def encode_file(self, paths: str | Path | Sequence[str | Path], out: str | Path, processes: int = 1) -> TokenFile:
+    def encode_file(self, paths: str | Path | Sequence[str | Path], out: str | Path, processes: int = 1) -> "TokenFile":
         """Encodes text files of any size, a text a line, into a directory of memory-mapped arrays; see token_file.py.
 
         processes: more than 1 needs `if __name__ == "__main__":` around the call in a script.
 
         Raises ValueError for files that are missing or not UTF-8, and an `out` that holds something else.
         """
+        from minibert import token_file  # with what it needs for processes and a progress bar
+
         return token_file.write(self, paths, out, processes)
 
     def border(self, text: str, position: int) -> int:
