@@ -38,6 +38,7 @@ from safetensors.torch import load_file, save_file
 from benchmarks.accuracy import RESULTS, SHARED, run_minibert, write_splits
 from benchmarks.timing import environment
 from benchmarks.tokenizer import commit
+from minibert.command_options import REVIEWS, SCRATCH_RECIPE, TrainOptions
 from minibert.config import BertConfig
 from minibert.files import read_json
 from minibert.fill_mask import FillMaskOptions, fill
@@ -45,7 +46,6 @@ from minibert.hub import ASSETS, BUNDLED, resolve
 from minibert.model import BertForPreTraining
 from minibert.state import hashes
 from minibert.tokenizer import Tokenizer
-from minibert.train import REVIEWS, SCRATCH_RECIPE, TrainOptions
 
 FILES = " ".join(f"corpus/{name}.txt" for name in ("tang_poems", "shakespeare", "google_bert_sample_text", "reviews"))
 COMMANDS = (

@@ -36,11 +36,11 @@ import torch
 
 from benchmarks.timing import environment
 from benchmarks.tokenizer import RESULTS, commit, in_child
+from minibert.command_options import REVIEWS
 from minibert.corpus import open_corpus
 from minibert.data import read_examples, shuffled
 from minibert.instances import Kinds, batch, plan
 from minibert.tokenizer import Tokenizer
-from minibert.train import REVIEWS
 from minibert.vocab import learn_vocabulary
 
 SIZES = (10, 100, 2000)  # MB

@@ -1,8 +1,9 @@
 """The command line: `minibert COMMAND …`, the same as `python -m minibert COMMAND …`.
 
-Every command's options are the fields of a dataclass. Results go to stdout, all else to stderr. Exit status: 0 done,
-1 `parity` found a difference or `doctor` something wrong, 2 a mistake that one line explains, 130 interrupted, 141 the
-output's reader has gone.
+Every command's options are the fields of a dataclass (command_options.py). What a command computes with is imported
+when it runs: PyTorch takes seconds, which a help text or `encode` need not wait for. Results go to stdout, all else to
+stderr. Exit status: 0 done, 1 `parity` found a difference or `doctor` something wrong, 2 a mistake that one line
+explains, 130 interrupted, 141 the output's reader has gone.
 """
 
 from __future__ import annotations
@@ -14,55 +15,46 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, dataclass
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from torch.nn.functional import normalize
+from minibert.command_options import (
+    CourseOptions,
+    DoctorOptions,
+    EmbedOptions,
+    EncodeOptions,
+    EvaluateOptions,
+    ExplainOptions,
+    FillMaskOptions,
+    JobOptions,
+    ParityOptions,
+    PredictOptions,
+    PretrainOptions,
+    TrainOptions,
+    VocabOptions,
+)
+from minibert.options import add_options
 
-from minibert import course, findings
-from minibert.attention import BACKENDS
-from minibert.course import CourseOptions
-from minibert.data import encode_examples, label_ids, read_examples
-from minibert.doctor import DoctorOptions, diagnose
-from minibert.explain import ExplainOptions, explained, write_page
-from minibert.fill_mask import FillMaskOptions, fill, fills_table
-from minibert.hub import BUNDLED
-from minibert.inference import TextClassifier, TextEncoder, classify, score
-from minibert.jobs import JobOptions, Progress, embed_file, predict_file
-from minibert.loop import say
-from minibert.options import add_options, argument, option
-from minibert.parity import ParityOptions, failures, ladder, to_dict, to_table
-from minibert.pretrain import PretrainOptions, pretrain
-from minibert.table import encoding_dict, encoding_table
-from minibert.tokenizer import Tokenizer
-from minibert.train import TrainOptions, train
-from minibert.vocab import VocabOptions, vocabulary_of_files
+if TYPE_CHECKING:
+    from minibert.jobs import Progress
 
-# ---- commands: an options dataclass and what to do with it ----
+# ---- commands: what to do with their options ----
 
 
 def run_train(options: TrainOptions) -> None:
     """Fine-tune a classifier by the explicit loop; without options, on the bundled reviews."""
+    from minibert.train import train
+
     if (done := train(options)) is None:
         return  # of several processes the first tells
     scores, out = done
     print(f"accuracy {scores.accuracy:.3f}  loss {scores.loss:.4f}  {out}")
 
 
-@dataclass(frozen=True)
-class EvaluateOptions:
-    directory: str = argument("a trained model")
-    data: str = option(MISSING, "data file with labels, .tsv .csv or .jsonl")
-    columns: str | None = option(None, "column names of a file without a header, such as label,text")
-    quoting: str = option("minimal", "minimal: fields may stand in double quotes; none: quotes are text (GLUE)")
-    tokens_per_batch: int | None = option(None, "tokens of a batch (default: what suits model and device)")
-    attention: str = option("auto", f"attention backend: auto, {', '.join(BACKENDS)}")
-    device: str = option("auto", "auto, cpu, cuda, cuda:1 …")
-    json: bool = option(False, "print one JSON object")
-
-
 def run_evaluate(options: EvaluateOptions) -> None:
     """Score a trained classifier on a labelled file."""
+    from minibert.data import encode_examples, label_ids, read_examples
+    from minibert.inference import TextClassifier, classify, score
+
     columns = options.columns.split(",") if options.columns else None
     rows = read_examples(options.data, columns, options.quoting)
     classifier = TextClassifier.from_pretrained(options.directory, options.attention, options.device, mapped=True)
@@ -78,19 +70,12 @@ def run_evaluate(options: EvaluateOptions) -> None:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class PredictOptions(JobOptions):
-    pair: str | None = option(None, "a second text that goes with each text")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.data is not None and self.pair is not None:
-            raise ValueError(f"--pair goes with texts; the pairs of --data {self.data} are its column text_b")
-
-
 def run_predict(options: PredictOptions) -> None:
     """Classify texts: label, probability and text, a line each. Or a file of any size, --data FILE --out FILE.tsv (.csv
     .jsonl): row, label and probability, a line each; row counts the data's rows from 1, without header."""
+    from minibert.inference import TextClassifier
+    from minibert.jobs import predict_file
+
     if options.data is not None:
         print_progress(predict_file(options), options)
         return
@@ -111,15 +96,14 @@ def run_predict(options: PredictOptions) -> None:
         print(f"{label}\t{row[i]:.4f}\t{text}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class EmbedOptions(JobOptions):
-    pooling: str = option("mean", "mean of a text's tokens, or cls, the vector of [CLS]")
-    normalize: bool = option(False, "scale vectors to length 1, as many sentence-transformers models do")
-
-
 def run_embed(options: EmbedOptions) -> None:
     """Sentence vectors of texts, a line of numbers each. Or of a file of any size: --data FILE --out FILE.npy writes
     float32, vector i for row i; NaN where a broken row is skipped."""
+    from torch.nn.functional import normalize
+
+    from minibert.inference import TextEncoder
+    from minibert.jobs import embed_file
+
     if options.data is not None:
         print_progress(embed_file(options, options.pooling, options.normalize), options)
         return
@@ -145,20 +129,11 @@ def print_progress(done: Progress, options: JobOptions) -> None:
         print(f"rows {done.rows}  left out {done.left_out}  {options.out}")
 
 
-@dataclass(frozen=True)
-class EncodeOptions:
-    text: Sequence[str] = argument("texts to encode (default: one a line from stdin)")
-    pair: str | None = option(None, "a second text that goes with each text")
-    model: str = option(BUNDLED, "directory or hub name of the vocabulary")
-    max_length: int = option(512, "longest row in tokens, [CLS] and [SEP] included")
-    truncation: str = option("longest_first", "longest_first, only_first, only_second or none")
-    padding: str = option("longest", "longest, max_length or none")
-    split_special_tokens: bool = option(False, "read [SEP] and its like in a text as plain text")
-    json: bool = option(False, "print one JSON object")
-
-
 def run_encode(options: EncodeOptions) -> None:
     """Show how texts become numbers: tokens, ids, segments, masks, and the text decoded back."""
+    from minibert.table import encoding_dict, encoding_table
+    from minibert.tokenizer import Tokenizer
+
     texts = options.text or read_stdin()
     call = dict(
         pairs=repeat_pair(options.pair, texts),
@@ -177,6 +152,8 @@ def run_encode(options: EncodeOptions) -> None:
 
 def run_parity(options: ParityOptions) -> int:
     """Compare a model with the float64 reference (and transformers), stage by stage."""
+    from minibert.parity import failures, ladder, to_dict, to_table
+
     rungs = ladder(options)
     print_json(to_dict(rungs)) if options.json else print(to_table(rungs, options.layers))
     return 1 if failures(rungs) else 0
@@ -184,6 +161,9 @@ def run_parity(options: ParityOptions) -> int:
 
 def run_vocab(options: VocabOptions) -> None:
     """Learn a WordPiece vocabulary from text files, and say how well it covers them."""
+    from minibert.loop import say
+    from minibert.vocab import vocabulary_of_files
+
     tokenizer, found = vocabulary_of_files(options, say)
     if options.json:
         print_json({"tokens": tokenizer.vocab_size, **found._asdict(), "out": options.out})
@@ -197,6 +177,8 @@ def run_vocab(options: VocabOptions) -> None:
 
 def run_pretrain(options: PretrainOptions) -> None:
     """Pretrain a BERT on text files: masked LM and next-sentence prediction, from corpus to model."""
+    from minibert.pretrain import pretrain
+
     if (done := pretrain(options)) is None:
         return  # of several processes the first tells
     scores, out = done
@@ -205,6 +187,8 @@ def run_pretrain(options: PretrainOptions) -> None:
 
 def run_fill_mask(options: FillMaskOptions) -> None:
     """Show what a pretrained model would put in the place of [MASK]."""
+    from minibert.fill_mask import fill, fills_table
+
     texts = options.text or read_stdin()
     fills = fill(options, texts)
     if options.json:
@@ -215,6 +199,8 @@ def run_fill_mask(options: FillMaskOptions) -> None:
 
 def run_explain(options: ExplainOptions) -> None:
     """Draw a page of every number of a forward pass: pieces, embeddings, attention, what led to the answer."""
+    from minibert.explain import explained, write_page
+
     explanation = explained(options)
     page = None if options.json and options.out is None else write_page(explanation, options.out)
     if options.json:
@@ -228,6 +214,9 @@ def run_explain(options: ExplainOptions) -> None:
 
 def run_doctor(options: DoctorOptions) -> int:
     """Say what is wrong with a model's files, its vocabulary or data, and what to do."""
+    from minibert import findings
+    from minibert.doctor import diagnose
+
     found = diagnose(options)
     print_json(findings.to_dict(found)) if options.json else print(findings.to_table(found))
     return 1 if findings.is_wrong(found) else 0
@@ -235,6 +224,8 @@ def run_doctor(options: DoctorOptions) -> int:
 
 def run_course(options: CourseOptions) -> None:
     """List the bugs that people make, or put one in and show at which stage it begins: minibert course 3 --answer."""
+    from minibert import course
+
     bugs = [course.chosen(name) for name in options.bug]
     if options.json:
         print_json({"bugs": [course.to_dict(bug) for bug in bugs or course.BUGS]})

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
@@ -24,22 +24,14 @@ from minibert import model as bert
 from minibert import reference, wordpiece
 from minibert.attention import eager
 from minibert.checkpoint import export_weights
+from minibert.command_options import CourseOptions as CourseOptions  # to be found here as well
 from minibert.config import BertConfig
 from minibert.layout import Packed, Padded
-from minibert.options import argument, option
 from minibert.parity import Rung, padded_batch, record_stages
 from minibert.tokenizer import Tokenizer
 from minibert.tokenizer_files import SPECIAL_TOKENS
 
 Stages = dict[str, NDArray]
-
-
-@dataclass(frozen=True)
-class CourseOptions:
-    bug: Sequence[str] = argument("numbers or names of bugs (default: list them)")
-    answer: bool = option(False, "also print cause, fix, and the test that catches it")
-    chinese: bool = option(False, "titles in Chinese")
-    json: bool = option(False, "print one JSON object")
 
 
 @dataclass(frozen=True)

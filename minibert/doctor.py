@@ -33,12 +33,12 @@ from minibert.checkpoint import (
     weight_files,
     without_memory,
 )
+from minibert.command_options import DoctorOptions
 from minibert.config import BertConfig
 from minibert.data_checks import check_data
 from minibert.files import read_json
 from minibert.findings import Finding, error, note, refusal, text_encoding, warning
 from minibert.hub import resolve
-from minibert.options import argument, option
 from minibert.parity import model_class
 from minibert.tokenizer import MAX_LENGTH, Tokenizer
 from minibert.tokenizer_files import SPECIAL_TOKENS, mojibake, read_settings
@@ -56,24 +56,6 @@ EPS = 1e-12
 LARGE_EPS = 1e-6  # from here on outputs change in the fourth digit
 CUT_NORMAL = 0.8796  # the standard deviation of a normal that is cut off at 2, as Google's fresh weights are
 COPY_AGAIN = "copy the original file again"
-
-
-@dataclass(frozen=True)
-class DoctorOptions:
-    model: str = argument("directory or hub name of a model, or of a vocabulary alone")
-    data: str | None = option(None, "training data to check as well, .tsv .csv or .jsonl")
-    dev: str | None = option(None, "its dev file, also looked for in the training data")
-    test: str | None = option(None, "its test file, likewise")
-    columns: str | None = option(None, "column names of files without a header, such as label,text")
-    quoting: str = option("minimal", "minimal: fields may stand in double quotes; none: quotes are text (GLUE)")
-    max_length: int | None = option(None, "tokens of a text that are read (default: as the model's files say)")
-    json: bool = option(False, "print one JSON object")
-
-    def __post_init__(self) -> None:
-        if self.quoting not in ("minimal", "none"):
-            raise ValueError(f"quoting {self.quoting!r} is unknown; choose minimal or none")
-        if self.max_length is not None and self.max_length < 3:
-            raise ValueError(f"max_length is {self.max_length}; it must be at least 3, for [CLS], a token and [SEP]")
 
 
 def diagnose(options: DoctorOptions) -> list[Finding]:

@@ -36,12 +36,12 @@ from minibert.analysis import (
     rollout,
     token_contributions,
 )
-from minibert.attention import BACKENDS
 from minibert.checkpoint import part_of, read_weights, rename
+from minibert.command_options import ExplainOptions
 from minibert.data import check_vocabulary
 from minibert.encoding import Encoding
 from minibert.files import atomic_write
-from minibert.hub import BUNDLED, resolve
+from minibert.hub import resolve
 from minibert.model import (
     BertBase,
     BertForMaskedLM,
@@ -50,7 +50,6 @@ from minibert.model import (
     BertModel,
     BertOutput,
 )
-from minibert.options import argument, option
 from minibert.table import ROWS
 from minibert.tokenizer import Tokenizer, check_text
 from minibert.trace import Stretch, trace
@@ -61,21 +60,6 @@ TWICE = ("layers.*.heads.*", "embeddings.norm", "layers.*.ffn.norm", "mlm")  # n
 
 Arrays = dict[str, NDArray]
 Score = Callable[[BertOutput], Tensor]
-
-
-@dataclass(frozen=True)
-class ExplainOptions:
-    text: str = argument("the text to look at")
-    pair: str | None = option(None, "a second text that goes with it")
-    model: str = option(BUNDLED, "directory or hub name of any BERT: bare, classifier or masked LM")
-    out: str | None = option(None, "the page (default: the next free runs/explain-N.html; with --json none)")
-    max_length: int | None = option(None, "tokens that are read, [CLS] and [SEP] included (default: the model's limit)")
-    attention: str = option("auto", f"attention backend: auto, {', '.join(BACKENDS)}")
-    json: bool = option(False, "print one JSON object")
-
-    def __post_init__(self) -> None:
-        if self.out is not None and Path(self.out).is_dir():
-            raise ValueError(f"{self.out} is a directory; give the page's file name, such as {self.out}/page.html")
 
 
 class Guess(NamedTuple):

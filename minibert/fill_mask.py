@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
 import torch
 
-from minibert.attention import BACKENDS
+from minibert.command_options import FillMaskOptions
 from minibert.config import BertConfig
 from minibert.data import check_vocabulary
-from minibert.hub import BUNDLED, resolve
+from minibert.hub import resolve
 from minibert.inference import batches, pick_device
 from minibert.layout import upload
 from minibert.model import BertForMaskedLM
-from minibert.options import argument, option
 from minibert.table import columns_of
 from minibert.tokenizer import Encoding, Tokenizer
-
-
-@dataclass(frozen=True)
-class FillMaskOptions:
-    text: Sequence[str] = argument("texts with [MASK] (default: one a line from stdin)")
-    model: str = option(BUNDLED, "directory or hub name of a pretrained BERT with its masked-LM head")
-    top_k: int = option(5, "answers for each mask")
-    attention: str = option("auto", f"attention backend: auto, {', '.join(BACKENDS)}")
-    device: str = option("auto", "auto, cpu, cuda, cuda:1 …")
-    json: bool = option(False, "print one JSON object")
-
-    def __post_init__(self) -> None:
-        if self.top_k < 1:
-            raise ValueError(f"top_k is {self.top_k}; it must be at least 1")
 
 
 class Answer(TypedDict):

@@ -41,12 +41,11 @@ from numpy.lib import format as npy
 from torch import Tensor
 from tqdm import tqdm
 
-from minibert.attention import BACKENDS
+from minibert.command_options import JobOptions
 from minibert.data import check_row, find_columns, is_header
 from minibert.hub import OLD_PATTERNS, PATTERNS, resolve
 from minibert.inference import TextClassifier, TextEncoder, classify, sentence_vectors, token_budget
 from minibert.loop import on_terminal, say
-from minibert.options import argument, option
 from minibert.tokenizer import Encoding
 
 LONGEST = 1 << 24  # characters of a line or a quoted field: a row is held whole, and BERT reads its beginning only
@@ -55,34 +54,6 @@ TOKEN_BYTES = 4  # about as many bytes of UTF-8 make a token, in English as in C
 AHEAD = 2  # windows that the worker may have ready
 SECONDS = 10  # between two lines of progress where there is no terminal
 NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what errors="surrogateescape" makes of such bytes
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobOptions:
-    """What `predict` and `embed` both ask."""
-
-    directory: str = argument("a model: its directory, or its name on the hub")
-    text: Sequence[str] = argument("texts (default: one a line from stdin)")
-    data: str | None = option(None, "instead of texts a file of any size, .tsv .csv .jsonl, or .txt with a text a line")
-    out: str | None = option(None, "where its answers go; an interrupted job is continued by the same command")
-    on_error: str = option("stop", "what a broken row does: stop, or skip, which leaves it out and counts it")
-    columns: str | None = option(None, "column names of a file without a header, such as id,text")
-    quoting: str = option("minimal", "minimal: fields may stand in double quotes; none: quotes are text (GLUE)")
-    max_length: int | None = option(None, "tokens of a text that are read (default: as the model's files say)")
-    tokens_per_batch: int | None = option(None, "tokens of a batch (default: what suits model and device)")
-    attention: str = option("auto", f"attention backend: auto, {', '.join(BACKENDS)}")
-    device: str = option("auto", "auto, cpu, cuda, cuda:1 …")
-    json: bool = option(False, "print one JSON object")
-
-    def __post_init__(self) -> None:
-        for name, known in {"on_error": ("stop", "skip"), "quoting": ("minimal", "none")}.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose {' or '.join(known)}")
-        if (self.data is None) != (self.out is None):
-            given, missing = ("out", "data") if self.data is None else ("data", "out")
-            raise ValueError(f"--{given} is given without --{missing}; a file of rows needs both, texts neither")
-        if self.data is not None and self.text:
-            raise ValueError(f"--data {self.data} and {len(self.text)} texts are given; choose one")
 
 
 # ---- rows, read one by one ----

@@ -24,27 +24,15 @@ from torch import Tensor, nn
 from minibert import reference
 from minibert.activations import capture
 from minibert.checkpoint import TABLE, export_weights, read_weights, their_name, translate
+from minibert.command_options import LENGTHS, ParityOptions
 from minibert.config import BertConfig
 from minibert.hub import resolve
 from minibert.loop import say
 from minibert.model import BertBase, BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel
-from minibert.options import argument, option
 
-LENGTHS = (1, 2, 3, 7, 16, 31, 64, 128, 257, 512)
 TOLERANCE = 1e-5
 BACKENDS = ("eager", "sdpa")  # of the others the tests take care: most of them give 0 where there is padding
 OUTPUTS = ("pooler", "classifier", "nsp")  # not mlm and last_hidden_state, whose numbers are as large as the stages'
-
-
-@dataclass(frozen=True)
-class ParityOptions:
-    model: str = argument("directory or hub name of a BERT")
-    lengths: str | None = option(
-        None, f"lengths to try (default: {','.join(map(str, LENGTHS))} as far as the model goes)"
-    )
-    layers: bool = option(False, "a row for every layer instead of the worst layer of each stage")
-    seed: int = option(0, "seed of the random token ids")
-    json: bool = option(False, "print one JSON object")
 
 
 @dataclass

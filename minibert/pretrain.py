@@ -1,7 +1,7 @@
 """Pretraining: from text files to a model that fills in masks and knows which sentence follows, by an explicit loop.
 
-Read `fit` first: it is the loop, top to bottom. Before it stand the options and what is made from them (`prepare`),
-after it what a run leaves behind (`finish`). The text is corpus.py's, examples and masks are instances.py's.
+Read `fit` first: it is the loop, top to bottom. Before it stands what is made from the options (`prepare`), after
+it what a run leaves behind (`finish`). The text is corpus.py's, examples and masks are instances.py's.
 Letters: B examples, M hidden tokens, V vocabulary.
 """
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from minibert.attention import BACKENDS
+from minibert.command_options import PretrainOptions
 from minibert.config import PRESETS, BertConfig
 from minibert.corpus import Corpus, Sentences, checked_paths, open_corpus
 from minibert.data import by_length, check_vocabulary, chunks, shuffled, shuffled_by_tokens, token_chunks
@@ -45,8 +45,7 @@ from minibert.loop import (
     threads_for,
 )
 from minibert.model import BertForMaskedLM, BertForPreTraining, compile_tokenwise
-from minibert.options import check_options, command_line, option
-from minibert.ranks import ENGINES, Ranks, check_engine, joined, plain
+from minibert.ranks import Ranks, joined, plain
 from minibert.replay import DTYPES, Replays, check_replayable
 from minibert.report import Pretraining, render_pretraining
 from minibert.state import (
@@ -73,96 +72,6 @@ from minibert.wordpiece import is_punctuation
 CHANGEABLE = ("attention", "cache", "device", "eval_every", "keep", "log_every", "parallel", "save_every", "threads")
 EXAMPLES = 2000  # held-out ones that are scored at most
 CACHE = "corpus"
-
-
-# ---- options ----
-
-
-@dataclass(frozen=True)
-class PretrainOptions:
-    """Everything a pretraining run depends on."""
-
-    corpus: Sequence[str] = option((), "text files: .txt, a sentence a line, a blank line between documents; or .jsonl")
-    out: str | None = option(None, "directory for the model (default: the next free runs/pretrain-N)")
-    cache: str | None = option(
-        None, "directory for the tokenised corpus, which other runs may share (default: OUT/corpus)"
-    )
-    vocab: str | None = option(None, "directory of a vocabulary (default: learned from the corpus)")
-    vocab_size: int = option(8000, "most tokens of a learned vocabulary")
-    cased: bool = option(False, "keep capitals and accents in a learned vocabulary")
-    character_coverage: float = option(0.9995, "share of the text whose characters get an id in a learned vocabulary")
-    model: str | None = option(None, "directory or hub name of a BERT to continue from (default: from scratch)")
-    preset: str = option("tiny", f"size of a model from scratch: {', '.join(PRESETS)}")
-    layers: int | None = option(None, "its layers, instead of the preset's")
-    width: int | None = option(None, "its hidden size, a multiple of 64, instead of the preset's")
-    nsp: str = option("on", "on: pairs and next-sentence prediction; off: one stretch of text, masked LM alone")
-    whole_word_mask: bool = option(False, "hide the pieces of a word together")
-    max_length: int = option(128, "longest example in tokens, [CLS] and [SEP] included")
-    held_out: float = option(0.01, "share of the documents to measure on and not to train on; 0 for none")
-    steps: int | None = option(None, "optimizer steps; not --epochs")
-    epochs: int | None = option(None, "passes over the corpus (default: 10)")
-    batch_size: int = option(64, "examples per batch")
-    tokens_per_batch: int | None = option(None, "tokens per batch, examples of like length together; not --batch-size")
-    accumulation: int = option(1, "batches per optimizer step")
-    lr: float = option(1e-3, "peak learning rate; 1e-4 for a model of BERT's size")
-    warmup: float = option(0.05, "share of the steps over which the learning rate rises")
-    schedule: str = option("linear", "how it falls afterwards: linear or cosine")
-    weight_decay: float = option(0.01, "AdamW's decay, on weights but not on biases and LayerNorms")
-    clip: float = option(1.0, "largest gradient norm; 0 switches clipping off")
-    dropout: float | None = option(None, "dropout everywhere (default: as the model's config says)")
-    layout: str = option("packed", "packed: no padding is ever computed; padded: the rectangle of the original")
-    attention: str = option("auto", f"attention backend: auto, {', '.join(BACKENDS)}")
-    precision: str = option("fp32", "fp32, or bf16 for autocast")
-    compile: bool = option(False, "compile what is done to each token by itself; the first steps take a minute")
-    graphs: bool = option(False, "record the steps of a GPU as CUDA graphs, once for each size, and replay them")
-    device: str = option("auto", "auto, cpu, cuda, cuda:1 …")
-    threads: int | None = option(None, "CPU threads (default: 1 for a model below 5 million weights, else all cores)")
-    seed: int = option(0, "seed of everything random")
-    log_every: int = option(20, "steps between two log lines")
-    eval_every: int = option(500, "steps between two measurements on the held-out documents")
-    save_every: int = option(500, "steps between two checkpoints")
-    keep: int = option(2, "checkpoints kept while training, the last ones")
-    parallel: str | None = option(None, "under torchrun: ddp, each process holds the model (default), or fsdp, a slice")
-    resume: str | None = option(None, "directory of an interrupted run: continue it with its own options")
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "corpus", tuple(self.corpus))
-        for one, other, unset in (("batch_size", "tokens_per_batch", 64), ("steps", "epochs", None)):
-            if getattr(self, one) != unset and getattr(self, other) is not None:
-                raise ValueError(f"{one} is {getattr(self, one)} and {other} {getattr(self, other)}; give one of them")
-        check_options(
-            self,
-            counts=(
-                *("vocab_size", "layers", "width", "steps", "epochs", "batch_size", "tokens_per_batch", "accumulation"),
-                *("log_every", "eval_every", "save_every", "keep", "threads"),
-            ),
-            limits={
-                **{"warmup": 1, "clip": 1e9, "weight_decay": 1e3, "lr": 1e3, "dropout": 0.99, "seed": 2**63 - 1},
-                "held_out": 0.5,
-                "character_coverage": 1,
-            },
-            choices={
-                "preset": PRESETS,
-                "nsp": ("on", "off"),
-                "schedule": ("linear", "cosine"),
-                "precision": ("fp32", "bf16"),
-                "layout": ("packed", "padded"),
-                "parallel": ENGINES,
-            },
-        )
-        check_engine(self.parallel, self.compile)
-        if self.width is not None and self.width % 64:
-            raise ValueError(f"width is {self.width}; it must be a multiple of 64, the size of a head")
-        if self.model is not None and (self.vocab is not None or self.layers or self.width):
-            raise ValueError(f"{self.model} brings its own vocabulary and sizes; leave --vocab, --layers, --width out")
-
-    def filled(self) -> PretrainOptions:
-        """The options with the defaults that depend on others, so that what is recorded is what ran."""
-        return dataclasses.replace(self, epochs=10) if self.steps is self.epochs is None else self
-
-    def command(self) -> str:
-        """The command line that repeats the run."""
-        return command_line("pretrain", self)
 
 
 # ---- before the loop ----

@@ -23,16 +23,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 PATIENCE = timedelta(minutes=30)  # for a rank that is late: rank 0 may be writing a large checkpoint
-ENGINES = ("ddp", "fsdp")
 # Seconds before the interpreter ends in which gloo's threads let go of the last tensors: for that they need the
 # interpreter, and one that asks for it too late aborts the process (pytorch#179291, #190489).
 LAST_BREATH = 0.3
-
-
-def check_engine(engine: str | None, compiled: bool) -> None:
-    """Raises ValueError for what does not go together."""
-    if compiled and engine == "fsdp":
-        raise ValueError("compile does not go with --parallel fsdp, which swaps weights under the compiled code")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Fine-tuning a classifier, by an explicit loop.
 
-Read `fit` first: it is the loop, top to bottom. Before it stand the options and what is made from them (`prepare`),
-after it what a run leaves behind (`finish`). Parts that pretraining's loop needs as well are in loop.py.
+Read `fit` first: it is the loop, top to bottom. Before it stands what is made from the options (`prepare`), after
+it what a run leaves behind (`finish`). Parts that pretraining's loop needs as well are in loop.py.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from minibert.attention import BACKENDS
 from minibert.baselines import bag_of_tokens_accuracy, majority_accuracy
+from minibert.command_options import TrainOptions
 from minibert.config import PRESETS, BertConfig
 from minibert.data import (
     Batch,
@@ -41,8 +41,8 @@ from minibert.data import (
     shuffled_by_tokens,
     token_chunks,
 )
-from minibert.files import atomic_write, read_json, write_json
-from minibert.hub import ASSETS, BUNDLED, resolve
+from minibert.files import atomic_write, write_json
+from minibert.hub import resolve
 from minibert.inference import Scores, classify, pick_device, score, token_budget
 from minibert.loop import (
     Interrupt,
@@ -58,8 +58,7 @@ from minibert.loop import (
     threads_for,
 )
 from minibert.model import BertForSequenceClassification, compile_tokenwise
-from minibert.options import check_options, command_line, option
-from minibert.ranks import ENGINES, Ranks, check_engine, joined, plain
+from minibert.ranks import Ranks, joined, plain
 from minibert.replay import DTYPES, Replays, check_replayable
 from minibert.report import Report, render
 from minibert.state import (
@@ -82,121 +81,6 @@ from minibert.tokenizer import Encoding, Tokenizer
 from minibert.vocab import learn_vocabulary
 
 CHANGEABLE = ("attention", "device", "keep", "log_every", "parallel", "save_every", "threads")  # when resuming
-REVIEWS = ASSETS / "reviews"
-
-# What fine-tuning does if it is not told otherwise. A large model as in the paper (appendix A.3); a small one, which
-# knows less, has to learn more from the texts, yet not by heart. Its pooler, made to tell next sentences, is drawn anew
-# (Zhang et al. 2021, "Revisiting few-sample BERT fine-tuning", section 5), unless it has served a classifier already.
-SMALL = 256  # hidden size
-COMMON = {"batch_size": 32, "token_dropout": 0.0, "pooler": "kept"}
-RECIPE = {**COMMON, "epochs": 3, "lr": 5e-5}
-SMALL_RECIPE = {"epochs": 8, "lr": 5e-4, "batch_size": 8, "dropout": 0.2, "token_dropout": 0.3, "pooler": "fresh"}
-SCRATCH_RECIPE = {**COMMON, "epochs": 10, "lr": 1e-3}
-
-
-# ---- options ----
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """Everything a fine-tuning run depends on."""
-
-    model: str | None = option(
-        None, f"directory or hub name of a pretrained BERT (default: {BUNDLED}, which is in the package)"
-    )
-    preset: str | None = option(None, f"train a model from scratch, of this size (default: tiny): {', '.join(PRESETS)}")
-    vocab_size: int | None = option(None, "train from scratch, with a vocabulary of so many tokens (default: 4000)")
-    data: str | None = option(None, "training file, .tsv .csv or .jsonl (default: the bundled reviews)")
-    dev: str | None = option(None, "validation file (default: a tenth of the training rows)")
-    test: str | None = option(None, "test file, used once at the end")
-    columns: str | None = option(None, "column names of files without a header, such as label,text")
-    quoting: str = option("minimal", "minimal: fields may stand in double quotes; none: quotes are text (GLUE)")
-    out: str | None = option(None, "directory for the trained model (default: the next free runs/train-N)")
-    epochs: int | None = option(None, "passes over the training data (default: 3, small models 8, from scratch 10)")
-    batch_size: int | None = option(None, "texts per batch (default: 32, for a small pretrained model 8)")
-    tokens_per_batch: int | None = option(None, "tokens per batch, texts of like length together; not --batch-size")
-    accumulation: int = option(1, "batches per optimizer step")
-    lr: float | None = option(None, "peak learning rate (default: 5e-5, small or from scratch more)")
-    warmup: float = option(0.1, "share of the steps over which the learning rate rises")
-    weight_decay: float = option(0.01, "AdamW's decay, on weights but not on biases and LayerNorms")
-    clip: float = option(1.0, "largest gradient norm; 0 switches clipping off")
-    dropout: float | None = option(
-        None, "dropout everywhere (default: as the model's config says, small pretrained ones 0.2)"
-    )
-    token_dropout: float | None = option(
-        None, "share of the tokens that become [MASK] while training (default: 0, for a small pretrained model 0.3)"
-    )
-    pooler: str | None = option(
-        None, "kept, or fresh for one drawn anew (default: kept, fresh for a small model without a classifier)"
-    )
-    max_length: int = option(128, "longest text in tokens, [CLS] and [SEP] included")
-    layout: str = option("packed", "packed: no padding is ever computed; padded: the rectangle of the original")
-    attention: str = option("auto", f"attention backend: auto, {', '.join(BACKENDS)}")
-    precision: str = option("fp32", "fp32, or bf16 for autocast")
-    compile: bool = option(False, "compile what is done to each token by itself; the first steps take a minute")
-    graphs: bool = option(False, "record the steps of a GPU as CUDA graphs, once for each size, and replay them")
-    device: str = option("auto", "auto, cpu, cuda, cuda:1 …")
-    threads: int | None = option(None, "CPU threads (default: 1 for a model below 5 million weights, else all cores)")
-    seed: int = option(0, "seed of everything random")
-    log_every: int = option(5, "batches between two log lines")
-    save_every: int = option(1000, "optimizer steps between two checkpoints; there is one after every epoch, too")
-    keep: int = option(2, "checkpoints kept while training, the last ones")
-    parallel: str | None = option(None, "under torchrun: ddp, each process holds the model (default), or fsdp, a slice")
-    resume: str | None = option(None, "directory of an interrupted run: continue it with its own options")
-
-    def __post_init__(self) -> None:
-        if None not in (self.tokens_per_batch, self.batch_size):
-            raise ValueError(
-                f"batch_size is {self.batch_size} and tokens_per_batch {self.tokens_per_batch}; give one of them"
-            )
-        check_options(
-            self,
-            counts=(
-                *("vocab_size", "epochs", "batch_size", "tokens_per_batch", "accumulation"),
-                *("log_every", "save_every", "keep", "threads"),
-            ),
-            limits={
-                **{"warmup": 1, "clip": 1e9, "weight_decay": 1e3, "lr": 1e3, "seed": 2**63 - 1},
-                **{"dropout": 0.99, "token_dropout": 0.99},
-            },
-            choices={
-                "preset": PRESETS,
-                "precision": ("fp32", "bf16"),
-                "layout": ("packed", "padded"),
-                "pooler": ("kept", "fresh"),
-                "parallel": ENGINES,
-            },
-        )
-        if self.model is not None and self.from_scratch:
-            raise ValueError(f"{self.model} brings its own vocabulary and sizes; leave --preset and --vocab-size out")
-        check_engine(self.parallel, self.compile)
-
-    @property
-    def from_scratch(self) -> bool:
-        return self.preset is not None or self.vocab_size is not None
-
-    def filled(self) -> TrainOptions:
-        """The options with the defaults that depend on others, so that what is recorded is what ran."""
-        changes: dict[str, object]
-        if self.from_scratch:
-            changes = {"preset": "tiny", "vocab_size": 4000, **SCRATCH_RECIPE}
-        else:
-            model = self.model or BUNDLED
-            path = resolve(model) / "config.json"
-            small = BertConfig.from_file(path).hidden_size <= SMALL
-            changes = {"model": model, **(SMALL_RECIPE if small else RECIPE)}
-            if "BertForSequenceClassification" in str(read_json(path, "").get("architectures")):
-                changes["pooler"] = "kept"
-        if self.tokens_per_batch is not None:
-            del changes["batch_size"]
-        if self.data is None:
-            bundled = {name: str(REVIEWS / f"{name}.tsv") for name in ("dev", "test")}
-            changes |= {"data": str(REVIEWS / "train.tsv"), **bundled}
-        return dataclasses.replace(self, **{k: v for k, v in changes.items() if getattr(self, k) is None})
-
-    def command(self) -> str:
-        """The command line that repeats the run."""
-        return command_line("train", self)
 
 
 # ---- before the loop ----

@@ -2,8 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import MISSING, dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,8 +13,8 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.trainers import WordPieceTrainer
 
 from minibert import wordpiece
+from minibert.command_options import VocabOptions
 from minibert.corpus import Sentences
-from minibert.options import argument, check_options, option
 from minibert.tokenizer import Tokenizer as OurTokenizer
 from minibert.tokenizer import check_text
 from minibert.tokenizer_files import SPECIAL_TOKENS
@@ -114,19 +113,6 @@ def _fitting(letters: Counter[str], room: int, share: float) -> list[str]:
 
 
 # ---- from files, with a report ----
-
-
-@dataclass(frozen=True)
-class VocabOptions:
-    files: Sequence[str] = argument("text files, .txt or .jsonl")
-    size: int = option(MISSING, "most tokens, the five special ones included")
-    out: str = option(MISSING, "directory for vocab.txt and tokenizer_config.json")
-    cased: bool = option(False, "keep capitals and accents")
-    character_coverage: float = option(0.9995, "share of the text whose characters get an id; 1 for all characters")
-    json: bool = option(False, "print one JSON object")
-
-    def __post_init__(self) -> None:
-        check_options(self, counts=("size",), limits={"character_coverage": 1}, choices={})
 
 
 class Coverage(NamedTuple):

@@ -10,8 +10,9 @@ import re
 import numpy as np
 import pytest
 
+from minibert.command_options import REVIEWS
 from minibert.data import read_examples
-from minibert.train import REVIEWS, TrainOptions, train
+from minibert.train import TrainOptions, train
 
 SPLITS = ("train", "dev", "test")
 ROWS = {name: read_examples(REVIEWS / f"{name}.tsv") for name in SPLITS}

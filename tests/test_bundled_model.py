@@ -16,6 +16,7 @@ from conftest import small_config, stir
 from benchmarks import bundled
 from benchmarks.bundled import COMMANDS, FILES, LINES, PAPERS
 from minibert import cli
+from minibert.command_options import REVIEWS
 from minibert.corpus import open_corpus
 from minibert.data import read_examples
 from minibert.hub import ASSETS, BUNDLED, resolve
@@ -25,7 +26,6 @@ from minibert.parity import ParityOptions, failures, ladder
 from minibert.pretrain import answers
 from minibert.state import model_hashes
 from minibert.tokenizer import Tokenizer
-from minibert.train import REVIEWS
 
 PLACE = ASSETS / BUNDLED
 FIRST, LAST = (json.loads((PLACE / part / "run.json").read_text(encoding="utf-8")) for part in ("first", "."))

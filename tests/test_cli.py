@@ -179,6 +179,13 @@ def test_ctrl_c_anywhere_is_exit_130(run, monkeypatch):
     assert run("train") == (130, "", "minibert: interrupted\n")
 
 
+def test_ctrl_c_while_torch_is_imported_is_exit_130(tmp_path):
+    (tmp_path / "torch.py").write_text("raise KeyboardInterrupt\n")
+    path = os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])
+    result = minibert("fill-mask", "a [MASK]", env={**os.environ, "PYTHONPATH": path})
+    assert (result.returncode, result.stdout, result.stderr.splitlines()) == (130, b"", [b"minibert: interrupted"])
+
+
 def test_errors_of_several_lines_become_one(refusal, monkeypatch):
     def fails(options):
         raise ValueError("first\n  second")

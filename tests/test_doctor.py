@@ -15,11 +15,12 @@ from test_train import small, write_rows
 from tokenizers import BertWordPieceTokenizer
 
 from minibert import cli, data_checks, doctor
+from minibert.command_options import REVIEWS
 from minibert.doctor import DoctorOptions, diagnose
 from minibert.findings import Finding, counted, is_wrong, to_table
 from minibert.model import BertForMaskedLM, BertForSequenceClassification
 from minibert.tokenizer import Tokenizer
-from minibert.train import REVIEWS, train
+from minibert.train import train
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 HANZI = list("白日依山尽黄河入海流欲穷千里目更上一层楼床前明月光疑是地霜举头望低思故乡")

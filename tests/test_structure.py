@@ -1,4 +1,7 @@
-"""Proves the shape of the package: imports run one way, no torch for text. Run: pytest tests/test_structure.py"""
+"""Proves the shape of the package: imports run one way, and what needs no torch loads none.
+
+Run: pytest tests/test_structure.py
+"""
 
 import ast
 import subprocess
@@ -8,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import minibert
+from minibert import attention, command_options, replay
 
 PACKAGE = Path(minibert.__file__).parent
 
@@ -15,7 +19,14 @@ PACKAGE = Path(minibert.__file__).parent
 ORDER = [
     {"files", "unicode_tables", "layout", "dropout", "options", "report", "baselines", "findings", "ranks", "page"},
     {"config", "hub", "wordpiece", "reference", "loop", "attention.backend", "attention.triton_parts"},
-    {"state", "attention.eager", "attention.flex", "attention.torch_backends", "attention.triton_backward"},
+    {
+        "command_options",
+        "state",
+        "attention.eager",
+        "attention.flex",
+        "attention.torch_backends",
+        "attention.triton_backward",
+    },
     {"attention.triton_kernel"},
     {"checkpoint", "tokenizer_files", "attention", "symbols"},
     {"wordpiece_batch", "model"},
@@ -62,10 +73,48 @@ def test_imports_run_one_way(name):
     assert imported(MODULES[name]) <= allowed, f"{name} imports what comes after it"
 
 
+HEAVY = {"torch", "numpy", "tokenizers", "transformers"}
+
+
+def loaded_after(code: str) -> set[str]:
+    """The names of all modules that a new process has loaded when it has run the code."""
+    code += "\nimport sys; print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    return set(done.stderr.splitlines()[-1].split())
+
+
 @pytest.mark.parametrize("module", ["minibert", "minibert.tokenizer", "minibert.wordpiece", "minibert.table"])
 def test_the_tokenizer_loads_without_torch(module):
-    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    assert loaded_after(f"import {module}") & {*HEAVY, "huggingface_hub", "tqdm"} <= {"numpy"}
+
+
+def test_help_loads_neither_torch_nor_numpy():
+    code = """
+from minibert import cli
+for words in [["--help"], *([command, "--help"] for command in cli.COMMANDS), ["train", "--epochs", "0"]]:
+    try:
+        assert cli.main(words) == 2
+    except SystemExit as done:  # argparse leaves this way
+        assert done.code == 0
+"""
+    assert loaded_after(code) & HEAVY == set()
+
+
+def test_encode_loads_neither_torch_nor_what_asks_the_hub():
+    code = "from minibert.cli import main; assert main(['encode', 'The room was clean. 房间很干净']) == 0"
+    assert loaded_after(code) & {*HEAVY, "huggingface_hub", "tqdm"} == {"numpy"}
+
+
+def test_a_short_text_builds_none_of_the_fast_twins_tables():
+    tokenizer = minibert.Tokenizer.from_pretrained("bundled")
+    tokenizer(["The room was clean. 房间很干净"])
+    assert "_batch_encoder" not in vars(tokenizer)
+
+
+def test_the_names_that_help_texts_list_are_all_there_are():
+    assert tuple(attention.BACKENDS) == command_options.ATTENTION
+    assert tuple(replay.DTYPES) == command_options.PRECISIONS
 
 
 @pytest.mark.parametrize("name", minibert.__all__)

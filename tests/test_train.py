@@ -26,6 +26,7 @@ import minibert.data
 import minibert.state
 import minibert.train
 from minibert import cli
+from minibert.command_options import REVIEWS
 from minibert.config import BertConfig
 from minibert.data import (
     chunks,
@@ -40,7 +41,7 @@ from minibert.data import (
 from minibert.inference import Scores, TextClassifier, score
 from minibert.model import BertForPreTraining, BertForSequenceClassification, BertModel
 from minibert.tokenizer import Tokenizer
-from minibert.train import REVIEWS, TrainOptions, train
+from minibert.train import TrainOptions, train
 
 GOOD, BAD = ["good", "great", "干净", "喜欢", "好"], ["bad", "awful", "肮脏", "讨厌", "差"]
 FILLERS = ["the", "room", "was", "very", "film", "book", "房间", "酒店", "电影", "，", "again"]

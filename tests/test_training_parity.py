@@ -12,6 +12,7 @@ import transformers
 from conftest import SHARED, needs_shared
 
 from minibert.checkpoint import BACK, translate
+from minibert.command_options import REVIEWS
 from minibert.config import BertConfig
 from minibert.data import Batch, chunks, collate, encode_examples, label_ids, label_names, read_examples, shuffled
 from minibert.layout import Packed
@@ -19,7 +20,6 @@ from minibert.loop import learning_rate, optimizer_groups
 from minibert.model import BertForSequenceClassification
 from minibert.parity import BACKENDS
 from minibert.tokenizer import Tokenizer
-from minibert.train import REVIEWS
 
 STEPS, LR, WARMUP, CLIP, DECAY = 30, 5e-5, 0.1, 1.0, 0.01
 

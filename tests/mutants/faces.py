@@ -38,6 +38,12 @@ MUTATIONS = {
             ".parse_args(",
             "tests/test_cli.py::test_options_may_stand_before_between_and_after_texts",
         ),
+        (
+            "cli: a help text waits for torch",
+            "from minibert.options import add_options\n",
+            "import torch\nfrom minibert.options import add_options\n",
+            "tests/test_structure.py::test_help_loads_neither_torch_nor_numpy",
+        ),
     ],
     "minibert/options.py": [
         (
@@ -63,6 +69,28 @@ MUTATIONS = {
             "and not 0 <= getattr(options, name) <= high:",
             "and not getattr(options, name) <= high:",
             "tests/test_train.py::test_an_option_out_of_range_is_told_with_its_range",
+        ),
+    ],
+    "minibert/command_options.py": [
+        (
+            "cli: a backend that no help text tells",
+            '*("flex", "varlen", "nested", "triton")',
+            '*("flex", "varlen", "nested")',
+            "tests/test_structure.py::test_the_names_that_help_texts_list_are_all_there_are",
+        ),
+        (
+            "train: a small model's pooler is drawn anew though a classifier has used it",
+            'if "BertForSequenceClassification" in str',
+            'if "BertForMaskedLM" in str',
+            "tests/test_train.py::test_the_pooler_of_a_small_model_is_drawn_anew_unless_it_has_served_a_classifier",
+        ),
+    ],
+    "minibert/hub.py": [
+        (
+            "hub: its library is loaded for a local directory",
+            "import os\n",
+            "import os\n\nimport huggingface_hub\n",
+            "tests/test_structure.py::test_encode_loads_neither_torch_nor_what_asks_the_hub",
         ),
     ],
 }

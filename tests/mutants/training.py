@@ -317,12 +317,6 @@ MUTATIONS = {
             "tests/test_train.py::test_a_run_equals_a_plain_loop_over_transformers",
         ),
         (
-            "train: a small model's pooler is drawn anew though a classifier has used it",
-            'if "BertForSequenceClassification" in str',
-            'if "BertForMaskedLM" in str',
-            "tests/test_train.py::test_the_pooler_of_a_small_model_is_drawn_anew_unless_it_has_served_a_classifier",
-        ),
-        (
             "seed: a step goes on with what the one before it left",
             "                seed_step(options.seed, update, ranks.rank)",
             "                pass",
