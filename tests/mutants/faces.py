@@ -73,6 +73,12 @@ MUTATIONS = {
     ],
     "minibert/command_options.py": [
         (
+            "options: steps and epochs are both taken",
+            '("batch_size", "tokens_per_batch", 64), ("steps", "epochs", None)):',
+            '("batch_size", "tokens_per_batch", 64),):',
+            "tests/test_pretrain.py::test_options_that_no_run_can_have_are_refused",
+        ),
+        (
             "cli: a backend that no help text tells",
             '*("flex", "varlen", "nested", "triton")',
             '*("flex", "varlen", "nested")',
