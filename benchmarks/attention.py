@@ -24,8 +24,9 @@ Passes: fwd; bwd, `autograd.grad` of an output that is there; both, one after th
 captured alone, on the stream that its forward ran on.
 
 Columns: µs, median of one call (p20 … p80); TFLOP/s, useful ones; % peak, of a large matrix product's rate measured in
-this process; % roof, of the least time that this rate and the measured copy bandwidth allow; % exp, the share of the
-time that the exponentials alone need; GB/s, of the bytes that must be moved; Mtok/s; MB, memory beyond the inputs;
+this process, in a burst (what stays of it under power and heat stands beside it in the file); % roof, of the least time
+that this rate and the measured bandwidth of a triad, three reads and a write, allow; % exp, the share of the time that
+the exponentials alone need; GB/s, of the bytes that must be moved; Mtok/s; MB, memory beyond the inputs;
 wall, µs of the host for a call without a graph; plan, µs to make what a batch needs once (mask, block mask, list of
 tiles), shared by all layers, as the difference of a first call and a second (so noise can make it negative); error, the
 largest of the four relative to its bound. * by events, for want of a graph.

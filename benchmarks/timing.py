@@ -3,10 +3,14 @@
 On a GPU a call returns before its work is done, and starting a kernel costs the host about as long as a short kernel
 runs. So the work is timed by the device's own events around the replay of a CUDA graph that holds many calls; what the
 call costs without a graph is a number of its own (`wall_us`). On a CPU the clock of the host does.
+
+    python -m benchmarks.timing --out probe.json      # the device, its software and its peaks, some seconds
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import math
 import platform
 import subprocess
@@ -20,11 +24,15 @@ import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.smi import readings
+from minibert.files import write_json
+
 Call = Callable[[], object]
 
 REPLAY_US = 1000  # a replay is about as long at least, so that starting it and the events' 0.5 us hardly count
 LEAST, MOST = 7, 100  # samples of one runner in one round
-PEAK_SIZE, COPY_BYTES = 8192, 2**30
+PEAK_SIZE, BURST, SUSTAINED, REST = 8192, 5, 1.5, 0.5  # rows; products of a burst; seconds of many, and before
+STREAM_BYTES = 2**30  # of each tensor in a copy or a triad
 SMI_FIELDS = ("driver_version", "clocks.sm", "clocks.max.sm", "clocks.mem", "power.draw", "power.limit")
 
 
@@ -179,22 +187,34 @@ def kernel_names(call: Call, device: torch.device, most: int = 4) -> list[str]:
 # ---- what the device can do ----
 
 
-def matmul_tflops(dtype: torch.dtype, device: torch.device) -> float | None:
-    """10^12 floating-point operations a second in PyTorch's own product of two large matrices of random numbers."""
+def matmul_tflops(dtype: torch.dtype, device: torch.device) -> tuple[float, float] | tuple[None, None]:
+    """10^12 floating-point operations a second in PyTorch's own product of two large matrices of random numbers: in the
+    first products after a rest, and in the long run, when power and heat have lowered the clocks.
+    """
     if device.type != "cuda":
-        return None
+        return None, None
     a, b = (torch.randn(PEAK_SIZE, PEAK_SIZE, device=device).to(dtype) for _ in range(2))
-    return 2 * PEAK_SIZE**3 / median_us(lambda: torch.mm(a, b), device) / 1e6
+    runner = Runner(lambda: torch.mm(a, b), 1, "events")
+    cuda_turns([runner], 2)  # warm
+    time.sleep(REST)
+    (burst,) = cuda_turns([runner], BURST)
+    (every,) = cuda_turns([runner], max(2 * BURST, int(SUSTAINED * 1e6 / min(burst))))
+    times = sorted(burst)[BURST // 2], sorted(every[len(every) // 2 :])[len(every) // 4]
+    return tuple(2 * PEAK_SIZE**3 / us / 1e6 for us in times)
 
 
-def copy_gb_s(device: torch.device) -> float | None:
-    """10^9 bytes a second, read and written, in a copy far larger than the cache."""
+def stream_gb_s(device: torch.device) -> tuple[float, float] | tuple[None, None]:
+    """10^9 bytes a second, read and written, far beyond the cache: in a copy, and in a triad that reads three tensors
+    for each that it writes, as attention's forward does.
+    """
     if device.type != "cuda":
-        return None
-    size = min(COPY_BYTES, torch.cuda.mem_get_info(device)[0] // 4)
-    source = torch.randint(0, 255, (size,), dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    return 2 * size / median_us(lambda: target.copy_(source), device) / 1e3
+        return None, None
+    size = min(STREAM_BYTES, torch.cuda.mem_get_info(device)[0] // 8) // 4
+    a, b, c = (torch.rand(size, device=device) for _ in range(3))
+    out = torch.empty_like(a)
+    copied = median_us(lambda: out.copy_(a), device)
+    triad = median_us(lambda: torch.addcmul(a, b, c, out=out), device)
+    return 2 * a.nbytes / copied / 1e3, 4 * a.nbytes / triad / 1e3
 
 
 def median_us(call: Call, device: torch.device) -> float:
@@ -203,12 +223,18 @@ def median_us(call: Call, device: torch.device) -> float:
 
 
 def measured_peaks(dtype: torch.dtype, device: torch.device, env: dict) -> dict[str, float | None]:
-    """What the roofline is made of; exp_per_us: 16 a clock on each multiprocessor, at the highest clock."""
+    """tflops, gb_s: what the roofline is made of, a burst of products and the triad; beside them what stays of the
+    products in the long run, and a copy. exp_per_us: 16 a clock on each multiprocessor, at the highest clock.
+    """
     mhz = str(env.get("clocks.max.sm", ""))
     known = device.type == "cuda" and mhz.isdigit()
+    burst, sustained = matmul_tflops(dtype, device)
+    copy, triad = stream_gb_s(device)
     return {
-        "tflops": matmul_tflops(dtype, device),
-        "gb_s": copy_gb_s(device),
+        "tflops": burst,
+        "tflops_sustained": sustained,
+        "gb_s": triad,
+        "gb_s_copy": copy,
         "exp_per_us": 16 * env["multiprocessors"] * int(mhz) if known else None,
     }
 
@@ -240,13 +266,9 @@ def environment(device: torch.device) -> dict[str, object]:
 
 def nvidia_smi() -> dict[str, str]:
     """Driver, clocks (MHz) and power (W) at this moment; {} where there is no nvidia-smi."""
-    command = ["nvidia-smi", f"--query-gpu={','.join(SMI_FIELDS)}", "--format=csv,noheader,nounits"]
-    try:
-        lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.splitlines()
-    except (OSError, subprocess.SubprocessError):
-        return {}
-    visible = torch.cuda.current_device() if len(lines) == torch.cuda.device_count() else 0
-    return dict(zip(SMI_FIELDS, map(str.strip, lines[visible].split(",")), strict=True)) if lines else {}
+    cards = readings(SMI_FIELDS)
+    visible = torch.cuda.current_device() if len(cards) == torch.cuda.device_count() else 0
+    return cards[visible] if cards else {}
 
 
 def triton_version() -> str | None:
@@ -270,3 +292,20 @@ def first_line(error: Exception) -> str:
     """What a table has room for."""
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__)[:200]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--out", type=Path, help="result file")
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    env = environment(device)
+    found = {"env": env, "peaks": measured_peaks(torch.bfloat16, device, env)}
+    print(json.dumps(found))
+    if arguments.out:
+        write_json(arguments.out, found)
+
+
+if __name__ == "__main__":
+    main()

@@ -247,6 +247,29 @@ def test_what_the_time_does_not_reach_says_so(tiny, tmp_path):
     assert {(row["status"], row["reason"]) for row in rows} == {("not reached", "--minutes 0 were over")}
 
 
+def test_a_triad_moves_four_tensors_and_a_copy_two(monkeypatch):
+    """Each call takes 1 ms, on a card whose memory is free for 8 tensors of 4 kB."""
+    monkeypatch.setattr(timing, "median_us", lambda call, device: (call(), 1000.0)[1])
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (8 * 4096, 0))
+    real = torch.rand
+    monkeypatch.setattr(torch, "rand", lambda size, device: real(size))
+    copied, triad = timing.stream_gb_s(torch.device("cuda"))
+    assert (copied, triad) == (pytest.approx(2 * 4096 / 1e6), pytest.approx(4 * 4096 / 1e6))
+
+
+def test_products_are_timed_in_a_burst_and_in_the_long_run(monkeypatch):
+    """The clock says 1000 µs at first and 1250 µs once the card is hot."""
+    monkeypatch.setattr(timing, "PEAK_SIZE", 100)
+    monkeypatch.setattr(timing, "REST", 0)
+    real, seen = torch.randn, []
+    monkeypatch.setattr(torch, "randn", lambda *sizes, device: real(*sizes))
+    slow = lambda runners, turns: [[1000.0 if k < 600 else 1250.0 for k in range(turns)]]  # noqa: E731
+    monkeypatch.setattr(timing, "cuda_turns", lambda runners, turns: (seen.append(turns), slow(runners, turns))[1])
+    burst, sustained = timing.matmul_tflops(torch.float32, torch.device("cuda"))
+    assert (burst, sustained) == (pytest.approx(2e6 / 1000 / 1e6), pytest.approx(2e6 / 1250 / 1e6))
+    assert seen == [2, timing.BURST, 1500]
+
+
 def test_runners_take_turns():
     order = []
     runners = [timing.Runner(lambda k=k: order.append(k), 1, "perf_counter") for k in (0, 1)]

@@ -18,7 +18,7 @@ from minibert import cli
 from minibert.checkpoint import export_weights
 from minibert.instances import batch
 from minibert.loop import Interrupt, read_metrics
-from minibert.pretrain import PretrainOptions, Run, answers, evaluate, fit, prepare, pretrain
+from minibert.pretrain import PretrainOptions, Run, answers, evaluate, fit, prepare, pretrain, product_rate
 from minibert.ranks import Ranks
 from minibert.state import locked
 from minibert.tokenizer import Tokenizer
@@ -399,3 +399,11 @@ def test_two_runs_do_not_tokenise_into_one_cache_at_once(text, tmp_path):
     pretrain(options)
     with locked(tmp_path / "cache", Ranks()):  # it is only read from
         pretrain(dataclasses.replace(options, out=str(tmp_path / "again")))
+
+
+def test_measuring_the_rate_of_products_draws_no_random_number_of_the_run():
+    torch.manual_seed(3)
+    wanted = torch.rand(4)
+    torch.manual_seed(3)
+    assert product_rate(torch.device("cpu"), "fp32") > 0
+    assert torch.equal(torch.rand(4), wanted)
