@@ -36,6 +36,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import importlib
 import json
 import math
 import re
@@ -77,8 +78,9 @@ from benchmarks.attention_gate import (
     random_tensors,
     truth_of,
 )
-from benchmarks.attention_report import Row, compare, picture, summary, table, title
+from benchmarks.attention_report import Row, compare, picture, rows_of, summary, table, title
 from minibert.attention import BACKENDS, resolve_backend
+from minibert.files import atomic_write
 from minibert.layout import Packed, Padded
 
 try:
@@ -93,7 +95,7 @@ SCHEMA = 1
 RESULTS = Path(__file__).parent / "results"
 DEFAULT_PAIRS = (("kernel", "fwd"), ("kernel", "bwd"), ("module", "both"))
 BYTES_BEYOND_L2, MOST_SETS = 4, 256  # cold: the input sets are four times the cache
-NOT_KEPT = ("out", "compare", "show", "histograms")  # options that change no number
+NOT_KEPT = ("out", "compare", "show", "histograms", "resume")  # options that change no number
 FAILURES = (RuntimeError, ValueError, TypeError, AssertionError, TritonError)  # end a row, not the run
 
 
@@ -106,19 +108,39 @@ class Bench:
     def __init__(self, arguments: argparse.Namespace, device: torch.device) -> None:
         self.arguments, self.device, self.started = arguments, device, time.perf_counter()
         self.dtype, self.cuda = DTYPES[arguments.dtype], device.type == "cuda"
-        self.cases = list(cases_of(arguments))
+        self.cases = cases_of(arguments)
         self.env = timing.environment(device)
         self.peaks = timing.measured_peaks(self.dtype, device, self.env)
         self.rows: dict[tuple, Row] = {}
+        self.others: dict[tuple, Row] = {}  # of the file that is gone on with, not asked for now
         self.samples: dict[tuple, list[float]] = {}
         self.compiled_for: tuple[object, ...] | None = None
         self.edges: dict[tuple, str] = {}  # what is wrong with a contestant at awkward lengths, "" if nothing is
+        self.lengths = {case.name: list(case.lengths) for case in self.cases}
         for case in self.cases:
             for boundary, direction in arguments.pairs:
                 for l2 in arguments.l2:
                     for who in contestants(arguments.backends, case, boundary):
                         row = self.row_of(case, who, direction, l2)
                         self.rows[row.key] = row
+
+    def restore(self, old: dict) -> None:
+        """Takes over what an earlier run has measured: nothing of it is measured again.
+
+        Raises:
+            ValueError: it was made elsewhere, or of other lengths.
+        """
+        if old["env"]["device"] != self.env["device"]:
+            raise ValueError(
+                f"the file was made on {old['env']['device']}, and here is {self.env['device']}; give another --out"
+            )
+        apart = [name for name, lengths in old["lengths"].items() if self.lengths.get(name, lengths) != lengths]
+        if apart:
+            raise ValueError(f"the file has other lengths for {apart[0]}; give its --seed, or another --out")
+        before = {row.key: row for row in rows_of(old)}
+        self.others = {key: row for key, row in before.items() if key not in self.rows}
+        self.rows = {key: before.get(key, row) for key, row in self.rows.items()}
+        self.lengths = old["lengths"] | self.lengths
 
     @staticmethod
     def row_of(case: Case, who: Contestant, direction: str, l2: str) -> Row:
@@ -154,13 +176,17 @@ class Bench:
             for number, case in enumerate(self.cases):
                 if self.over():
                     break
+                if not any(self.left(row, turn) for row in self.rows.values() if self.of_case(row, case)):
+                    continue
                 batch = Batch(case.lengths, case.width, case.heads, case.head_size, self.device)
                 self.forget_compiled((case.suite, len(case.lengths), case.width, case.heads))
                 if turn == 0:
                     try:
                         self.check(case, batch, number)
                     except FAILURES as reason:  # the reference itself, as where it finds no room
-                        self.fail([row for row in self.rows.values() if self.of_case(row, case)], reason)
+                        mine = [row for row in self.rows.values() if self.of_case(row, case)]
+                        self.fail([row for row in mine if row.status == "not reached"], reason)
+                    write(self.result())
                 for boundary, direction in () if self.over() else self.arguments.pairs:
                     self.measure(case, batch, boundary, direction, turn, number)
                     write(self.result())
@@ -168,6 +194,11 @@ class Bench:
             if row.status == "not reached" or (row.status == "correct" and not row.reason):
                 row.reason = f"--minutes {self.arguments.minutes:g} were over"
         return self.result()
+
+    def left(self, row: Row, turn: int) -> bool:
+        """Whether a row has still to be checked or timed, in the first or second round."""
+        timed = row.status in ("correct", "ok") and (self.cuda or row.backend != "triton")
+        return row.status == "not reached" or (timed and len(row.rounds) <= turn)
 
     def forget_compiled(self, sizes: tuple[object, ...] | None = None) -> None:
         """Before other sizes, so that FlexAttention is compiled for the very sizes of a case and not for any; only the
@@ -181,16 +212,19 @@ class Bench:
 
     def check(self, case: Case, batch: Batch, number: int) -> None:
         generator = torch.Generator(self.device).manual_seed(self.arguments.seed + number)
-        truth = truth_of(batch, random_tensors(batch, 4, self.dtype, generator))
+        truth = None
         for boundary in dict.fromkeys(boundary for boundary, _ in self.arguments.pairs):
             for who in contestants(self.arguments.backends, case, boundary):
                 directions = []
                 for direction in (direction for b, direction in self.arguments.pairs if b == boundary):
+                    if all(row.status != "not reached" for row in self.rows_for(case, who, direction)):
+                        continue
                     why = self.why_not(case, batch, who, direction)
                     for row in self.rows_for(case, who, direction):
                         row.status, row.reason = ("skipped" if why else "not reached"), why
                     directions += [] if why else [direction]
                 if directions:
+                    truth = truth or truth_of(batch, random_tensors(batch, 4, self.dtype, generator))
                     status, reason, shares = self.judge(case, batch, who, truth, generator, directions != ["fwd"])
                     for direction in directions:
                         for row in self.rows_for(case, who, direction):
@@ -240,7 +274,7 @@ class Bench:
         generator = torch.Generator(self.device).manual_seed(self.arguments.seed + 1000 * (turn + 1) + number)
         for who in contestants(self.arguments.backends, case, boundary):
             rows = self.rows_for(case, who, direction)
-            if rows[0].status not in ("correct", "ok"):
+            if rows[0].status not in ("correct", "ok") or not any(self.left(row, turn) for row in rows):
                 continue
             if who.backend == "triton" and not self.cuda:
                 rows[0].reason = "checked only: on a CPU its kernels are interpreted"
@@ -314,10 +348,13 @@ class Bench:
 
     def record(self, case: Case, row: Row, runner: timing.Runner, new: list[float]) -> None:
         """Times of this round beside those of the one before, and what follows from all of them."""
+        before = (row.p20, row.us, row.p80) if row.rounds and row.key not in self.samples else None
         times = self.samples.setdefault(row.key, [])
         times += new
         row.rounds = [*row.rounds, statistics.median(new)]
         row.p20, row.us, row.p80 = (float(np.percentile(times, percent)) for percent in (20, 50, 80))
+        if before:  # of an earlier run, whose samples are not kept
+            row.p20, row.us, row.p80 = ((a + b) / 2 for a, b in zip(before, (row.p20, row.us, row.p80), strict=True))
         row.status, row.timer, row.reason = "ok", runner.timer, runner.note
         row.mtokens_s = case.tokens / row.us
         row.tflops = flops(case, row.direction) / row.us / 1e6
@@ -327,6 +364,12 @@ class Bench:
             bounds = roofline_us(case, row.direction, self.peaks), exp_us(case, row.direction, self.peaks)
             row.roof_percent, row.exp_percent = (bound and 100 * bound / row.us for bound in bounds)
         print(f"{title(row)}, {row.who}: {row.us:.4g} µs ({row.p20:.4g} … {row.p80:.4g})", flush=True)
+
+    def by_group(self) -> list[Row]:
+        """All rows, those of a group side by side."""
+        rows = [*self.others.values(), *self.rows.values()]
+        places = {group: place for place, group in enumerate(dict.fromkeys(row.group for row in rows))}
+        return sorted(rows, key=lambda row: places[row.group])
 
     def result(self) -> dict:
         return {
@@ -338,8 +381,8 @@ class Bench:
             "peaks": self.peaks,
             "options": rounded({key: value for key, value in vars(self.arguments).items() if key not in NOT_KEPT}),
             "seconds": round(time.perf_counter() - self.started),
-            "lengths": {case.name: case.lengths for case in self.cases},
-            "rows": [rounded(asdict(row)) for row in self.rows.values()],
+            "lengths": self.lengths,
+            "rows": [rounded(asdict(row)) for row in self.by_group()],
         }
 
 
@@ -398,6 +441,10 @@ def commas(known: Sequence[str] = ()) -> Callable[[str], list[str]]:
 
 
 def parsed(argv: list[str] | None = None) -> argparse.Namespace:
+    first = argparse.ArgumentParser(add_help=False)
+    first.add_argument("--import", dest="modules", action="append", default=[])
+    for module in first.parse_known_args(argv)[0].modules:  # before the backends are known
+        importlib.import_module(module)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--suite", type=commas(list(SUITES)), help="default: bert,ragged on a GPU, smoke on a CPU")
@@ -416,11 +463,16 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     add("--seconds", type=float, default=0.06, help="of timing for each row and round")
     add("--minutes", type=float, default=math.inf, help="begin nothing new after so many; the rest is `not reached`")
     add("--seed", type=int, default=0)
-    add("--out", type=Path, help="directory of the result files (default: benchmarks/results; smoke: none)")
+    add("--first", type=int, help="only so many of the suites' cases, the most telling ones")
+    add("--out", type=Path, help="directory of the result files (default: benchmarks/results; smoke: none); or a .json")
+    add("--resume", action="store_true", help="measure only what the --out FILE.json does not have, and add it there")
+    add("--import", dest="modules", action="append", default=[], help="a module that adds its backend to BACKENDS")
     add("--show", nargs="?", const="", help="print the summary of a result file, by default the newest, and stop")
     add("--compare", type=Path, help="an older result file; exit code 1 where something became slower or wrong")
     add("--histograms", action="store_true", help=f"write {HISTOGRAMS.name} again, from ../shared/data, and stop")
     found = parser.parse_args(argv)
+    if found.resume and (found.out is None or found.out.suffix != ".json"):
+        parser.error("--resume goes on with a file; name it: --out FILE.json")
     gpu = found.device == "cuda" or (found.device == "auto" and torch.cuda.is_available())
     found.device = "cuda" if gpu else "cpu"
     found.suite = found.suite or (["bert", "ragged"] if gpu else ["smoke"])
@@ -431,18 +483,21 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     return found
 
 
-def write(result: dict, path: Path | None) -> None:
-    """The result, and what is made of it: .json, .md, .svg."""
+def write(result: dict, path: Path | None, alone: bool) -> None:
+    """The result, and unless it shall be alone what is made of it: .json, .md, .svg."""
     if path is None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=None, ensure_ascii=False) + "\n", encoding="utf-8")
-    path.with_suffix(".md").write_text("\n".join([*summary(result), *table(result), ""]), encoding="utf-8")
-    path.with_suffix(".svg").write_text(picture(result), encoding="utf-8")
+    atomic_write(path, (json.dumps(result, indent=None, ensure_ascii=False) + "\n").encode())
+    if not alone:
+        atomic_write(path.with_suffix(".md"), "\n".join([*summary(result), *table(result), ""]).encode())
+        atomic_write(path.with_suffix(".svg"), picture(result).encode())
 
 
 def path_for(bench: Bench) -> Path | None:
     out = bench.arguments.out or (None if bench.arguments.suite == ["smoke"] else RESULTS)
+    if out and out.suffix == ".json":
+        return out
     name = f"{bench.env['device']} {' '.join(bench.arguments.suite)} {bench.env['commit'] or ''}".lower()
     slug = re.sub("[^a-z0-9]+", "-", name).strip("-")
     return out and out / f"attention-{datetime.date.today()}-{slug}.json"
@@ -465,12 +520,18 @@ def read(path: Path) -> dict:
 def measured(arguments: argparse.Namespace) -> dict:
     torch.manual_seed(arguments.seed)
     bench = Bench(arguments, torch.device(arguments.device))
-    path = path_for(bench)
+    path, given = path_for(bench), arguments.out
+    if arguments.resume and path.exists():
+        try:
+            bench.restore(read(path))
+        except ValueError as error:
+            sys.exit(f"{path}: {error}")
     print(
         f"{len(bench.rows)} rows, about {bench.estimate() / 60:.1f} minutes; result: {path or 'not kept'}", flush=True
     )
-    result = bench.run(lambda found: write(found, path))
-    write(result, path)
+    alone = path is not None and path == given
+    result = bench.run(lambda found: write(found, path, alone))
+    write(result, path, alone)
     return result
 
 

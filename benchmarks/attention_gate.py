@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.attention_cases import Case
-from minibert.attention import attend
+from minibert.attention import BACKENDS, attend
 from minibert.layout import Packed, Padded, pack, pad
 
 try:
@@ -19,7 +19,7 @@ try:
 except ImportError:  # without triton its rows say so
     attention_qkv = None
 
-LAYOUTS = {"flex": ("padded", "packed"), "varlen": ("packed",), "nested": ("packed",), "triton": ("packed",)}
+LAYOUTS = {"flex": ("padded", "packed")}  # all others: the first that they take without converting
 
 
 # ---- contestants ----
@@ -102,7 +102,8 @@ def contestants(names: Sequence[str], case: Case, boundary: str) -> list[Contest
     ragged = case.tokens < len(case.lengths) * case.width
     found = []
     for name in names:
-        layouts = LAYOUTS.get(name, ("padded",))
+        native = "padded" if BACKENDS[name].native[0] is Padded else "packed"
+        layouts = LAYOUTS.get(name, (native,))
         found += [Contestant(name, layout, boundary) for layout in layouts if ragged or layout == layouts[0]]
     return found
 

@@ -299,6 +299,7 @@ COLOURS = {
     "nested": "#d7bde2",
     "triton": "#e67e22",
 }
+OTHERS = ("#c0392b", "#b7950b", "#16a085", "#2c3e50")  # of backends that are not ours
 WIDTH, LEFT, TOP, HEIGHT, GAP = 1080, 56, 76, 170, 68  # of the picture, of a panel, and between panels
 
 
@@ -308,7 +309,8 @@ def picture(result: dict) -> str:
         r for r in rows_of(result) if r.boundary == "kernel" and r.tflops and r.l2 != "hot" and r.suite != "latency"
     ]
     rows = rows or [r for r in rows_of(result) if r.boundary == "kernel" and r.tflops]
-    names = [name for name in COLOURS if any(row.who == name for row in rows)]
+    present = dict.fromkeys(row.who for row in rows)
+    names = [*(name for name in COLOURS if name in present), *(name for name in present if name not in COLOURS)]
     panels = [(d, full) for d in ("fwd", "bwd") for full in (True, False)]
     panels = [(d, full, [r for r in rows if r.direction == d and (r.dist == "full") == full]) for d, full in panels]
     panels = [panel for panel in panels if panel[2]]
@@ -316,12 +318,17 @@ def picture(result: dict) -> str:
     parts = [text(LEFT, 24, f"Attention, useful TFLOP/s (real tokens only; dashed: the roofline), {where}", "title")]
     for k, name in enumerate(names):
         x = LEFT + k * (WIDTH - LEFT) / max(len(names), 8)
-        parts += [rect(x, 36, 10, 10, COLOURS[name], name), text(x + 14, 45, name)]
+        parts += [rect(x, 36, 10, 10, colour(name, names), name), text(x + 14, 45, name)]
     for k, (direction, full, found) in enumerate(panels):
         label = f"{direction}, {'no padding' if full else 'ragged'}"
         parts += panel(label, found, names, TOP + k * (HEIGHT + GAP))
     height = TOP + len(panels) * (HEIGHT + GAP)
     return drawing(WIDTH, height, parts)
+
+
+def colour(name: str, names: Sequence[str]) -> str:
+    """A backend's own, or one of OTHERS in turn."""
+    return COLOURS.get(name) or OTHERS[[n for n in names if n not in COLOURS].index(name) % len(OTHERS)]
 
 
 def panel(label: str, rows: Sequence[Row], names: Sequence[str], top: float) -> Iterator[str]:
@@ -340,7 +347,8 @@ def panel(label: str, rows: Sequence[Row], names: Sequence[str], top: float) -> 
         for row in group:
             height = row.tflops / most * (HEIGHT - 20)
             x = begin + names.index(row.who) * bar
-            yield rect(x, base - height, bar - 1, height, COLOURS[row.who], f"{row.who}: {digits(row.tflops)} TFLOP/s")
+            speed = f"{row.who}: {digits(row.tflops)} TFLOP/s"
+            yield rect(x, base - height, bar - 1, height, colour(row.who, names), speed)
         if roof:
             y = base - roof / most * (HEIGHT - 20)
             yield f'<path d="M{begin:.1f},{y:.1f}h{bar * len(names):.1f}" stroke="#c0392b" stroke-dasharray="4 3">'

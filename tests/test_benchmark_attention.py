@@ -247,6 +247,90 @@ def test_what_the_time_does_not_reach_says_so(tiny, tmp_path):
     assert {(row["status"], row["reason"]) for row in rows} == {("not reached", "--minutes 0 were over")}
 
 
+# ---- going on with a file ----
+
+
+def resumed(path, *more: str) -> dict:
+    """The tiny suite's forward at the kernel boundary, gone on with in a file."""
+    fast = ["--suite", "smoke", "--device", "cpu", "--head-size", "32", "--seconds", "0.001", "--out", str(path)]
+    assert attention.main([*fast, "--boundary", "kernel", "--pass", "fwd", "--resume", *more]) == 0
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_a_file_that_is_complete_is_not_measured_again(tiny, tmp_path, monkeypatch):
+    first = resumed(tmp_path / "a.json", "--backends", "eager,sdpa")
+    for name in ("truth_of", "call_of", "gate"):
+        monkeypatch.setattr(attention, name, lambda *given: pytest.fail("measured again"))
+    assert resumed(tmp_path / "a.json", "--backends", "eager,sdpa")["rows"] == first["rows"]
+
+
+def test_what_a_killed_run_left_out_is_measured_and_nothing_else(tiny, tmp_path):
+    """eager lacks its second round, and sdpa all of it."""
+    path = tmp_path / "a.json"
+    whole = resumed(path, "--backends", "eager,sdpa,sdpa-math")
+    eager, sdpa, math_ = whole["rows"]
+    eager |= {"rounds": [7.0], "us": 7.0, "p20": 6.0, "p80": 8.0}
+    sdpa |= {"status": "not reached", "us": None, "rounds": [], "shares": {}}
+    path.write_text(json.dumps(whole), encoding="utf-8")
+    found = {row["backend"]: row for row in resumed(path, "--backends", "eager,sdpa,sdpa-math")["rows"]}
+    assert found["sdpa-math"] == math_
+    assert (found["sdpa"]["status"], len(found["sdpa"]["rounds"]), len(found["sdpa"]["shares"])) == ("ok", 2, 1)
+    assert found["eager"]["rounds"][0] == 7.0
+    assert len(found["eager"]["rounds"]) == 2
+
+
+def test_other_backends_join_the_file_beside_their_rivals(tiny, tmp_path):
+    path = tmp_path / "a.json"
+    resumed(path, "--backends", "eager", "--pass", "fwd,bwd")
+    rows = resumed(path, "--backends", "sdpa", "--pass", "fwd,bwd")["rows"]
+    assert [(row["direction"], row["backend"]) for row in rows] == [
+        *(("fwd", "eager"), ("fwd", "sdpa")),
+        *(("bwd", "eager"), ("bwd", "sdpa")),
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_file_of_other_lengths_is_not_gone_on_with(tiny, tmp_path):
+    path = tmp_path / "a.json"
+    resumed(path, "--backends", "eager")
+    with pytest.raises(SystemExit, match="other lengths"):
+        resumed(path, "--backends", "sdpa", "--seed", "1")
+
+
+def test_resuming_needs_a_file(capsys):
+    with pytest.raises(SystemExit):
+        attention.main(["--resume", "--out", "somewhere"])
+    assert "--out FILE.json" in capsys.readouterr().err
+
+
+def test_the_most_telling_cases_come_first():
+    cases = attention_cases.cases_of(attention.parsed(["--suite", "bert,ragged", "--first", "6"]))
+    assert [(case.dist, case.width) for case in cases] == list(attention_cases.FIRST[:6])
+
+
+# ---- a kernel of one's own ----
+
+OWN = """
+from minibert.attention import BACKENDS
+from minibert.layout import Packed
+BACKENDS["mine"] = BACKENDS["eager"]._replace(native=(Packed,))
+"""
+
+
+def test_a_kernel_of_ones_own_is_raced_and_drawn(tiny, tmp_path, monkeypatch):
+    (tmp_path / "own_kernel.py").write_text(OWN, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(BACKENDS, "mine", None)  # is taken away again
+    out = tmp_path / "out"
+    rows = run(out, "--import", "own_kernel", "--backends", "mine,eager", "--boundary", "kernel")["rows"]
+    assert {(row["backend"], row["layout"], row["status"]) for row in rows} == {
+        ("mine", "packed", "ok"),
+        ("eager", "padded", "ok"),
+    }
+    (drawn,) = out.glob("*.svg")
+    assert "<title>mine: " in drawn.read_text(encoding="utf-8")
+
+
 def test_a_triad_moves_four_tensors_and_a_copy_two(monkeypatch):
     """Each call takes 1 ms, on a card whose memory is free for 8 tensors of 4 kB."""
     monkeypatch.setattr(timing, "median_us", lambda call, device: (call(), 1000.0)[1])
