@@ -1,7 +1,8 @@
 """How much faster does minibert pretrain than a loop over transformers' BertForPreTraining?
 
     python -m benchmarks.pretraining                      # MiniLM's size, some minutes on two free cores
-    python -m benchmarks.pretraining --device cuda        # BERT-base under bf16 autocast, against torch.compile too
+    python -m benchmarks.pretraining --device cuda        # BERT-base under bf16 autocast
+    python -m benchmarks.pretraining --device cuda --corpus full                # rows of the full length
     python -m benchmarks.pretraining --small              # a minute, to see that all runs; writes no file
     python -m benchmarks.pretraining --show               # the table of the newest result
 
@@ -9,9 +10,10 @@ Expected: what padding costs, as in fine-tuning, and the vocabulary: transformer
 minibert for the hidden 15 % alone. With V = 30,522 those logits are a fifth of BERT-base's work.
 
 Text: each text of a corpus is a document, its sentences end at . ! ? and their Chinese forms; examples of up to 128 and
-512 tokens, pairs, masks as `minibert pretrain` makes them. A step is forward, loss, backward, AdamW; both take the very
-same batches, made beforehand, in the same order. transformers: sdpa, padded to the longest of the batch, fused AdamW;
-compiled with dynamic shapes where --compile is given, and always on a GPU, where minibert is compiled as well.
+512 tokens (in the mean 137 of ChnSentiCorp's short documents; see tokens_per_text), pairs, masks as `minibert pretrain`
+makes them. A step is forward, loss, backward, AdamW; both take the very same batches, made beforehand, in the same
+order. transformers: sdpa, padded to the longest of the batch, fused AdamW; compiled with dynamic shapes where --compile
+is given. minibert on a GPU: with --graphs, without, and with both --graphs and --compile.
 Compared before timing, without dropout: the loss of a batch and its whole gradient, as one vector.
 MFU: operations of real tokens alone (minibert.pretrain.flops) over what the data sheet of the GPU says (PEAK).
 See benchmarks/race.py for the method; `share_of_gemm_asked` in the file is the same over a product measured there.
@@ -20,6 +22,7 @@ See benchmarks/race.py for the method; `share_of_gemm_asked` in the file is the 
 from __future__ import annotations
 
 import copy
+import random
 import re
 import tempfile
 from collections.abc import Callable, Iterator
@@ -31,11 +34,11 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from benchmarks.race import MINILM, SEED, Contestant, Plan, corpora, judged, race, run, take_times
+from benchmarks.race import SEED, Contestant, Plan, config_of, corpora, joined, judged, race, run, take_times
 from benchmarks.tokenizer import CORES, Bound, Row
 from benchmarks.training import DECAY, LR, TOLERANCE
 from minibert.checkpoint import back_name, export_weights
-from minibert.config import PRESETS, BertConfig
+from minibert.config import BertConfig
 from minibert.corpus import open_corpus
 from minibert.data import chunks, shuffled
 from minibert.instances import HIDDEN, Kinds, MaskedBatch, batch, plan
@@ -48,6 +51,7 @@ from minibert.tokenizer import Tokenizer
 
 LENGTHS = (128, 512)
 BATCHES, BATCH = {"cpu": 3, "cuda": 20}, {128: {"cpu": 16, "cuda": 256}, 512: {"cpu": 8, "cuda": 64}}
+FULL_TEXTS = 2000  # of the corpus `full`, whose examples are of the full length nearly always
 SPEEDUP, MFU = {"cpu": None, "cuda": Bound(1.5)}, Bound(0.5)
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bf16 FLOP/s, NVIDIA's data sheets (SXM)
 
@@ -70,11 +74,12 @@ class Examples:
 
 def make_examples(run_plan: Plan, name: str, size: str, length: int) -> Examples:
     """The first examples of an epoch in random order."""
-    found, device = corpora()[name], run_plan.device
+    found, device = corpora()["chnsenticorp" if name == "full" else name], run_plan.device
+    texts = joined(found.texts, FULL_TEXTS, random.Random(SEED)) if name == "full" else found.texts
     tokenizer = Tokenizer(found.vocab)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "text.txt"
-        path.write_text("\n\n".join(map(sentences, found.texts)) + "\n", encoding="utf-8")
+        path.write_text("\n\n".join(map(sentences, texts)) + "\n", encoding="utf-8")
         corpus = open_corpus([path], tokenizer, Path(folder) / "cache")
         planned, kinds = plan(corpus, corpus.documents, length, True, SEED, 0), Kinds(tokenizer)
         count = max(1, round(BATCHES[device.type] * min(1, run_plan.scale)))
@@ -89,12 +94,6 @@ def make_examples(run_plan: Plan, name: str, size: str, length: int) -> Examples
 def sentences(text: str) -> str:
     """A line each."""
     return "\n".join(part.strip() for part in re.split(r"(?<=[。！？])|(?<=[.!?])\s", text) if part.strip())
-
-
-def config_of(size: str, vocab_size: int) -> BertConfig:
-    if size == "minilm":
-        return BertConfig.from_file(MINILM / "config.json").replace(vocab_size=vocab_size)
-    return BertConfig(vocab_size=vocab_size, **PRESETS[size.removeprefix("bert-")])
 
 
 # ---- loops ----
@@ -130,13 +129,15 @@ def loop(step: Step, model: nn.Module, batches: list[MaskedBatch]) -> Callable[[
 
 
 class OwnStep:
-    """As minibert/pretrain.py has it, on a GPU by replaying."""
+    """As minibert/pretrain.py has it, on a GPU by replaying, unless graphs is False."""
 
-    def __init__(self, model: BertForPreTraining, batches: list[MaskedBatch], length: int, plan: Plan) -> None:
+    def __init__(
+        self, model: BertForPreTraining, batches: list[MaskedBatch], length: int, plan: Plan, graphs: bool = True
+    ) -> None:
         self.engine, self.device = model, plan.device
         self.options = PretrainOptions((), precision=plan.precision)
         self.replays = None
-        if obstacle(plan.device, model.config.head_size, Ranks(), self.options) is None:
+        if graphs and obstacle(plan.device, model.config.head_size, Ranks(), self.options) is None:
             compute, rows, dtype = (
                 partial(forward_backward, self),
                 max(len(b.lengths) for b in batches),
@@ -188,31 +189,39 @@ def step_case(plan: Plan) -> Iterator[Row]:
     size = next((size for size in plan.sizes if (size == "minilm") == (plan.device.type == "cpu")), plan.sizes[0])
     for name in plan.corpora:
         for length in LENGTHS:
+            case = f"pretraining, {size}, {length}"
+            if not plan.left(case, name):
+                continue
             examples = make_examples(plan, name, size, length)
             own, theirs = twins(examples.config, plan.device)
             difference = differences(own, theirs, examples, plan)
             worst = max(difference) / TOLERANCE[plan.precision]
             loops = contestants(own, theirs, examples, plan)
             cost = int(sum(flops(examples.config, part) for part in examples.packed))
-            for threads in plan.each_threads():
+            for threads in plan.each_threads(False, case, name):
                 found = take_times(loops, plan, lambda losses, w=worst: w if losses.isfinite().all() else float("inf"))
-                for row in race(f"pretraining, {size}, {length}, {threads}", examples, found, loops, {"asked": cost}):
+                for row in race(f"{case}, {threads}", examples, found, loops, {"asked": cost}):
                     yield from with_mfu(row, cost, plan)
 
 
 def contestants(own: nn.Module, theirs: nn.Module, examples: Examples, plan: Plan) -> list[Contestant]:
-    compiling, bound = plan.compile or plan.device.type == "cuda", SPEEDUP[plan.device.type]
-    others = [("transformers, sdpa", theirs)]
-    if compiling:
-        others.append(("transformers, sdpa, compiled", torch.compile(copy.deepcopy(theirs), dynamic=True)))
-        compile_tokenwise(own)
-    return [
-        Contestant("minibert", loop(OwnStep(own, examples.packed, examples.length, plan), own, examples.packed)),
-        *(
-            Contestant(name, loop(partial(their_step, model, plan), model, examples.padded), bound)
-            for name, model in others
-        ),
-    ]
+    """On a GPU also minibert without graphs, and compiled with them."""
+
+    def ours(name: str, model: BertForPreTraining, graphs: bool = True) -> Contestant:
+        step = OwnStep(model, examples.packed, examples.length, plan, graphs)
+        return Contestant(name, loop(step, model, examples.packed))
+
+    bound, found = SPEEDUP[plan.device.type], [ours("minibert", own)]
+    if plan.device.type == "cuda":
+        compiled = copy.deepcopy(own)
+        compile_tokenwise(compiled)
+        found += [ours("minibert, no graphs", copy.deepcopy(own), graphs=False), ours("minibert, compiled", compiled)]
+    others = {"transformers, sdpa": theirs}
+    if plan.compile:
+        others["transformers, sdpa, compiled"] = torch.compile(copy.deepcopy(theirs), dynamic=True)
+    for name, model in others.items():
+        found.append(Contestant(name, loop(partial(their_step, model, plan), model, examples.padded), bound))
+    return found
 
 
 def with_mfu(row: Row, cost: int, plan: Plan) -> Iterator[Row]:

