@@ -1,7 +1,9 @@
 """Which tiles, warps and stages serve our attention kernels best at which length? On a GPU, bf16, heads of 64.
 
-    python -m benchmarks.variants                # half a minute for compiling, some seconds for measuring
-    python -m benchmarks.variants --dropout 0.1
+    python -m benchmarks.variants                         # half a minute for compiling, some seconds for measuring
+    python -m benchmarks.variants --dropout 0.1 0         # with dropout, then without
+    python -m benchmarks.variants --small                 # one row each, called once: fills Triton's cache, no file
+    TRITON_INTERPRET=1 python -m benchmarks.variants --small    # on a CPU, the first of each kernel, to see that all runs
 
 For each length, 32k tokens in rows of that length (or of lengths up to it: `uniform`) and 12 heads; each candidate does
 all of them alone, timed as a CUDA graph by Triton's do_bench_cudagraph. The inputs are larger than the L2 cache.
@@ -16,7 +18,8 @@ import argparse
 import datetime
 import json
 import random
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,8 @@ import torch
 from benchmarks.timing import environment, first_line
 from minibert.attention import triton_kernel
 from minibert.attention.triton_backward import backward_fused, backward_keys, backward_queries
-from minibert.attention.triton_kernel import Options, Variant, forward_long, forward_short
+from minibert.attention.triton_kernel import INTERPRETED, Options, Variant, forward_long, forward_short
+from minibert.files import write_json
 from minibert.layout import Packed
 
 H, D = 12, 64
@@ -55,18 +59,19 @@ def lengths_of(dist: str, length: int) -> list[int]:
     return [length] * rows if dist == "full" else [dice.randint(1, length) for _ in range(rows)]
 
 
-def call_of(what: str, lengths: list[int], variant: Variant, dropout_p: float) -> Callable[[], None]:
+def call_of(what: str, lengths: list[int], variant: Variant, dropout_p: float, device: str) -> Callable[[], None]:
     """The variant's kernel over all rows, whatever it is meant for."""
-    qkv = torch.randn(sum(lengths), 3, H, D, device="cuda", dtype=torch.bfloat16)
+    heads, dtype = (H, torch.bfloat16) if device == "cuda" else (1, torch.float16)  # the interpreter's bf16 is wrong
+    qkv = torch.randn(sum(lengths), 3, heads, D, device=device, dtype=dtype)
     q, k, v = qkv.unbind(1)
-    out, lse = torch.empty_like(q), q.new_empty(H, len(q), dtype=torch.float32)
+    out, lse = torch.empty_like(q), q.new_empty(heads, len(q), dtype=torch.float32)
     do, gradient, delta = torch.randn_like(out), torch.empty_like(qkv), torch.zeros_like(lse)
     dq, dk, dv = gradient.unbind(1)
-    seed = torch.zeros(1, dtype=torch.int32, device="cuda")
+    seed = torch.zeros(1, dtype=torch.int32, device=device)
     options = Options(1 / D**0.5, dropout_p, seed, q.stride(0))
     forward = dict.fromkeys(("forward_short", "forward_long"), (q, k, v, out, lse))
-    triton_kernel._run(False, forward, options, q, Packed.from_lengths(lengths, device="cuda"))
-    layout = Packed.from_lengths(lengths, device="cuda")
+    triton_kernel._run(False, forward, options, q, Packed.from_lengths(lengths, device=device))
+    layout = Packed.from_lengths(lengths, device=device)
     tiles, backward = layout.tiles(variant.tile), what != "fwd"
     layout.kept[(backward, D, q.element_size())] = [(variant, tiles, len(tiles))]
     triton_kernel.COMPILED.clear()  # its keys do not tell candidates apart
@@ -79,34 +84,60 @@ def call_of(what: str, lengths: list[int], variant: Variant, dropout_p: float) -
     return lambda: triton_kernel._run(backward, kernels if backward else forward, numbers, q, layout)
 
 
+def candidates(arguments: argparse.Namespace) -> Iterator[tuple[dict[str, Any], Any, list[int]]]:
+    """What a row says of each, its kernel, and the lengths."""
+    for dropout in arguments.dropout:
+        for (what, length), kernels in CANDIDATES.items():
+            for dist in ("full",) if arguments.small else ("full", "uniform"):
+                lengths = lengths_of(dist, min(length, 96) if INTERPRETED else length)[: 1 if arguments.small else None]
+                for kernel, shapes in kernels:
+                    for shape in shapes[: 1 if INTERPRETED else None]:
+                        told = {"what": what, "lengths": f"{dist} {length}", "dropout": dropout}
+                        yield told | {"kernel": kernel.__name__, "shape": list(shape)}, kernel, lengths
+
+
+def measured(row: dict[str, Any], kernel: Any, lengths: list[int], arguments: argparse.Namespace) -> dict[str, Any]:
+    """The row with its time, or with why it has none."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        call = call_of(row["what"], lengths, Variant(kernel, None, *row["shape"], shared=0), row["dropout"], device)
+        if arguments.small:
+            call()
+            return row | {"us": None}
+        from triton.testing import do_bench_cudagraph
+
+        us = round(do_bench_cudagraph(call, rep=20) * 1e3, 1)
+    except RuntimeError as error:  # such as out of shared memory
+        return row | {"us": None, "error": first_line(error)}
+    operations = FLOPS[row["what"]] * D * H * sum(n * n for n in lengths)
+    return row | {"us": us, "tflops": round(operations / us / 1e6)}
+
+
+def key(row: dict[str, Any]) -> tuple:
+    return row["what"], row["lengths"], row["dropout"], row["kernel"], tuple(row["shape"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dropout", type=float, default=0.0)
+    parser.add_argument("--dropout", type=float, nargs="+", default=[0.0])
+    parser.add_argument("--small", action="store_true", help="call each once, for one row; no file unless --out")
     parser.add_argument("--out", type=Path, help="result file (default: results/variants-DATE.json)")
+    parser.add_argument("--resume", action="store_true", help="leave out what the file has already")
     arguments = parser.parse_args()
-    if not torch.cuda.is_available():
-        parser.error("PyTorch sees no GPU here, and on a CPU these kernels are interpreted")
-    from triton.testing import do_bench_cudagraph
-
-    found = []
-    for (what, length), kernels in CANDIDATES.items():
-        for dist in ("full", "uniform"):
-            lengths = lengths_of(dist, length)
-            for kernel, shapes in kernels:
-                for shape in shapes:
-                    row = {"what": what, "lengths": f"{dist} {length}", "kernel": kernel.__name__, "shape": shape}
-                    try:
-                        call = call_of(what, lengths, Variant(kernel, None, *shape, shared=0), arguments.dropout)
-                        row["us"] = round(do_bench_cudagraph(call, rep=20) * 1e3, 1)
-                        row["tflops"] = round(FLOPS[what] * D * H * sum(n * n for n in lengths) / row["us"] / 1e6)
-                    except RuntimeError as error:  # such as out of shared memory
-                        row["error"] = first_line(error)
-                    found.append(row)
-                    print(json.dumps(row), flush=True)
-    result = {"date": str(datetime.date.today()), "dropout": arguments.dropout, "rows": found}
-    result["env"] = environment(torch.device("cuda"))
-    out = Path(__file__).parent / "results" / f"variants-{datetime.date.today()}.json"
-    (arguments.out or out).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if not torch.cuda.is_available() and not (arguments.small and INTERPRETED):
+        sys.exit("PyTorch sees no GPU here; to see that all runs: TRITON_INTERPRET=1 and --small")
+    default = None if arguments.small else Path(__file__).parent / "results" / f"variants-{datetime.date.today()}.json"
+    out = arguments.out or default
+    kept = json.loads(out.read_text(encoding="utf-8"))["rows"] if arguments.resume and out and out.exists() else []
+    found = {key(row): row for row in kept}
+    env = environment(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    for row, kernel, lengths in candidates(arguments):
+        if key(row) in found:
+            continue
+        found[key(row)] = measured(row, kernel, lengths, arguments)
+        print(json.dumps(found[key(row)]), flush=True)
+        if out:  # after every row, so that nothing measured is lost
+            write_json(out, {"date": str(datetime.date.today()), "env": env, "rows": list(found.values())})
 
 
 if __name__ == "__main__":
