@@ -166,7 +166,7 @@ def test_compiled_code_and_sliced_weights_do_not_go_together():
 
 @pytest.mark.parametrize("command", ["train", "pretrain"])
 def test_a_process_that_is_not_the_first_ends_without_a_word(command, monkeypatch, capsys):
-    monkeypatch.setattr(cli, command, lambda options: None)
+    monkeypatch.setattr(f"minibert.{command}.{command}", lambda options: None)
     assert cli.main([command, "--threads", "1"]) == 0
     assert capsys.readouterr() == ("", "")
 
@@ -177,8 +177,8 @@ def test_a_mistake_and_ctrl_c_end_all_but_the_first_with_its_status_alone(error,
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
     monkeypatch.setattr("logging.disable", lambda level: None)
-    for rank, raised in ((0, type(error)), (1, SystemExit)):
-        monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+    for number, raised in ((0, type(error)), (1, SystemExit)):
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda number=number: number)
         with pytest.raises(raised) as caught, joined():
             raise error
     assert caught.value.code == status
