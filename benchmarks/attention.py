@@ -198,7 +198,7 @@ class Bench:
     def left(self, row: Row, turn: int) -> bool:
         """Whether a row has still to be checked or timed, in the first or second round."""
         timed = row.status in ("correct", "ok") and (self.cuda or row.backend != "triton")
-        return row.status == "not reached" or (timed and len(row.rounds) <= turn)
+        return (row.status == "not reached" and turn == 0) or (timed and len(row.rounds) <= turn)
 
     def forget_compiled(self, sizes: tuple[object, ...] | None = None) -> None:
         """Before other sizes, so that FlexAttention is compiled for the very sizes of a case and not for any; only the
@@ -274,10 +274,10 @@ class Bench:
         generator = torch.Generator(self.device).manual_seed(self.arguments.seed + 1000 * (turn + 1) + number)
         for who in contestants(self.arguments.backends, case, boundary):
             rows = self.rows_for(case, who, direction)
-            if rows[0].status not in ("correct", "ok") or not any(self.left(row, turn) for row in rows):
-                continue
-            if who.backend == "triton" and not self.cuda:
+            if rows[0].status == "correct" and who.backend == "triton" and not self.cuda:
                 rows[0].reason = "checked only: on a CPU its kernels are interpreted"
+            rows = [row for row in rows if row.status != "not reached" and self.left(row, turn)]
+            if not rows:
                 continue
             try:
                 plan = batch.plan(who.layout)
