@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from timeit import timeit
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -319,6 +320,17 @@ def test_padding_to_a_multiple_changes_no_loss(work):
     theirs.register_forward_pre_hook(lambda model, _, given: seen.append(given["input_ids"].shape[1]), with_kwargs=True)
     training.their_step(theirs, work, PLAN, rows, 64)
     assert seen == [64]
+
+
+def test_on_a_gpu_minibert_runs_with_and_without_graphs_and_transformers_with_cudnn(monkeypatch, work):
+    monkeypatch.setattr(training, "obstacle", lambda *given: "there is none here")
+    own, theirs = race.twins(work, PLAN.device)
+    on_gpu = dataclasses.replace(PLAN, device=SimpleNamespace(type="cuda"))
+    assert [who.name for who in training.contestants(own, theirs, work, on_gpu)] == [
+        *("minibert", "transformers, plain loop", "transformers, sorted, fused AdamW", "minibert, no graphs"),
+        "transformers, padded to multiples of 64, cuDNN, fused AdamW",
+    ]
+    assert len(training.contestants(own, theirs, work, PLAN)) == 3
 
 
 def test_only_who_asks_for_cudnn_has_it():
