@@ -3,7 +3,7 @@
     python -m benchmarks.variants                         # half a minute for compiling, some seconds for measuring
     python -m benchmarks.variants --dropout 0.1 0         # with dropout, then without
     python -m benchmarks.variants --small                 # one row each, called once: fills Triton's cache, no file
-    TRITON_INTERPRET=1 python -m benchmarks.variants --small    # on a CPU, the first of each kernel, to see that all runs
+    TRITON_INTERPRET=1 python -m benchmarks.variants --small    # on a CPU: the first of each kernel
 
 For each length, 32k tokens in rows of that length (or of lengths up to it: `uniform`) and 12 heads; each candidate does
 all of them alone, timed as a CUDA graph by Triton's do_bench_cudagraph. The inputs are larger than the L2 cache.

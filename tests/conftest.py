@@ -11,7 +11,10 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may need a network
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Models this small are slower with two threads, and much slower beside other work; tests/machines.py asks for two too.
+THREADS = os.environ["OMP_NUM_THREADS"] = os.environ.get("MINIBERT_TEST_THREADS", "1")  # of what tests start, too
 
+import numpy as np
 import pytest
 import sample
 import torch
@@ -29,7 +32,7 @@ from minibert.model import BertForMaskedLM, BertForPreTraining, BertForSequenceC
 os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, [str(Path(__file__).parents[1]), str(Path(__file__).parent), os.environ.get("PYTHONPATH")])
 )
-torch.set_num_threads(1)  # models this small are slower with two, and much slower beside other work
+torch.set_num_threads(int(THREADS))
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
@@ -110,12 +113,36 @@ def twins(name: str, attention: str = "eager", **changes: object) -> tuple[torch
     return ours, theirs.eval()
 
 
-def outputs(result: object) -> list[torch.Tensor]:
-    """The tensors of a model's answer, ours or transformers', in the same order."""
-    if isinstance(result, torch.Tensor):
-        return [result]
+def outputs(result: object, mask: torch.Tensor | None = None) -> list[torch.Tensor]:
+    """The tensors of a model's answer, ours or transformers', in the same order.
+
+    mask: [B, S]; with it, of the tensors [B, S, *] the real tokens alone, [T, *]. What stands at padding is nobody's.
+    """
     names = ("last_hidden_state", "pooler_output", "logits", "prediction_logits", "seq_relationship_logits")
-    return [getattr(result, name) for name in names if getattr(result, name, None) is not None]
+    found = [result] if isinstance(result, torch.Tensor) else [getattr(result, name, None) for name in names]
+    tensors = [tensor for tensor in found if tensor is not None]
+    return tensors if mask is None else [real_tokens(tensor, mask) for tensor in tensors]
+
+
+def real_tokens(tensor: torch.Tensor | np.ndarray, mask: torch.Tensor) -> torch.Tensor:
+    """[T, *] of a [B, S, *] and its mask [B, S]; what has no place for each token stays as it is."""
+    tensor = torch.as_tensor(tensor)
+    return tensor[mask.bool()] if tensor.dim() == 3 else tensor
+
+
+def assert_near(found: object, wanted: object, theirs: object = None, limit: float = 1e-5, name: str = "") -> None:
+    """Tensors, or lists of them, differ by no more than `limit` of the wanted tensor's largest number.
+
+    theirs: what transformers makes of the same where `wanted` is the float64 reference. How far float32 is from it
+    depends on the processor's kernels, so 3 times transformers' own distance is allowed.
+    """
+    found, wanted, theirs = ([x] if isinstance(x, torch.Tensor | np.ndarray) else x for x in (found, wanted, theirs))
+    for one, right, other in zip(found, wanted, theirs or [None] * len(wanted), strict=True):
+        one, right = torch.as_tensor(one).double(), torch.as_tensor(right).double()
+        allowed = limit * right.abs().max().item()
+        if other is not None:
+            allowed = max(allowed, 3 * (other.double() - right).abs().max().item())
+        torch.testing.assert_close(one, right, rtol=0, atol=allowed, msg=lambda text: f"{name}: {text}")
 
 
 def padded_batch(rows: int, length: int, vocab_size: int = 101, seed: int = 0) -> dict[str, torch.Tensor]:

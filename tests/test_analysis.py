@@ -16,6 +16,8 @@ from minibert.analysis import (
 )
 from minibert.model import BertModel, BertOutput
 
+pytestmark = pytest.mark.numeric
+
 
 def build(name: str = "BertForSequenceClassification") -> torch.nn.Module:
     return stir(MODELS[name](small_config(), "sdpa"))

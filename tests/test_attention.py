@@ -3,6 +3,7 @@
 Against numpy in float64, rows of all awkward lengths, padded and packed. What needs a GPU is in test_gpu.py.
 """
 
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import children
@@ -32,8 +33,16 @@ MASK = torch.tensor([[1] * 7, [1, 0, 1, 1, 0, 0, 0], [0, 0, 0, 0, 0, 1, 1], [0] 
 FORWARD = usable_backends(head_size=D, needs_grad=False)
 TRAINING = usable_backends(head_size=D)
 DROPPING = usable_backends(head_size=D, dropout_p=0.25)
-forward = pytest.mark.parametrize("backend", FORWARD)
-training = pytest.mark.parametrize("backend", TRAINING)
+
+
+def forward(test: Callable) -> Callable:
+    """Once for each backend that runs here."""
+    return pytest.mark.numeric(pytest.mark.parametrize("backend", FORWARD)(test))
+
+
+def training(test: Callable) -> Callable:
+    """Once for each backend that runs here and has gradients."""
+    return pytest.mark.numeric(pytest.mark.parametrize("backend", TRAINING)(test))
 
 
 def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
@@ -175,7 +184,7 @@ def test_heads_side_by_side_need_no_copy_by_the_caller(backend):
     tensors = [t.transpose(1, 2) for t in draw(4, S, H, D)]  # [B, H, S, D] as the model has them
     whole = [t.contiguous() for t in tensors]
     layout = Padded.from_mask(MASK)
-    torch.testing.assert_close(run(tensors, layout, backend), run(whole, layout, backend), rtol=0, atol=1e-6)
+    torch.testing.assert_close(run(tensors, layout, backend), run(whole, layout, backend), rtol=0, atol=4e-6)
 
 
 @training
@@ -184,7 +193,8 @@ def test_a_strided_last_dimension_is_handled(backend):
     tensors = [tensor.transpose(1, 2).contiguous().transpose(1, 2) for tensor in whole[:3]]
     assert tensors[0].stride(-1) == H
     layout = Packed.from_lengths([4, 6])
-    torch.testing.assert_close(run([*tensors, whole[3]], layout, backend), run(whole, layout, backend), rtol=0, atol=0)
+    found, wanted = run([*tensors, whole[3]], layout, backend), run(whole, layout, backend)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=4e-6)  # a kernel may read strides another way
     single = draw(1, 1, 2, D)[0].expand(3, H, 2, D)  # stride 0 elsewhere
     assert attend(single, single, single, Padded(None), backend).isfinite().all()
 

@@ -1,4 +1,4 @@
-"""Proves that the benchmark of kernel variants loses nothing it has measured. Run: pytest tests/test_benchmark_variants.py"""
+"""Proves that the benchmark of variants loses nothing it has measured. Run: pytest tests/test_benchmark_variants.py"""
 
 import json
 import sys

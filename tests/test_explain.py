@@ -136,6 +136,7 @@ def test_of_a_text_far_too_long_only_what_is_read_is_on_the_page():
 # ---- the numbers ----
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("name", list(MODELS))
 def test_the_numbers_are_those_of_capture(name):
     found = explanation(name, "the [MASK] cat", pair="白日")
@@ -180,6 +181,7 @@ def test_without_an_answer_heads_and_tokens_are_measured_by_the_texts_vector(nam
     assert (found.contributions.tokens_ablated > 0).all()
 
 
+@pytest.mark.numeric
 def test_contributions_are_of_the_answers_logit_above_the_mean():
     found = explanation()
     model = stir(MODELS["BertForSequenceClassification"](small_config()))

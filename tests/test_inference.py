@@ -18,6 +18,8 @@ from minibert.inference import TextClassifier, TextEncoder, classify, pick_devic
 from minibert.model import BertForSequenceClassification, BertModel
 from minibert.tokenizer import Tokenizer
 
+pytestmark = pytest.mark.numeric
+
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [*"abcdefghijklmnopqrstuvwxyz", *"房间很干净下次还住的一是在不了有和人这中大为上个国我以要他"]
 VOCAB = SPECIAL + WORDS

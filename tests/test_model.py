@@ -3,12 +3,11 @@
 Stirred weights, batches of pairs, prime sizes (see conftest.py). Run: pytest tests/test_model.py
 """
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 import transformers
-from conftest import MODELS, outputs, padded_batch, small_config, stir, twins
+from conftest import MODELS, assert_near, outputs, padded_batch, real_tokens, small_config, stir, twins
 from test_reference import FINAL, run_reference
 
 from minibert.attention import usable_backends
@@ -16,6 +15,8 @@ from minibert.checkpoint import BACK, export_weights, translate
 from minibert.layout import Packed, pad
 from minibert.model import BertForMaskedLM, BertForSequenceClassification, BertModel, compile_tokenwise
 from minibert.parity import BACKENDS
+
+pytestmark = pytest.mark.numeric
 
 LENGTHS = [1, 2, 3, 17, 128, 257, 512]
 MIXES = {
@@ -34,19 +35,25 @@ def test_every_head_and_backend_equals_transformers(name, backend, length):
     ours, theirs = twins(name, backend)
     batch = padded_batch(rows=3, length=length, seed=length)
     with torch.no_grad():
-        torch.testing.assert_close(outputs(ours(**batch)), outputs(theirs(**batch)), rtol=0, atol=1e-5)
+        assert_near(*(outputs(model(**batch), batch["attention_mask"]) for model in (ours, theirs)))
 
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("length", [1, 7, 61])
 def test_every_head_and_backend_equals_the_reference(name, backend, length):
-    ours, _ = twins(name, backend)
+    ours, theirs = twins(name, backend)
     batch = padded_batch(rows=3, length=length, seed=length)
-    stages = run_reference(ours, batch)
+    compare_with_reference(name, ours, theirs, batch)
+
+
+def compare_with_reference(name: str, ours: torch.nn.Module, theirs: torch.nn.Module, batch: dict) -> None:
+    """Real tokens alone, of all that the model `name` gives."""
+    mask, stages = batch["attention_mask"], run_reference(ours, batch)
     with torch.no_grad():
-        for stage, tensor in zip(FINAL[name], outputs(ours(**batch)), strict=True):
-            np.testing.assert_allclose(tensor.numpy(), stages[stage], rtol=0, atol=1e-5, err_msg=stage)
+        found, other = (outputs(model(**batch), mask) for model in (ours, theirs))
+    for stage, one, two in zip(FINAL[name], found, other, strict=True):
+        assert_near(one, real_tokens(stages[stage], mask), theirs=two, name=stage)
 
 
 @pytest.mark.parametrize("activation", ["gelu_new", "gelu_pytorch_tanh", "relu"])
@@ -54,7 +61,7 @@ def test_other_activations_equal_transformers(activation):
     ours, theirs = twins("BertForMaskedLM", hidden_act=activation)
     batch = padded_batch(rows=3, length=13)
     with torch.no_grad():
-        torch.testing.assert_close(ours(**batch), theirs(**batch).logits, rtol=0, atol=1e-5)
+        assert_near(*(outputs(model(**batch), batch["attention_mask"]) for model in (ours, theirs)))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -64,7 +71,7 @@ def test_every_gradient_equals_transformers(name, backend):
     ours, theirs = twins(name, backend)
     batch = padded_batch(rows=5, length=13)
     for model in (ours, theirs):
-        loss_of(outputs(model(**batch))).backward()
+        loss_of(outputs(model(**batch), batch["attention_mask"])).backward()
     compare_gradients(ours, theirs)
 
 
@@ -91,11 +98,9 @@ def compare_gradients(ours: torch.nn.Module, theirs: torch.nn.Module) -> None:
 @pytest.mark.parametrize("backend", usable_backends(head_size=5, needs_grad=False))
 def test_every_backend_that_runs_here_gives_real_tokens_the_same(backend):
     batch = padded_batch(rows=4, length=61)
-    real = batch["attention_mask"].bool()
     with torch.no_grad():
         found, wanted = (stir(BertModel(small_config(), name))(**batch) for name in (backend, "eager"))
-    torch.testing.assert_close(found.last_hidden_state[real], wanted.last_hidden_state[real], rtol=0, atol=1e-5)
-    torch.testing.assert_close(found.pooler_output, wanted.pooler_output, rtol=0, atol=1e-5)
+    assert_near(outputs(found, batch["attention_mask"]), outputs(wanted, batch["attention_mask"]))
 
 
 def test_a_backend_that_cannot_run_says_so_when_it_is_called(monkeypatch):
@@ -114,12 +119,9 @@ def test_real_weights_equal_transformers_and_the_reference(minilm):
     ours = BertModel.from_pretrained(minilm)
     theirs = transformers.BertModel.from_pretrained(minilm).eval()
     batch = padded_batch(rows=3, length=53, vocab_size=30522)
-    stages = run_reference(ours, batch)
     with torch.no_grad():
-        mine, wanted = ours(**batch), theirs(**batch)
-    torch.testing.assert_close(mine.last_hidden_state, wanted.last_hidden_state, rtol=0, atol=1e-5)
-    torch.testing.assert_close(mine.pooler_output, wanted.pooler_output, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(mine.last_hidden_state.numpy(), stages["last_hidden_state"], rtol=0, atol=1e-5)
+        assert_near(*(outputs(model(**batch), batch["attention_mask"]) for model in (ours, theirs)))
+    compare_with_reference("BertModel", ours, theirs, batch)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -129,7 +131,7 @@ def test_padding_does_not_change_a_row(backend):
     longer = {name: F.pad(tensor, (0, 8)) for name, tensor in batch.items()}
     with torch.no_grad():
         short, long = model(**batch).last_hidden_state, model(**longer).last_hidden_state
-    torch.testing.assert_close(long[:, :9], short, rtol=0, atol=1e-6)
+    assert_near(long[:, :9], short, limit=1e-6)
 
 
 def test_other_rows_do_not_change_a_row():
@@ -138,7 +140,7 @@ def test_other_rows_do_not_change_a_row():
     with torch.no_grad():
         together = model(**batch).pooler_output
         alone = torch.cat([model(*(t[i : i + 1] for t in batch.values())).pooler_output for i in range(4)])
-    torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
+    assert_near(together, alone, limit=2e-6)
 
 
 def test_mask_and_segments_may_be_left_out():
@@ -282,7 +284,7 @@ def rectangle(batch: dict) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
 def their_outputs(theirs: torch.nn.Module, batch: dict) -> list[torch.Tensor]:
     """What transformers makes of the padded batch, without the padding."""
     padded, real = rectangle(batch)
-    return [tensor[real] if tensor.dim() == 3 else tensor for tensor in outputs(theirs(**padded))]
+    return outputs(theirs(**padded), real)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -293,8 +295,8 @@ def test_a_packed_batch_equals_transformers_and_our_padded_one(name, backend, mi
     batch = packed_batch(MIXES[mix])
     with torch.no_grad():
         found = outputs(ours(**batch))
-        torch.testing.assert_close(found, their_outputs(theirs, batch), rtol=0, atol=1e-5)
-        torch.testing.assert_close(found, their_outputs(ours, batch), rtol=0, atol=1e-5)
+        assert_near(found, their_outputs(theirs, batch))
+        assert_near(found, their_outputs(ours, batch))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -317,8 +319,7 @@ def test_the_first_tokens_alone_are_those_of_the_whole_batch(backend, mix):
     with torch.no_grad():
         first, whole = model(**batch, first=True), model(**batch)
     rows = whole.last_hidden_state[batch["layout"].firsts]
-    torch.testing.assert_close(first.last_hidden_state, rows, rtol=0, atol=2e-6)
-    torch.testing.assert_close(first.pooler_output, whole.pooler_output, rtol=0, atol=2e-6)
+    assert_near(outputs(first), [rows, whole.pooler_output], limit=2e-6)
 
 
 def test_a_classifier_computes_no_query_but_those_of_cls_in_its_last_layer(monkeypatch):
@@ -379,7 +380,7 @@ def test_real_weights_packed_equal_transformers(minilm):
     theirs = transformers.BertModel.from_pretrained(minilm).eval()
     batch = packed_batch([5, 53, 1, 17])
     with torch.no_grad():
-        torch.testing.assert_close(outputs(ours(**batch)), their_outputs(theirs, batch), rtol=0, atol=1e-5)
+        assert_near(outputs(ours(**batch)), their_outputs(theirs, batch))
 
 
 @pytest.mark.parametrize("part", ["hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"])

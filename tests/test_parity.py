@@ -8,6 +8,8 @@ from minibert import attention
 from minibert.attention import eager
 from minibert.parity import ParityOptions, failures, ladder, merge_layers, recording, to_table
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture
 def model_dir(tmp_path):

@@ -101,6 +101,7 @@ def their_losses(run: Run, steps: int) -> list[float]:
     return losses
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("layout", ["packed", "padded"])
 def test_twenty_steps_equal_a_plain_transformers_loop(text, tmp_path, layout):
     options = small(text, tmp_path, steps=20, batch_size=5, dropout=0.0, log_every=1, layout=layout, layers=2, lr=3e-3)
@@ -116,6 +117,7 @@ def test_twenty_steps_equal_a_plain_transformers_loop(text, tmp_path, layout):
     assert max(apart) <= 1e-5
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("nsp", ["on", "off"])
 def test_accumulated_batches_equal_one_large_batch(text, tmp_path, nsp):
     """Each batch counts by its hidden tokens and its pairs; a mean of the batches' means would be off by 1e-3."""
@@ -179,6 +181,7 @@ def test_a_model_learns_more_than_what_is_frequent(run_directory):
     assert scores["accuracy"] > 1.5 * scores["unigram_accuracy"]
 
 
+@pytest.mark.numeric
 def test_transformers_loads_the_model_with_equal_outputs(run_directory):
     _, out, _ = run_directory
     model = minibert.BertForPreTraining.from_pretrained(out)

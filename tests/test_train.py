@@ -39,6 +39,7 @@ from minibert.data import (
     shuffled_by_tokens,
 )
 from minibert.inference import Scores, TextClassifier, score
+from minibert.loop import cpu_threads
 from minibert.model import BertForPreTraining, BertForSequenceClassification, BertModel
 from minibert.tokenizer import Tokenizer
 from minibert.train import TrainOptions, train
@@ -131,6 +132,7 @@ def disk_full(path: Path, data: object) -> None:
 # ---- the arithmetic ----
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("layout", ["packed", "padded"])
 @pytest.mark.parametrize("batches", [{}, {"accumulation": 2}, {"accumulation": 2, **BY_TOKENS}], ids=str)
 def test_a_run_equals_a_plain_loop_over_transformers(files, tmp_path, batches, layout):
@@ -177,6 +179,7 @@ def test_a_run_equals_a_plain_loop_over_transformers(files, tmp_path, batches, l
             torch.testing.assert_close(trained[name], tensor, rtol=0, atol=2e-5, msg=lambda m, name=name: f"{name} {m}")
 
 
+@pytest.mark.numeric
 def test_accumulating_small_batches_equals_one_large_batch(files, tmp_path):
     """Also at the end of an epoch, where 44 rows leave 12: a batch of 8 and one of 4. Only float noise is between."""
     data = {**files, "data": str(write_rows(tmp_path / "odd.tsv", 44))}
@@ -186,6 +189,7 @@ def test_accumulating_small_batches_equals_one_large_batch(files, tmp_path):
         assert b == pytest.approx(a, abs=2e-6)
 
 
+@pytest.mark.numeric
 def test_packed_and_padded_runs_are_the_same_run(files, tmp_path):
     """Without dropout, whose draws differ. Not compared: the keys' biases, see above."""
     options = dict(epochs=3, dropout=0.0, log_every=1)
@@ -411,6 +415,7 @@ def their_logits(out: Path, *texts: list[str]) -> torch.Tensor:
         return model(**tokenizer(*texts, padding=True, truncation=True, return_tensors="pt")).logits
 
 
+@pytest.mark.numeric
 def test_transformers_gives_the_same_logits_for_a_trained_directory(files, done):
     """Chinese and English; also a text that only the tokenizer's own model_max_length can cut to the model's 16."""
     texts = [*read_examples(files["test"]).texts, "", "the room was 干净 " * 20]
@@ -418,6 +423,7 @@ def test_transformers_gives_the_same_logits_for_a_trained_directory(files, done)
     torch.testing.assert_close(their_logits(done[1], texts), ours, rtol=0, atol=1e-5)
 
 
+@pytest.mark.numeric
 def test_fine_tuning_pairs_from_a_pretrained_directory_is_read_by_transformers(encoder, tmp_path, caplog):
     paths = {name: write_rows(tmp_path / f"{name}.tsv", 20, len(name), pairs=True) for name in ("data", "test")}
     files = {name: str(path) for name, path in paths.items()}
@@ -684,13 +690,10 @@ def test_a_small_model_trains_on_one_thread_unless_told_and_the_number_is_put_ba
         raise KeyboardInterrupt
 
     monkeypatch.setattr(minibert.train, "fit", fit)
-    torch.set_num_threads(3)
-    try:
+    with cpu_threads(3):
         with pytest.raises(KeyboardInterrupt):
             train(small(files, tmp_path / "run", threads=option))
         seen.append(torch.get_num_threads())
-    finally:
-        torch.set_num_threads(1)
     assert seen == [used, 3]
     assert json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["threads"] == used
 
@@ -890,6 +893,7 @@ def test_the_recorded_command_is_read_back_as_the_same_options():
     assert (command, TrainOptions(**values)) == ("train", options)
 
 
+@pytest.mark.numeric
 def test_texts_are_cut_where_training_cut_them(files, encoder, tmp_path):
     """The trained directory records --max-length, so that evaluate and predict see what training saw."""
     _, out = train(small(files, tmp_path / "run", model=str(encoder), max_length=8))

@@ -80,7 +80,7 @@ def their_run(directory: Path, dropouts: dict[str, float], data: list) -> tuple[
     return losses, model.state_dict()
 
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.numeric]
 
 
 @pytest.fixture(scope="module", params=["reviews", pytest.param("sst", marks=needs_shared)], name="race")
