@@ -156,7 +156,7 @@ def write(
     under `if __name__ == "__main__":` (each begins by importing the program anew).
 
     Raises ValueError for a file that is missing, no file or not UTF-8, for an `out` that holds anything else, and for
-    processes < 1; OSError if the disk is full.
+    processes < 1, or more where semaphores cannot be made; OSError if the disk is full.
     """
     if processes < 1:
         raise ValueError(f"processes {processes}: at least 1 must do the work")
@@ -330,7 +330,13 @@ def _encoded(tokenizer: FlatEncoder, pieces: Iterator[str], processes: int) -> I
     if processes == 1:
         yield from (_encode(tokenizer, piece) for piece in pieces)
         return
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), _start_worker, (tokenizer,))
+    try:
+        pool = ProcessPoolExecutor(processes, get_context("spawn"), _start_worker, (tokenizer,))
+    except OSError as error:
+        raise ValueError(
+            f"processes {processes}: they share semaphores, which cannot be made here ({error.strerror}); make /dev/shm"
+            " writable, or use processes=1"
+        ) from None
     window: deque[Future[Flat]] = deque()  # bounded: reading does not run away from encoding
     try:
         for piece in pieces:

@@ -1,5 +1,6 @@
 """Files go through in pieces, and hold what encoding line by line gives: pytest tests/test_token_file.py"""
 
+import errno
 import hashlib
 import json
 import multiprocessing
@@ -23,6 +24,19 @@ TOKENIZER = Tokenizer([*SPECIAL, *WORDS])
 CHARACTERS = ["a", "b", "ab", "é", "e\u0301", "\u0315", "\U0001d165", "北京", "😀", " ", ",", "\0", "\ufeff", "\u2028"]
 BREAKS = ["\n", "\n", "\r\n", "\r", "\n\n", "\x85", "\x0b", "\x1c"]
 PARTS = [*CHARACTERS, *BREAKS, "[SEP]", "[SEP", "]", "[MASK]", "[[SEP]]"]
+
+
+def has_semaphores() -> bool:
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except OSError:
+        return False
+    return True
+
+
+needs_semaphores = pytest.mark.skipif(
+    not has_semaphores(), reason="several processes share semaphores, and /dev/shm is not writable here"
+)
 
 
 class Broken(Tokenizer):
@@ -242,6 +256,7 @@ def test_the_files_do_not_depend_on_the_size_of_the_pieces(tmp_path, monkeypatch
 
 
 @pytest.mark.usefixtures("small")
+@needs_semaphores
 def test_two_processes_write_the_same_bytes(tmp_path):
     text = "ab, née\r\n\n北京[SEP]! a\n" * 20
     encoded(tmp_path, text)
@@ -250,6 +265,7 @@ def test_two_processes_write_the_same_bytes(tmp_path):
     assert contents(tmp_path / "out") == alone
 
 
+@needs_semaphores
 def test_an_error_in_a_worker_arrives_as_it_is(tmp_path):
     broken = Broken(TOKENIZER.vocab)
     broken.error = ValueError("text 0: no")
@@ -258,9 +274,20 @@ def test_an_error_in_a_worker_arrives_as_it_is(tmp_path):
     assert os.listdir(tmp_path) == ["text"]
 
 
+@needs_semaphores
 def test_a_worker_that_dies_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="worker process has died"):
         encoded(tmp_path, "a", Dead(TOKENIZER.vocab), processes=2)
+    assert os.listdir(tmp_path) == ["text"]
+
+
+def test_without_semaphores_the_remedy_is_named(tmp_path, monkeypatch):
+    def pool(*_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(token_file, "ProcessPoolExecutor", pool)
+    with pytest.raises(ValueError, match=r"^processes 2: .*; make /dev/shm writable, or use processes=1$"):
+        encoded(tmp_path, "a", processes=2)
     assert os.listdir(tmp_path) == ["text"]
 
 
@@ -292,6 +319,7 @@ def test_reading_waits_for_the_workers(monkeypatch):
 
 
 @pytest.mark.usefixtures("small")
+@needs_semaphores
 def test_no_worker_outlives_an_interruption(tmp_path, monkeypatch):
     def interrupted(values):
         raise KeyboardInterrupt
