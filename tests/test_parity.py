@@ -56,6 +56,16 @@ def test_a_backend_that_drops_the_mask_is_first_seen_in_its_context(model_dir, m
     assert failures(ladder(ParityOptions(model_dir, lengths="7")))[0] == ("layers.0.attention.context", "sdpa")
 
 
+def test_what_a_backend_gives_at_padding_does_not_count(model_dir, monkeypatch):
+    right = attention.BACKENDS["sdpa"].padded
+
+    def other_at_padding(q, k, v, layout, dropout_p=0.0, scale=None):
+        return right(q, k, v, layout, dropout_p, scale) + 7 * ~layout.keys[:, None, :, None]
+
+    monkeypatch.setitem(attention.BACKENDS, "sdpa", attention.BACKENDS["sdpa"]._replace(padded=other_at_padding))
+    assert failures(ladder(ParityOptions(model_dir, lengths="7"))) == []
+
+
 def test_nan_is_a_failure(model_dir, monkeypatch):
     broken = attention.BACKENDS["sdpa"]._replace(padded=lambda q, *_: q * float("nan"))
     monkeypatch.setitem(attention.BACKENDS, "sdpa", broken)

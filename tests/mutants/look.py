@@ -199,4 +199,12 @@ MUTATIONS = {
             "tests/test_explain.py::test_an_unknown_word_shows_all_that_was_tried",
         ),
     ],
+    "minibert/parity.py": [
+        (
+            "parity: what stands at padding is compared",
+            "return stage[real] if stage.ndim == 3 and stage.shape[:2] == real.shape else stage",
+            "return stage",
+            "tests/test_parity.py::test_what_a_backend_gives_at_padding_does_not_count",
+        ),
+    ],
 }
