@@ -44,7 +44,7 @@ class Result(NamedTuple):
 
 def run(setting: str, threads: int, tests: Sequence[str]) -> Result:
     """One pytest process on the numeric tests among `tests` (files or folders)."""
-    variables = {**SETTINGS[setting], "MINIBERT_TEST_THREADS": str(threads)}
+    variables = {**SETTINGS[setting], "MINIBERT_TEST_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
