@@ -61,6 +61,12 @@ MUTATIONS = {
     ],
     "minibert/token_file.py": [
         (
+            "token file: reading runs away from encoding",
+            "            if len(window) == 2 * processes:\n",
+            "            if len(window) == 9 * processes:\n",
+            "tests/test_token_file.py::test_reading_waits_for_the_workers",
+        ),
+        (
             "token file: what failed stays beside the result",
             "        shutil.rmtree(temporary, ignore_errors=True)  # after",
             "        pass  # after",
