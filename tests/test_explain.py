@@ -387,6 +387,7 @@ def test_without_a_model_the_bundled_one_is_explained():
     assert ExplainOptions("a").model == BUNDLED
 
 
+@pytest.mark.slow
 def test_a_page_of_64_tokens_stays_below_three_megabytes(minilm):
     found = explained(ExplainOptions("the cat sat on a mat and " * 9, model=str(minilm), max_length=64))
     html = found.to_html()

@@ -174,6 +174,7 @@ def test_the_head_of_a_npy_has_room_for_any_number_of_rows(monkeypatch, encoder,
     assert len({len(heads[0](rows)) for rows in (0, 1, 10**6, 10**15)}) == 1
 
 
+@pytest.mark.slow
 def test_vectors_of_minilm_equal_those_of_sentence_transformers(run, minilm, tmp_path):
     """Some texts are longer than the 256 tokens that it reads."""
     peer = pytest.importorskip("sentence_transformers")

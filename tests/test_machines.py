@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import machines
+import pytest
 
 TESTS = """
 import os
@@ -29,6 +30,7 @@ def test_a_red_setting_is_named_with_its_test_and_ends_in_status_1(tmp_path):
     assert lines[4:7] == ["sse4, 2 threads:", "test_it::test_numeric", "  AssertionError: two"]
 
 
+@pytest.mark.slow
 def test_a_setting_in_which_no_test_runs_is_red(tmp_path):
     (tmp_path / "test_it.py").write_text("def test_not_numeric(): pass", encoding="utf-8")
     result = machines.run("native", 1, [str(tmp_path)])

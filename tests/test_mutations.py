@@ -28,7 +28,6 @@ def functions(file: str) -> list[ast.FunctionDef]:
 def test_every_mutation_finds_its_place_and_its_test(mutation: Mutation):
     assert source(mutation.file).count(mutation.old) == 1
     assert mutation.old != mutation.new
-    ast.parse(source(mutation.file).replace(mutation.old, mutation.new))
     file, _, name = mutation.test.partition("::")
     assert name.partition("[")[0] in {function.name for function in functions(file)}
 

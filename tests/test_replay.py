@@ -89,7 +89,9 @@ class Straight(Replays):
 
 
 @needs_triton
-@pytest.mark.parametrize("kind", [BertForSequenceClassification, BertForPreTraining])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(BertForSequenceClassification, marks=pytest.mark.slow), BertForPreTraining]
+)
 def test_batches_of_any_lengths_fit_into_one_recording(kind, no_gpu, monkeypatch):
     """The second is computed where the first has left its numbers."""
     monkeypatch.setattr(replay, "STEP", 80)

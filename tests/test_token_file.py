@@ -187,7 +187,7 @@ def test_a_pipe_is_read(tmp_path, out):
 # ---- cuts ----
 
 
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(parts=st.lists(st.sampled_from(PARTS) | st.text(max_size=4), max_size=30), size=st.integers(1, 12))
 @example(parts=["[SEP]"] * 9, size=7)
 @example(parts=["北京"] * 30, size=4)

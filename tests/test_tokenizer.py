@@ -272,7 +272,7 @@ def test_random_texts_agree_with_tokenizers_on_the_real_vocabulary(uncased):
     agree(uncased, made, [random_string(rng, uncased.vocab) for _ in range(2000)])
 
 
-@settings(deadline=None, derandomize=True, max_examples=200)
+@settings(deadline=None, derandomize=True, max_examples=100)
 @given(
     st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=4), st.sampled_from([None, "pair [SEP] 床"])
 )

@@ -205,7 +205,7 @@ def test_packed_and_padded_runs_are_the_same_run(files, tmp_path):
     assert moved > 2e-3, "the weights have not moved, so comparing them proves nothing"
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("accumulation", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_the_schedule_of_batches_by_tokens_ends_with_the_last_step_of_the_last_epoch(
     files, tmp_path, monkeypatch, accumulation
 ):
@@ -506,7 +506,7 @@ def test_a_signal_during_validation_loses_nothing(files, done, tmp_path, monkeyp
     assert same_files(done[1], tmp_path / "run")
 
 
-@pytest.mark.parametrize("step", [3, 15])
+@pytest.mark.parametrize("step", [pytest.param(3, marks=pytest.mark.slow), 15])
 def test_a_run_by_tokens_that_is_stopped_and_resumed_ends_as_if_uninterrupted(files, tmp_path, monkeypatch, step):
     """In its first epoch and in a later one: the same cards are dealt, and the schedule goes on where it was. A signal
     that comes after the ranks have agreed on a step is heard at the next one."""
