@@ -8,6 +8,8 @@ from functools import cache
 import pytest
 from mutations import ROOT, Mutation, listed
 
+from minibert.course import BUGS
+
 MUTATIONS = listed()
 SMALL = 60  # lines; a longer file has two mutations, one of them in its longest function
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "minibert").rglob("*.py"))
@@ -48,3 +50,8 @@ def test_a_file_has_two_mutations_one_of_them_in_its_longest_function(file):
     if longest:
         spots = range(longest.lineno, longest.end_lineno + 1)
         assert any(place in spots for place in places), f"none of {file} is in its longest function, {longest.name}()"
+
+
+@pytest.mark.parametrize(("file", "words"), [("README.md", "in {} ways"), ("README.zh-CN.md", "用 {} 种方式")])
+def test_the_readme_says_how_many_there_are(file, words):
+    assert words.format(len(MUTATIONS) + len(BUGS)) in source(file)
