@@ -32,6 +32,7 @@ from minibert.model import BertForMaskedLM, BertForPreTraining, BertForSequenceC
 os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, [str(Path(__file__).parents[1]), str(Path(__file__).parent), os.environ.get("PYTHONPATH")])
 )
+os.environ.pop("PYTEST_ADDOPTS", None)  # those of this run are not meant for a pytest that a test starts
 torch.set_num_threads(int(THREADS))
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
