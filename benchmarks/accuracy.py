@@ -32,8 +32,9 @@ import torch
 import transformers
 from torch.nn.functional import cross_entropy
 
-from minibert.config import PRESETS
-from minibert.data import Examples, chunks, label_ids, label_names, read_examples, shuffled
+from minibert.core.config import PRESETS
+from minibert.core.data import Examples, chunks, label_ids, label_names, shuffled
+from minibert.data import read_examples
 from minibert.inference import TextClassifier, score
 from minibert.loop import seed_step
 from minibert.train import TrainOptions, train

@@ -79,9 +79,10 @@ from benchmarks.attention_gate import (
     truth_of,
 )
 from benchmarks.attention_report import Row, compare, picture, rows_of, summary, table, title
-from minibert.attention import BACKENDS, resolve_backend
-from minibert.files import atomic_write
-from minibert.layout import Packed, Padded
+from minibert.core.attention import Padded
+from minibert.core.files import atomic_write
+from minibert.fast.attention import BACKENDS, resolve_backend
+from minibert.fast.layout import Packed
 
 try:
     from triton.runtime.errors import TritonError

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.attention_cases import Case
-from minibert.attention import BACKENDS, attend
-from minibert.layout import Packed, Padded, pack, pad
+from minibert.core.attention import Padded
+from minibert.fast.attention import BACKENDS, attend
+from minibert.fast.layout import Packed, pack, pad
 
 try:
-    from minibert.attention.triton_kernel import attention_qkv
+    from minibert.fast.attention.triton_kernel import attention_qkv
 except ImportError:  # without triton its rows say so
     attention_qkv = None
 
@@ -43,7 +44,8 @@ class Batch:
 
     def plan(self, layout: str) -> Padded | Packed:
         """Made anew each time."""
-        return {"padded": Padded, "packed": Packed}[layout].from_lengths(self.lengths, self.width, device=self.device)
+        packed = Packed.from_lengths(self.lengths, self.width, device=self.device)
+        return packed.padded if layout == "padded" else packed
 
     def rows(self, x: Tensor) -> list[Tensor]:
         """[T, …] -> one [n, …] for each row."""

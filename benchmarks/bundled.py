@@ -39,8 +39,8 @@ from benchmarks.accuracy import RESULTS, SHARED, run_minibert, write_splits
 from benchmarks.timing import environment
 from benchmarks.tokenizer import commit
 from minibert.command_options import REVIEWS, SCRATCH_RECIPE, TrainOptions
-from minibert.config import BertConfig
-from minibert.files import read_json
+from minibert.core.config import BertConfig
+from minibert.core.files import read_json
 from minibert.fill_mask import FillMaskOptions, fill
 from minibert.hub import ASSETS, BUNDLED, resolve
 from minibert.model import BertForPreTraining

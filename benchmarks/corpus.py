@@ -37,8 +37,9 @@ import torch
 from benchmarks.timing import environment
 from benchmarks.tokenizer import RESULTS, commit, in_child
 from minibert.command_options import REVIEWS
+from minibert.core.data import shuffled
 from minibert.corpus import open_corpus
-from minibert.data import read_examples, shuffled
+from minibert.data import read_examples
 from minibert.instances import Kinds, batch, plan
 from minibert.tokenizer import Tokenizer
 from minibert.vocab import learn_vocabulary

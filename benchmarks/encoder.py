@@ -31,6 +31,7 @@ the bundled reviews take their place. A corpus `full` has rows of 512 tokens alo
 from __future__ import annotations
 
 import copy
+import dataclasses
 import importlib.util
 import json
 import logging
@@ -74,12 +75,14 @@ from benchmarks.race import (
 )
 from benchmarks.tokenizer import Bound, Row, in_child, resident, timed
 from minibert.activations import capture
-from minibert.config import PRESETS, BertConfig
-from minibert.data import chunks, collate
+from minibert.core.config import PRESETS, BertConfig
+from minibert.core.data import chunks
+from minibert.core.model import SelfAttention
+from minibert.data import collate
+from minibert.fast.layout import Packed
 from minibert.inference import TextEncoder, classify
 from minibert.jobs import JobOptions, predict_file
-from minibert.layout import Packed
-from minibert.model import BertForSequenceClassification, SelfAttention
+from minibert.model import BertForSequenceClassification
 from minibert.tokenizer import Tokenizer
 
 TEXTS = {  # size and corpus: how many texts on a CPU
@@ -321,13 +324,7 @@ def their_encoding(model: nn.Module, texts: list[str]) -> Callable[[], Tensor]:
 
 
 class ThreeProducts(SelfAttention):
-    """Queries, keys and values by a product each, as a rectangle has them."""
-
-    def packed_context(self, x: Tensor, layout: Packed, first: bool) -> Tensor:
-        T, E = x.shape
-        linears = self.query, self.key, self.value
-        q, k, v = (linear(x).view(T, self.heads, self.head_size) for linear in linears)
-        return self.attend(q, k, v, layout).reshape(T, E)
+    """Queries, keys and values by a product each: fast.prepare leaves what is no SelfAttention itself."""
 
 
 class EveryRow(BertForSequenceClassification):
@@ -338,10 +335,10 @@ class EveryRow(BertForSequenceClassification):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
-        layout: Packed | None = None,
+        batch: Packed | None = None,
     ) -> Tensor:
-        pooled = self.bert(input_ids, attention_mask, token_type_ids, layout).pooler_output  # [B, E]
-        return self.classifier(self.dropout(pooled))
+        batch = dataclasses.replace(batch, first_only=False)
+        return super().forward(input_ids, attention_mask, token_type_ids, batch)
 
 
 def every_row(model: BertForSequenceClassification, fused: bool = True) -> BertForSequenceClassification:

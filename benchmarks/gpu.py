@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.smi import readings
-from minibert.files import atomic_write
+from minibert.core.files import atomic_write
 
 ROOT = Path(__file__).parents[1]
 LOG = "gpu.jsonl"
@@ -231,7 +231,7 @@ def run_all(steps: Sequence[Step], out: Path, seconds: float, dry: bool) -> None
 
 
 def remove_halves(out: Path) -> None:
-    """What a killed process had not yet renamed (minibert.files.atomic_write)."""
+    """What a killed process had not yet renamed (minibert.core.files.atomic_write)."""
     for path in out.glob(".*.json*.*"):
         path.unlink()
 

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from benchmarks.timing import environment
-from minibert.files import write_json
+from minibert.core.files import write_json
 
 ROOT = Path(__file__).parents[1]
 FILES = ("tests/test_gpu.py",)

@@ -37,13 +37,15 @@ from torch import Tensor, nn
 from benchmarks.race import SEED, Contestant, Plan, config_of, corpora, joined, judged, race, run, take_times
 from benchmarks.tokenizer import CORES, Bound, Row
 from benchmarks.training import DECAY, LR, TOLERANCE
-from minibert.checkpoint import back_name, export_weights
-from minibert.config import BertConfig
+from minibert.core.config import BertConfig
+from minibert.core.data import chunks, shuffled
+from minibert.core.names import back_name
+from minibert.core.train import optimizer_groups
+from minibert.core.weights import export_weights
 from minibert.corpus import open_corpus
-from minibert.data import chunks, shuffled
+from minibert.fast.prepare import compile_tokenwise, prepare
 from minibert.instances import HIDDEN, Kinds, MaskedBatch, batch, plan
-from minibert.loop import optimizer_groups
-from minibert.model import BertForPreTraining, compile_tokenwise
+from minibert.model import BertForPreTraining
 from minibert.pretrain import PretrainOptions, flops, forward_backward
 from minibert.ranks import Ranks
 from minibert.replay import DTYPES, STEP, Replays, obstacle
@@ -134,7 +136,7 @@ class OwnStep:
     def __init__(
         self, model: BertForPreTraining, batches: list[MaskedBatch], length: int, plan: Plan, graphs: bool = True
     ) -> None:
-        self.engine, self.device = model, plan.device
+        self.engine, self.device = prepare(model), plan.device
         self.options = PretrainOptions((), precision=plan.precision)
         self.replays = None
         if graphs and obstacle(plan.device, model.config.head_size, Ranks(), self.options) is None:
@@ -213,7 +215,7 @@ def contestants(own: nn.Module, theirs: nn.Module, examples: Examples, plan: Pla
 
     bound, found = SPEEDUP[plan.device.type], [ours("minibert", own)]
     if plan.device.type == "cuda":
-        compiled = copy.deepcopy(own)
+        compiled = prepare(copy.deepcopy(own))
         compile_tokenwise(compiled)
         found += [ours("minibert, no graphs", copy.deepcopy(own), graphs=False), ours("minibert, compiled", compiled)]
     others = {"transformers, sdpa": theirs}

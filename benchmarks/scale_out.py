@@ -20,7 +20,7 @@ import argparse
 
 import torch
 
-from minibert.config import PRESETS, BertConfig
+from minibert.core.config import PRESETS, BertConfig
 from minibert.model import BertForPreTraining
 
 H100 = 989e12  # dense bf16 FLOP/s, NVIDIA's data sheet (SXM)

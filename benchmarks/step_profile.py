@@ -22,7 +22,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks import pretraining, training
 from benchmarks.race import BATCH, Plan, make_work, own_model
 from benchmarks.timing import environment, wall_us
-from minibert.files import write_json
+from minibert.core.files import write_json
 from minibert.model import BertForPreTraining
 
 MOST = 60  # kernels of a row

@@ -25,7 +25,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.smi import readings
-from minibert.files import write_json
+from minibert.core.files import write_json
 
 Call = Callable[[], object]
 

@@ -55,14 +55,16 @@ import transformers
 from numpy.typing import NDArray
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
-from minibert import wordpiece
+from minibert.core import wordpiece
+from minibert.core.vocabulary import SPECIAL_TOKENS
 from minibert.data import read_examples
+from minibert.hub import ASSETS
 from minibert.tokenizer import Encoding, Tokenizer
-from minibert.tokenizer_files import SPECIAL_TOKENS, read_vocabulary
+from minibert.tokenizer_files import read_vocabulary
 from minibert.vocab import learn_vocabulary
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
-REVIEWS = Path(wordpiece.__file__).parent / "assets" / "reviews"
+REVIEWS = ASSETS / "reviews"
 RESULTS = Path(__file__).parent / "results"
 
 MB = 10**6

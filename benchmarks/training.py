@@ -58,10 +58,11 @@ from benchmarks.race import (
     works,
 )
 from benchmarks.tokenizer import CORES, Bound, Row, in_child
-from minibert.checkpoint import back_name
-from minibert.config import PRESETS, BertConfig
+from minibert.core.config import PRESETS, BertConfig
+from minibert.core.names import back_name
+from minibert.core.train import optimizer_groups
 from minibert.data import collate, collate_packed
-from minibert.loop import optimizer_groups
+from minibert.fast.prepare import prepare
 from minibert.model import BertForSequenceClassification
 from minibert.ranks import Ranks
 from minibert.replay import DTYPES, Replays, obstacle
@@ -139,7 +140,7 @@ class OwnStep:
     """As minibert/train.py has it, on a GPU by replaying, unless graphs is False."""
 
     def __init__(self, model: BertForSequenceClassification, work: Work, plan: Plan, graphs: bool = True) -> None:
-        self.engine, self.work, self.device = model, work, plan.device
+        self.engine, self.work, self.device = prepare(model), work, plan.device
         self.options = TrainOptions(precision=plan.precision)
         self.replays = None
         if graphs and obstacle(plan.device, model.config.head_size, Ranks(), self.options) is None:
@@ -149,7 +150,7 @@ class OwnStep:
     def __call__(self, rows: Sequence[int]) -> Tensor:
         rows = sorted(rows, key=self.work.encoding.length.__getitem__)
         multiple = 1 if self.replays is None else self.replays.multiple
-        batch = collate_packed(self.work.encoding, labels_of(self.work), rows, self.device, multiple)
+        batch = collate_packed(self.work.encoding, labels_of(self.work), rows, self.device, multiple, first_only=True)
         weight = torch.tensor(1 / len(rows), device=self.device)
         return (self.replays or partial(forward_backward, self))(batch, weight)[0] / len(rows)
 

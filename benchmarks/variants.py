@@ -8,8 +8,8 @@
 For each length, 32k tokens in rows of that length (or of lengths up to it: `uniform`) and 12 heads; each candidate does
 all of them alone, timed as a CUDA graph by Triton's do_bench_cudagraph. The inputs are larger than the L2 cache.
 TFLOP/s count 4, 10, 6 and 8 operations a score and dimension, of fwd, bwd and of its parts dq and dkv, which compute
-the scores twice. What is fastest goes by hand into the tables of minibert/attention/triton_kernel.py, if it spills no
-registers with dropout (tests/aot.py --dropout).
+the scores twice. What is fastest goes by hand into the tables of minibert/fast/attention/triton_kernel.py, if it spills
+no registers with dropout (tests/aot.py --dropout).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from typing import Any
 import torch
 
 from benchmarks.timing import environment, first_line
-from minibert.attention import triton_kernel
-from minibert.attention.triton_backward import backward_fused, backward_keys, backward_queries
-from minibert.attention.triton_kernel import INTERPRETED, Options, Variant, forward_long, forward_short
-from minibert.files import write_json
-from minibert.layout import Packed
+from minibert.core.files import write_json
+from minibert.fast.attention import triton_kernel
+from minibert.fast.attention.triton_backward import backward_fused, backward_keys, backward_queries
+from minibert.fast.attention.triton_kernel import INTERPRETED, Options, Variant, forward_long, forward_short
+from minibert.fast.layout import Packed
 
 H, D = 12, 64
 FLOPS = {"fwd": 4, "bwd": 10, "dq": 6, "dkv": 8}

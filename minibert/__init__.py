@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from minibert.activations import capture, intervene
-    from minibert.attention import attend, attention_backends
-    from minibert.config import BertConfig
+    from minibert.core.config import BertConfig
+    from minibert.fast.attention import attend, attention_backends
     from minibert.inference import TextClassifier, TextEncoder
     from minibert.model import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel
     from minibert.tokenizer import Encoding, Tokenizer
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "BertConfig": "config",
+    "BertConfig": "core.config",
     "BertForMaskedLM": "model",
     "BertForPreTraining": "model",
     "BertForSequenceClassification": "model",
@@ -26,8 +26,8 @@ _HOME = {
     "TextClassifier": "inference",
     "TextEncoder": "inference",
     "Tokenizer": "tokenizer",
-    "attend": "attention",
-    "attention_backends": "attention",
+    "attend": "fast.attention",
+    "attention_backends": "fast.attention",
     "capture": "activations",
     "intervene": "activations",
 }

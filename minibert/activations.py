@@ -9,7 +9,7 @@
         model(ids, mask)
 
 Letters: B batch, S sequence, E hidden size, H heads, D = E / H, F feed-forward, V vocabulary, L labels. In a packed
-batch [B, S, …] is [T, …], T real tokens (`minibert.layout.pad` makes the rectangle of it). The names are those of
+batch [B, S, …] is [T, …], T real tokens (`minibert.fast.layout.pad` makes the rectangle of it). The names are those of
 reference.py, in the order of computation; {i} counts layers from 0, {h} heads from 0:
 
     embeddings.token              [B, S, E]      what the token is
@@ -40,9 +40,9 @@ reference.py, in the order of computation; {i} counts layers from 0, {h} heads f
     nsp                           [B, 2]         logits of BertForPreTraining
 
 A fast backend forms neither scores nor probs. Only the layers that are asked for them compute them, from their queries
-and keys by the formula (eager.py), and what the formula's probabilities make of the values must equal what the backend
-answered. Attention dropout is random, so with it nothing is compared. What stands in a row of padding depends on the
-backend.
+and keys by the formula (core/attention.py), and what the formula's probabilities make of the values must equal what
+the backend answered. Attention dropout is random, so with it nothing is compared. What stands in a row of padding
+depends on the backend.
 
 A classifier's packed batch computes its last layer for [CLS] alone; as soon as something of that layer is asked for, it
 is computed for all tokens.
@@ -70,9 +70,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minibert.attention import eager
-from minibert.layout import Packed, Padded, pack, pad
-from minibert.model import BertBase, BertModel, Layer, SelfAttention
+from minibert.core import attention as spec
+from minibert.core.attention import Batch, Padded
+from minibert.core.model import BertBase, Layer, SelfAttention
+from minibert.fast.layout import Packed, pack, pad
+from minibert.model import BertModel
 
 Change = float | Tensor | Callable[[Tensor], Tensor]
 Tap = Callable[[str, Tensor], Tensor]  # name, what the model computed -> what it goes on with
@@ -406,17 +408,16 @@ def replaced(module: nn.Module, attribute: str, value: object) -> Iterator[None]
 
 def uncompiled(module: nn.Module) -> AbstractContextManager[None]:
     """Compiled code was made without hooks and would run without them: `compile_tokenwise` is undone for a while."""
-    if isinstance(module, SelfAttention) and "add" in module.__dict__:
-        return replaced(module, "add", partial(SelfAttention.add, module))
+    if isinstance(module, SelfAttention) and "residual" in module.__dict__:
+        return replaced(module, "residual", partial(type(module).residual, module))
     if module._compiled_call_impl is not None:
         return replaced(module, "_compiled_call_impl", None)
     return nullcontext()
 
 
-def whole_layer(layer: Layer, x: Tensor, layout: Padded | Packed, first: bool = False) -> Tensor:
+def whole_layer(layer: Layer, x: Tensor, batch: Batch, last: bool = False) -> Tensor:
     """The layer for all tokens, also where the first ones are all that is wanted of it."""
-    x = Layer.forward(layer, x, layout)
-    return x.index_select(0, layout.firsts) if first else x
+    return batch.asking(Layer.forward(layer, x, batch), last)
 
 
 # ---- attention ----
@@ -430,18 +431,18 @@ def attend_and_look(
     k: Tensor,
     v: Tensor,
     layout: Padded | Packed,
-    first: bool = False,
 ) -> Tensor:
     """SelfAttention.attend with queries, keys and values shown, and where they are asked for scores and probabilities.
 
-    Padded: [B, H, S, D] three times -> [B, H, S, D]; packed [T, H, D] -> [T, H, D].
+    Padded: [B, S, H, D] three times -> [B, S, H, D]; packed [T, H, D] -> [T, H, D].
     """
-    assert not first, "whole_layer sees to that"
+    assert len(q) == len(k), "whole_layer lets all tokens ask"
     q, k, v = (tap_heads(f"{at}.{name}", x, session) for name, x in (("query", q), ("key", k), ("value", v)))
     watchers = session.who_wants(*(f"{at}.{name}" for name in FORMED))
     forms = any(watcher.forms for watcher in watchers)
     fused = attention.backend != "eager"  # which is the formula itself
-    check = bool(watchers) and fused and not attention.dropping and all(watcher.check for watcher in watchers)
+    dropping = attention.training and attention.dropout_p > 0
+    check = bool(watchers) and fused and not dropping and all(watcher.check for watcher in watchers)
     if watchers:
         with torch.set_grad_enabled(forms and torch.is_grad_enabled()):
             ours = attend_by_formula(attention, at, session, (q, k, v), layout, forms)
@@ -454,13 +455,8 @@ def attend_and_look(
 
 
 def tap_heads(name: str, x: Tensor, session: Session) -> Tensor:
-    """A tap that sees all heads side by side. [B, H, S, D] or [T, H, D], and so returned."""
-    if not session.who_wants(name):
-        return x
-    if x.dim() == 3:
-        return session.tap(name, x.flatten(1)).reshape(x.shape)  # [T, E]
-    B, H, S, D = x.shape
-    return session.tap(name, x.transpose(1, 2).flatten(2)).reshape(B, S, H, D).transpose(1, 2)  # [B, S, E]
+    """A tap that sees all heads side by side. [B, S, H, D] or [T, H, D], and so returned."""
+    return session.tap(name, x.flatten(-2)).reshape(x.shape) if session.who_wants(name) else x
 
 
 def attend_by_formula(
@@ -471,29 +467,30 @@ def attend_by_formula(
     layout: Padded | Packed,
     forms: bool,
 ) -> Tensor:
-    """The same from eager.py, with scores and probabilities shown; where nobody goes on with it (forms), undropped.
+    """The same by the formula, with scores and probabilities shown; where nobody goes on with it (forms), undropped.
 
     Fused kernels keep scores in fp32 whatever the type of q; so does this, except for eager, which does not.
     """
-    q, k, v = (x if isinstance(layout, Padded) else pad(x, layout).transpose(1, 2) for x in qkv)  # [B, H, S, D]
+    rows = qkv if isinstance(layout, Padded) else [pad(x, layout) for x in qkv]
+    q, k, v = (x.transpose(1, 2) for x in rows)  # [B, H, S, D]
     mask, fused = layout if isinstance(layout, Padded) else layout.padded, attention.backend != "eager"
     if fused and q.dtype != torch.float64:
         q, k, v = q.float(), k.float(), v.float()
-    hide = isinstance(layout, Packed)
+    hide, dropout_p = isinstance(layout, Packed), attention.dropout_p if attention.training else 0.0
     with torch.autocast(q.device.type, enabled=False) if fused else nullcontext():
         if forms:
-            context = formula(q, k, v, mask, hide, lambda name, x: session.tap(f"{at}.{name}", x), attention.dropping)
+            context = formula(q, k, v, mask, hide, lambda name, x: session.tap(f"{at}.{name}", x), dropout_p)
         else:
             context, seen = look_by_rows(q, k, v, mask, hide, [n for n in FORMED if session.who_wants(f"{at}.{n}")])
             for name, x in seen.items():
                 session.tap(f"{at}.{name}", x)
-    context = context.to(qkv[0].dtype)
-    return context if isinstance(layout, Padded) else pack(context.transpose(1, 2), layout)
+    context = context.to(qkv[0].dtype).transpose(1, 2)  # [B, S, H, D]
+    return context if isinstance(layout, Padded) else pack(context, layout)
 
 
 def formula(q: Tensor, k: Tensor, v: Tensor, mask: Padded, hide: bool, tap: Tap, dropout_p: float = 0.0) -> Tensor:
     """[B, H, S, D] three times -> [B, H, S, D]. hide: whether queries that are padding get probabilities of 0."""
-    probs = eager.probabilities(tap("scores", eager.scores(q, k)), mask)  # [B, H, S, S]
+    probs = spec.probabilities(tap("scores", spec.scores(q, k)), mask)  # [B, H, S, S]
     if hide and mask.keys is not None:
         probs = probs.masked_fill(~mask.keys[:, None, :, None], 0)
     return F.dropout(tap("probs", probs), dropout_p) @ v
@@ -526,7 +523,7 @@ def look_by_rows(
 def compare(name: str, backend: str, ours: Tensor, theirs: Tensor, layout: Padded | Packed) -> None:
     """Asserts that real tokens get from the backend what the formula says."""
     if isinstance(layout, Padded) and layout.keys is not None:
-        ours, theirs = (x.transpose(1, 2)[layout.keys] for x in (ours, theirs))  # [T, H, D]
+        ours, theirs = (x[layout.keys] for x in (ours, theirs))  # [T, H, D]
     size = theirs.abs().nan_to_num_(0, 0, 0).max().item() if theirs.numel() else 0.0
     limit = TOLERANCE[theirs.dtype] * size
     same = bool(theirs.numel()) and bool((ours - theirs).abs_().max() <= limit)  # the usual case, by fewer passes

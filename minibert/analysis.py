@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from minibert.activations import capture, encoder_of, intervene, matching, replaced
-from minibert.layout import Packed, Padded
-from minibert.model import BertBase, BertForSequenceClassification
+from minibert.core.attention import Batch
+from minibert.core.model import BertBase
+from minibert.model import BertForSequenceClassification
 
 Inputs = Mapping[str, Tensor]  # input_ids, attention_mask, token_type_ids: [B, S]
 Score = Callable[[object], Tensor]  # what the model returns -> [B]
@@ -125,7 +126,7 @@ def head_contributions(model: BertBase, inputs: Inputs, score: Score) -> Tensor:
     return torch.stack(lost)
 
 
-def passed_over(x: Tensor, layout: Padded | Packed, first: bool = False) -> Tensor:
+def passed_over(x: Tensor, batch: Batch, last: bool = False) -> Tensor:
     """A layer that does nothing. [B, S, E] -> [B, S, E]."""
     return x
 

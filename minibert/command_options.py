@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 
-from minibert.config import PRESETS, BertConfig
-from minibert.files import read_json
+from minibert.core.config import PRESETS, BertConfig
+from minibert.core.files import read_json
 from minibert.hub import ASSETS, BUNDLED, resolve
 from minibert.options import argument, check_options, command_line, option
 

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from minibert.files import atomic_write, read_json, write_json
+from minibert.core.files import atomic_write, read_json, write_json
 from minibert.token_file import TokenFile
 from minibert.tokenizer import Tokenizer
 

@@ -20,16 +20,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from minibert import model as bert
-from minibert import reference, wordpiece
-from minibert.attention import eager
-from minibert.checkpoint import export_weights
 from minibert.command_options import CourseOptions as CourseOptions  # to be found here as well
-from minibert.config import BertConfig
-from minibert.layout import Packed, Padded
+from minibert.core import attention as formula
+from minibert.core import model as bert
+from minibert.core import reference, wordpiece
+from minibert.core.attention import Batch, Padded
+from minibert.core.config import BertConfig
+from minibert.core.vocabulary import SPECIAL_TOKENS
+from minibert.core.weights import export_weights
 from minibert.parity import Rung, padded_batch, record_stages
 from minibert.tokenizer import Tokenizer
-from minibert.tokenizer_files import SPECIAL_TOKENS
 
 Stages = dict[str, NDArray]
 
@@ -172,7 +172,7 @@ def no_mask(scores: Tensor, layout: Padded) -> Tensor:
     return torch.softmax(scores, dim=-1)
 
 
-RIGHT_PROBABILITIES = eager.probabilities
+RIGHT_PROBABILITIES = formula.probabilities
 
 
 def softmax_over_heads(scores: Tensor, layout: Padded) -> Tensor:
@@ -180,13 +180,11 @@ def softmax_over_heads(scores: Tensor, layout: Padded) -> Tensor:
     return torch.softmax(scores, dim=1) * real
 
 
-def normalise_first(self: bert.SelfAttention, x: Tensor, layout: Padded | Packed, first: bool = False) -> Tensor:
+def normalise_first(self: bert.SelfAttention, x: Tensor, batch: Batch, last: bool = False) -> Tensor:
     """x + attention(norm(x)), as GPT-2 does."""
-    B, S, E = x.shape
     normal = self.norm(x)
     q, k, v = (self.split_heads(project(normal)) for project in (self.query, self.key, self.value))
-    context = self.attend(q, k, v, layout).transpose(1, 2).reshape(B, S, E)
-    return x + self.dropout(self.output(context))
+    return x + self.dropout(self.output(self.attend(q, k, v, batch).flatten(-2)))
 
 
 def tanh_gelu(name: str, x: Tensor) -> Tensor:
@@ -197,17 +195,16 @@ def large_eps(self: nn.LayerNorm, x: Tensor) -> Tensor:
     return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, 1e-5)
 
 
-def embed(self: bert.Embeddings, ids: Tensor, segments: Tensor, shift: int) -> Tensor:
-    positions = torch.arange(ids.shape[1]) + shift
+def embed(self: bert.Embeddings, ids: Tensor, segments: Tensor, positions: Tensor) -> Tensor:
     return self.dropout(self.norm(self.token(ids) + self.segment(segments) + self.position(positions)))
 
 
-def swapped_segments(self: bert.Embeddings, ids: Tensor, segments: Tensor, layout: Padded | Packed) -> Tensor:
-    return embed(self, ids, 1 - segments, 0)
+def swapped_segments(self: bert.Embeddings, ids: Tensor, segments: Tensor, positions: Tensor) -> Tensor:
+    return embed(self, ids, 1 - segments, positions)
 
 
-def positions_from_1(self: bert.Embeddings, ids: Tensor, segments: Tensor, layout: Padded | Packed) -> Tensor:
-    return embed(self, ids, segments, 1)
+def positions_from_1(self: bert.Embeddings, ids: Tensor, segments: Tensor, positions: Tensor) -> Tensor:
+    return embed(self, ids, segments, positions + 1)
 
 
 def one_ignore_index(words: Tensor, word_labels: Tensor, follows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -248,7 +245,7 @@ BUGS = (
         "scores = q @ k.transpose(-2, -1) / math.sqrt(D)",
         "layers.0.attention.scores",
         WHOLE_MODEL,
-        lambda: exchanged(eager, "scores", no_scale),
+        lambda: exchanged(formula, "scores", no_scale),
         forward,
     ),
     Bug(
@@ -261,7 +258,7 @@ BUGS = (
         "mask[:, None, None, :]: the same keys are hidden from every query",
         "layers.0.attention.probs",
         WHOLE_MODEL,
-        lambda: exchanged(eager, "probabilities", mask_on_queries),
+        lambda: exchanged(formula, "probabilities", mask_on_queries),
         forward,
     ),
     Bug(
@@ -274,7 +271,7 @@ BUGS = (
         "scores.masked_fill(mask == 0, -inf) before softmax, in every layer",
         "layers.0.attention.probs",
         WHOLE_MODEL,
-        lambda: exchanged(eager, "probabilities", no_mask),
+        lambda: exchanged(formula, "probabilities", no_mask),
         forward,
     ),
     Bug(
@@ -287,7 +284,7 @@ BUGS = (
         "softmax(dim=-1)",
         "layers.0.attention.probs",
         WHOLE_MODEL,
-        lambda: exchanged(eager, "probabilities", softmax_over_heads),
+        lambda: exchanged(formula, "probabilities", softmax_over_heads),
         forward,
     ),
     Bug(

@@ -12,7 +12,6 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,41 +20,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from minibert.config import BertConfig
-from minibert.layout import Packed, upload
+from minibert.core import data as core
+from minibert.core.config import BertConfig
+from minibert.core.data import Examples, chunks, read_text, shuffled
+from minibert.fast.layout import Packed, upload
 from minibert.tokenizer import Encoding, Tokenizer
 
 # Column names in use: GLUE's, CLUE's and those of the common Chinese sentiment sets; compared in lower case.
 COLUMNS = {
-    "label": ("label", "quality"),
-    "text": ("text", "text_a", "sentence", "sentence1", "review", "#1 string"),
-    "pair": ("text_b", "sentence2", "#2 string"),
+    "label": (*core.COLUMNS["label"], "quality"),
+    "text": (*core.COLUMNS["text"], "#1 string"),
+    "pair": (*core.COLUMNS["pair"], "#2 string"),
 }
 
-
 WINDOW = 50  # batches that share out their rows by length: enough to find equals, few enough to stay random
-
-
-@dataclass(frozen=True)
-class Examples:
-    """The rows of one file, in order: `lines[i]` is where row i begins, for messages."""
-
-    texts: list[str]
-    pairs: list[str] | None
-    labels: list[str] | None
-    lines: list[int]
-    source: str
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def take(self, rows: Sequence[int]) -> Examples:
-        """Some of the rows."""
-
-        def pick(column: list | None) -> list | None:
-            return None if column is None else [column[row] for row in rows]
-
-        return Examples(pick(self.texts), pick(self.pairs), pick(self.labels), pick(self.lines), self.source)
 
 
 # ---- reading ----
@@ -94,27 +72,6 @@ def read_examples(
     return Examples(
         picked["text"], picked.get("pair"), picked.get("label"), [line for line, _ in rows], source=str(path)
     )
-
-
-def read_text(path: Path) -> str:
-    """A whole UTF-8 file, with or without a byte order mark."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise ValueError(f"{path}: is a directory; give a data file") from None
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(
-            f"{path}:{line}: byte 0x{data[error.start]:02x} is not UTF-8; convert the file (GBK is common for Chinese:"
-            " iconv -f GBK -t UTF-8)"
-        ) from None
-    if not text.strip():
-        raise ValueError(f"{path}: is empty; give a file with rows")
-    return text
 
 
 Row = tuple[int, dict[str, object]]  # the line it begins on, and its fields by column
@@ -210,42 +167,7 @@ def check_row(place: str, row: dict[str, object], names: dict[str, str]) -> None
             ) from None
 
 
-# ---- labels ----
-
-
-def label_names(examples: Examples) -> list[str]:
-    """The classes of a training file: numbers in numeric order, names in alphabetical order.
-
-    Raises:
-        ValueError: fewer than two.
-    """
-    names = sorted(set(examples.labels), key=lambda name: (0, int(name), name) if is_int(name) else (1, 0, name))
-    if len(names) < 2:
-        raise ValueError(
-            f"{examples.source}: every row has the label {names[0]!r}; a classifier needs two classes or more"
-        )
-    return names
-
-
-def is_int(text: str) -> bool:
-    return text.isascii() and text.removeprefix("-").isdigit()
-
-
-def label_ids(examples: Examples, names: Sequence[str]) -> NDArray[np.int64]:
-    """Labels as numbers. [N] Where classes have no names but transformers' LABEL_0, LABEL_1 …, 0, 1 … mean them too.
-
-    Raises:
-        ValueError: a label that the model was not trained on.
-    """
-    index = {name: i for i, name in enumerate(names)}
-    if list(names) == [f"LABEL_{i}" for i in range(len(names))]:
-        index |= {str(i): i for i in range(len(names))}
-    for label, line in zip(examples.labels, examples.lines, strict=True):
-        if label not in index:
-            raise ValueError(
-                f"{examples.source}:{line}: label {label!r} is none of the training data's {', '.join(names)[:200]}"
-            )
-    return np.array([index[label] for label in examples.labels], np.int64)
+# ---- rows held out ----
 
 
 def hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
@@ -296,17 +218,11 @@ def collate(
     pad_id: int,
     device: torch.device | str = "cpu",
 ) -> Batch:
-    """The rows padded to the longest of them: ids with [PAD], mask and segments with 0."""
-    length = max(int(encoding.length[row]) for row in rows)
-    input_ids = np.full((len(rows), length), pad_id, np.int64)
-    mask, segments = np.zeros_like(input_ids), np.zeros_like(input_ids)
-    for i, row in enumerate(rows):
-        n = int(encoding.length[row])
-        input_ids[i, :n] = encoding.input_ids[row]
-        segments[i, :n] = encoding.token_type_ids[row]
-        mask[i, :n] = 1
-    arrays = input_ids, mask, segments, labels_of(rows, labels)
-    input_ids, mask, segments, chosen = (upload(array, device) for array in arrays)
+    """The rows padded to the longest of them, as core's `collate` does it, on a device."""
+    labels = np.zeros(len(encoding.length), np.int64) if labels is None else labels
+    input_ids, mask, segments, chosen = (
+        upload(t.numpy(), device) for t in core.collate(encoding, labels, rows, pad_id)
+    )
     return Batch(input_ids, mask, segments, None, chosen)
 
 
@@ -317,11 +233,13 @@ def collate_packed(
     device: torch.device | str = "cpu",
     multiple: int = 1,
     pad_id: int = 0,
+    first_only: bool = False,
 ) -> Batch:
     """The rows one after the other, without padding. Neighbours of equal length spare some backends a sorting.
 
     multiple: what the number of tokens has to be a multiple of; a last row of [PAD] alone makes it one. Its label is
         -100, which cross_entropy leaves out.
+    first_only: whether only the vectors of [CLS] are wanted of the model (see Packed).
     """
     lengths = [int(encoding.length[row]) for row in rows]
     columns = [[column[row] for row in rows] for column in (encoding.input_ids, encoding.token_type_ids)]
@@ -332,16 +250,12 @@ def collate_packed(
             column.append(np.full(rest, value))
         answers = np.append(answers, -100)
     input_ids, segments = (upload(np.concatenate(column), device) for column in columns)
-    return Batch(input_ids, None, segments, Packed.from_lengths(lengths, device=device), upload(answers, device))
+    layout = Packed.from_lengths(lengths, device=device, first_only=first_only)
+    return Batch(input_ids, None, segments, layout, upload(answers, device))
 
 
 def labels_of(rows: Sequence[int], labels: NDArray | None) -> NDArray[np.int64]:
     return np.zeros(len(rows), np.int64) if labels is None else labels[np.asarray(rows)]
-
-
-def shuffled(count: int, seed: int, epoch: int) -> list[int]:
-    """The order of an epoch: depends on seed and epoch alone, so a resumed run deals the same cards."""
-    return np.random.default_rng((seed, epoch)).permutation(count).tolist()
 
 
 def by_length(lengths: NDArray) -> list[int]:
@@ -381,14 +295,3 @@ def shuffled_by_tokens(lengths: NDArray, tokens: int, seed: int, epoch: int) -> 
     for window in chunks(order, rows):
         batches += token_chunks([window[i] for i in by_length(lengths[window])], lengths, tokens)
     return [batches[i] for i in np.random.default_rng((seed, epoch, 1)).permutation(len(batches)).tolist()]
-
-
-def chunks(order: Sequence[int], size: int) -> list[Sequence[int]]:
-    """Consecutive runs of `size`; the last may be shorter.
-
-    Raises:
-        ValueError: a size below 1.
-    """
-    if size < 1:
-        raise ValueError(f"batch_size is {size}; it must be at least 1")
-    return [order[start : start + size] for start in range(0, len(order), size)]

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from minibert import wordpiece
-from minibert.data import Examples, by_length, chunks, read_examples, shuffled
+from minibert.core import wordpiece
+from minibert.core.data import Examples, chunks, shuffled
+from minibert.data import by_length, read_examples
 from minibert.findings import Finding, error, note, refusal, text_encoding, warning
 from minibert.tokenizer import Tokenizer
 from minibert.tokenizer_files import is_misread

@@ -18,30 +18,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from minibert.checkpoint import (
-    PARTS,
-    TABLE,
-    TIED,
-    audit,
-    each_tensor,
-    listed,
-    model_tensors,
-    printable,
-    their_name,
-    translate,
-    untie,
-    weight_files,
-    without_memory,
-)
 from minibert.command_options import DoctorOptions
-from minibert.config import BertConfig
+from minibert.core.config import BertConfig
+from minibert.core.files import read_json
+from minibert.core.names import PARTS, TABLE, TIED, audit, their_name, translate, untie
+from minibert.core.shards import each_tensor, printable, weight_files
+from minibert.core.tokenizer import MAX_LENGTH
+from minibert.core.vocabulary import SPECIAL_TOKENS
+from minibert.core.weights import listed, model_tensors, without_memory
 from minibert.data_checks import check_data
-from minibert.files import read_json
 from minibert.findings import Finding, error, note, refusal, text_encoding, warning
 from minibert.hub import resolve
 from minibert.parity import model_class
-from minibert.tokenizer import MAX_LENGTH, Tokenizer
-from minibert.tokenizer_files import SPECIAL_TOKENS, mojibake, read_settings
+from minibert.tokenizer import Tokenizer
+from minibert.tokenizer_files import mojibake, read_settings
 
 # SHA-256 of a vocabulary's tokens, a line each: (name, whether texts are lowercased for it).
 KNOWN = {

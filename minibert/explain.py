@@ -36,22 +36,18 @@ from minibert.analysis import (
     rollout,
     token_contributions,
 )
-from minibert.checkpoint import part_of, read_weights, rename
 from minibert.command_options import ExplainOptions
+from minibert.core.encoding import Encoding
+from minibert.core.files import atomic_write
+from minibert.core.model import BertBase
+from minibert.core.names import part_of, rename
+from minibert.core.shards import read_weights
+from minibert.core.tokenizer import check_text
 from minibert.data import check_vocabulary
-from minibert.encoding import Encoding
-from minibert.files import atomic_write
 from minibert.hub import resolve
-from minibert.model import (
-    BertBase,
-    BertForMaskedLM,
-    BertForPreTraining,
-    BertForSequenceClassification,
-    BertModel,
-    BertOutput,
-)
+from minibert.model import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel, BertOutput
 from minibert.table import ROWS
-from minibert.tokenizer import Tokenizer, check_text
+from minibert.tokenizer import Tokenizer
 from minibert.trace import Stretch, trace
 
 GUESSES = 5  # tokens that the logit lens tells for each position

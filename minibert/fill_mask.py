@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from minibert.command_options import FillMaskOptions
-from minibert.config import BertConfig
+from minibert.core.config import BertConfig
 from minibert.data import check_vocabulary
+from minibert.fast.layout import upload
 from minibert.hub import resolve
 from minibert.inference import batches, pick_device
-from minibert.layout import upload
 from minibert.model import BertForMaskedLM
 from minibert.table import columns_of
 from minibert.tokenizer import Encoding, Tokenizer

@@ -1,88 +1,14 @@
-"""Where a model's files are: the bundled one, a directory, or a name on the Hugging Face hub."""
+"""Where a model's files are: core/hub.py, and the small pretrained BERT that this package brings."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-BUNDLED = "bundled"  # the name of the small pretrained BERT in this package; its card says what it can do
+from minibert.core.hub import NAMED, resolve
+
+__all__ = ["ASSETS", "BUNDLED", "resolve"]
+
+BUNDLED = "bundled"  # its name; a directory of your own of that name is ./bundled. Its card says what it can do
 ASSETS = Path(__file__).parent / "assets"
 
-# What minibert reads; everything else in a repository (TensorFlow, ONNX, Flax …) stays there.
-PATTERNS = [
-    "config.json",
-    "model.safetensors*",  # the file, or the index of its shards
-    "model-*-of-*.safetensors",
-    "vocab.txt",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-]
-OLD_PATTERNS = ["pytorch_model.bin*", "pytorch_model-*-of-*.bin"]  # fetched only where there are no safetensors
-
-OFFLINE_REMEDY = (
-    "give a local directory, or set HF_ENDPOINT to a mirror (such as https://hf-mirror.com), or fill the cache once"
-    " where there is a network and set HF_HUB_OFFLINE=1"
-)
-
-
-def resolve(name: str | Path) -> Path:
-    """The directory that holds a model's files: the package's for "bundled" (a directory of your own of that name is
-    ./bundled), else `name` itself, or the hub's cache after a download.
-
-    Raises:
-        ValueError: no such directory, no such name, or no network; the message says what to do.
-    """
-    text = str(name)
-    if text == BUNDLED:
-        return ASSETS / BUNDLED
-    if os.path.isdir(text):
-        return Path(name)
-    if os.path.exists(text):
-        raise ValueError(f"{text!r} is a file; give the model directory that it lies in")
-    local = isinstance(name, Path) or text.startswith((".", "/", "~")) or "\\" in text or text.count("/") > 1
-    if local or not text:
-        raise ValueError(f"{text!r}: no such directory; give a model directory or a hub name such as bert-base-chinese")
-    return downloaded(text)
-
-
-def downloaded(name: str) -> Path:
-    """The directory of a hub name, in the hub's cache; see `resolve`. Only who asks the hub waits for its library."""
-    # HTTPError is the base of all errors of the hub's HTTP library (requests, httpx or httpx2, by version).
-    from huggingface_hub.errors import HFValidationError, HTTPError, RepositoryNotFoundError
-
-    try:
-        directory = fetch(name, PATTERNS)
-        if not any(directory.glob("model*.safetensors*")):
-            directory = fetch(name, OLD_PATTERNS)
-        return directory
-    except HFValidationError:
-        raise ValueError(f"{name!r} is neither a directory nor a hub name such as bert-base-chinese") from None
-    except RepositoryNotFoundError:
-        raise ValueError(
-            f"{name!r} is neither a directory here nor a public model on the hub; check the spelling, or log in first"
-            " where it is private"
-        ) from None
-    except (HTTPError, OSError) as error:
-        reason = (str(error).split("\n")[0].strip() or type(error).__name__)[:200]
-        raise ValueError(
-            f"{name!r}: no such directory, and it cannot be fetched from the hub ({reason}); {OFFLINE_REMEDY}"
-        ) from None
-
-
-def fetch(name: str, patterns: list[str]) -> Path:
-    """Brings the files that match into the hub's cache, and returns their directory.
-
-    Without a network an incomplete directory is returned too: what it lacks may be a file that nobody needs (another
-    program fetched it), and who needs it names it.
-    """
-    import huggingface_hub
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns, etag_timeout=5))
-    except LocalEntryNotFoundError as error:
-        if getattr(error, "snapshot_path", None) is None:  # older releases do not tell
-            raise
-        return Path(error.snapshot_path)
+NAMED[BUNDLED] = ASSETS / BUNDLED

@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from minibert.config import BertConfig
+from minibert.core.config import BertConfig
 from minibert.data import Batch, by_length, check_vocabulary, collate_packed, token_chunks
+from minibert.fast.layout import Packed
+from minibert.fast.prepare import prepare
 from minibert.hub import resolve
-from minibert.layout import Packed
 from minibert.model import BertForSequenceClassification, BertModel
 from minibert.tokenizer import Encoding, Tokenizer
 
@@ -133,8 +134,8 @@ class TextEncoder(_FromPretrained):
 @torch.no_grad()
 def classify(model: BertForSequenceClassification, encoding: Encoding, tokens_per_batch: int | None = None) -> Tensor:
     """Logits of encoded rows, [N, L] float32 on the CPU, in their order; the model is expected in eval mode."""
-    logits = torch.empty(len(encoding.length), model.config.num_labels)
-    for rows, batch in batches(encoding, tokens_per_batch, model):
+    logits, model = torch.empty(len(encoding.length), model.config.num_labels), prepare(model)
+    for rows, batch in batches(encoding, tokens_per_batch, model, first_only=True):
         logits[rows] = model(*batch[:-1]).float().cpu()
     return logits
 
@@ -147,9 +148,9 @@ def sentence_vectors(
     if pooling not in ("mean", "cls"):
         raise ValueError(f"pooling {pooling!r} is unknown; choose mean or cls")
     first = pooling == "cls"
-    vectors = torch.empty(len(encoding.length), model.config.hidden_size)
-    for rows, batch in batches(encoding, tokens_per_batch, model):
-        hidden = model(*batch[:-1], first=first).last_hidden_state  # [B, E] or [T, E]
+    vectors, model = torch.empty(len(encoding.length), model.config.hidden_size), prepare(model)
+    for rows, batch in batches(encoding, tokens_per_batch, model, first_only=first):
+        hidden = model(*batch[:-1]).last_hidden_state  # [B, E] or [T, E]
         vectors[rows] = (hidden if first else row_means(hidden, batch.layout)).float().cpu()
     return vectors
 
@@ -163,12 +164,14 @@ def token_budget(tokens_per_batch: int | None, model: nn.Module) -> int:
     return min(TOKENS["cpu"], max(1, WIDEST // (4 * model.config.intermediate_size)))
 
 
-def batches(encoding: Encoding, tokens_per_batch: int | None, model: nn.Module) -> Iterator[tuple[list[int], Batch]]:
+def batches(
+    encoding: Encoding, tokens_per_batch: int | None, model: nn.Module, first_only: bool = False
+) -> Iterator[tuple[list[int], Batch]]:
     """All rows in packed batches, the longest first: (their numbers, the batch)."""
     budget, device = token_budget(tokens_per_batch, model), next(model.parameters()).device
     for rows in token_chunks(by_length(encoding.length), encoding.length, budget):
         rows.reverse()  # shortest first inside: sorted that way, attention need not move a token
-        yield rows, collate_packed(encoding, None, rows, device)
+        yield rows, collate_packed(encoding, None, rows, device, first_only=first_only)
 
 
 def row_means(x: Tensor, layout: Packed) -> Tensor:

@@ -24,12 +24,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from minibert.core.masking import AS_MASK, AS_RANDOM, HIDDEN
+from minibert.core.wordpiece import CONTINUES
 from minibert.corpus import Corpus
-from minibert.layout import Packed, upload
+from minibert.fast.layout import Packed, upload
 from minibert.tokenizer import Tokenizer
-from minibert.wordpiece import CONTINUES
 
-HIDDEN, AS_MASK, AS_RANDOM = 0.15, 0.8, 0.1  # of the tokens; of the hidden ones
 SHORT = 0.1  # of the examples
 HELD_OUT = 2**31  # stands for the epoch of held-out examples, whose masks never change
 

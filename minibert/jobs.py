@@ -42,8 +42,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from minibert.command_options import JobOptions
+from minibert.core.hub import OLD_PATTERNS, PATTERNS
 from minibert.data import check_row, find_columns, is_header
-from minibert.hub import OLD_PATTERNS, PATTERNS, resolve
+from minibert.hub import resolve
 from minibert.inference import TextClassifier, TextEncoder, classify, sentence_vectors, token_budget
 from minibert.loop import on_terminal, say
 from minibert.tokenizer import Encoding

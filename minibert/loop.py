@@ -1,10 +1,9 @@
-"""The parts that every training loop here needs: schedule, parameter groups, running means, metrics, signals."""
+"""The parts that every training loop here needs: seeds, threads, running means, metrics, signals."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
-import math
 import os
 import shutil
 import signal
@@ -18,7 +17,6 @@ from types import FrameType, TracebackType
 
 import numpy as np
 import torch
-from torch import nn
 from tqdm import tqdm
 
 METRICS = "metrics.jsonl"
@@ -26,24 +24,6 @@ SMALL = 5_000_000  # weights: below, threads wait for each other longer than the
 
 
 # ---- learning ----
-
-
-def learning_rate(step: int, total: int, peak: float, warmup: float, schedule: str = "linear") -> float:
-    """The rate of step `step` (from 0) of `total`: rises linearly from 0 over the share `warmup` of all steps, then
-    falls linearly to 0 (Devlin et al. 2018, appendix A.2; Google's optimization.py begins at 0 as well), or along half
-    a cosine."""
-    rising = int(warmup * total)
-    if step < rising:
-        return peak * step / rising
-    left = (total - step) / max(1, total - rising)
-    return peak * (left if schedule == "linear" else 0.5 - 0.5 * math.cos(math.pi * left))
-
-
-def optimizer_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Decay for matrices (Linear and Embedding weights), none for vectors (biases, LayerNorms): Google's BERT."""
-    matrices = [p for p in model.parameters() if p.dim() >= 2]
-    vectors = [p for p in model.parameters() if p.dim() < 2]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
 
 
 def seed_step(seed: int, step: int, rank: int = 0) -> None:

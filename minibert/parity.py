@@ -20,14 +20,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from minibert import reference
 from minibert.activations import capture
-from minibert.checkpoint import TABLE, export_weights, read_weights, their_name, translate
 from minibert.command_options import LENGTHS, ParityOptions
-from minibert.config import BertConfig
+from minibert.core import reference
+from minibert.core.config import BertConfig
+from minibert.core.model import BertBase
+from minibert.core.names import TABLE, their_name, translate
+from minibert.core.shards import read_weights
+from minibert.core.weights import export_weights
 from minibert.hub import resolve
 from minibert.loop import say
-from minibert.model import BertBase, BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel
+from minibert.model import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel
 
 TOLERANCE = 1e-5
 BACKENDS = ("eager", "sdpa")  # of the others the tests take care

@@ -24,10 +24,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from minibert.command_options import PretrainOptions
-from minibert.config import PRESETS, BertConfig
+from minibert.core.config import PRESETS, BertConfig
+from minibert.core.data import chunks, shuffled
+from minibert.core.files import atomic_write, write_json
+from minibert.core.train import learning_rate, optimizer_groups
+from minibert.core.wordpiece import is_punctuation
 from minibert.corpus import Corpus, Sentences, checked_paths, open_corpus
-from minibert.data import by_length, check_vocabulary, chunks, shuffled, shuffled_by_tokens, token_chunks
-from minibert.files import atomic_write, write_json
+from minibert.data import by_length, check_vocabulary, shuffled_by_tokens, token_chunks
+from minibert.fast import prepare as fast
 from minibert.hub import resolve
 from minibert.inference import pick_device, token_budget
 from minibert.instances import HELD_OUT, HIDDEN, Kinds, MaskedBatch, Plan, batch, plan
@@ -36,15 +40,13 @@ from minibert.loop import (
     Means,
     check_compiler,
     cpu_threads,
-    learning_rate,
     on_terminal,
-    optimizer_groups,
     read_metrics,
     say,
     seed_step,
     threads_for,
 )
-from minibert.model import BertForMaskedLM, BertForPreTraining, compile_tokenwise
+from minibert.model import BertForMaskedLM, BertForPreTraining
 from minibert.ranks import Ranks, joined, plain
 from minibert.replay import DTYPES, Replays, check_replayable
 from minibert.report import Pretraining, render_pretraining
@@ -67,7 +69,6 @@ from minibert.state import (
 from minibert.token_file import description
 from minibert.tokenizer import Tokenizer
 from minibert.vocab import learn_vocabulary
-from minibert.wordpiece import is_punctuation
 
 CHANGEABLE = ("attention", "cache", "device", "eval_every", "keep", "log_every", "parallel", "save_every", "threads")
 EXAMPLES = 2000  # held-out ones that are scored at most
@@ -237,9 +238,9 @@ def prepare(options: PretrainOptions, out: Path, ranks: Ranks | None = None, rec
             model = kind(config, options.attention)
         else:
             model = kind.from_pretrained(resolve(options.model), options.attention, config=config)
-        model.to(device)
+        model = fast.prepare(model.to(device))
         if options.compile:
-            compile_tokenwise(model)
+            fast.compile_tokenwise(model)
         parameters = sum(p.numel() for p in model.parameters())
         sources = {source["name"]: source["sha256"] for source in corpus.sources} | given_hashes(options)
     engine = ranks.wrap(model, options.parallel)

@@ -22,9 +22,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from minibert.attention import resolve_backend
-from minibert.layout import Packed, Padded
-from minibert.model import BertBase
+from minibert.core.attention import Padded
+from minibert.core.model import BertBase
+from minibert.fast.attention import resolve_backend
+from minibert.fast.layout import Packed
 from minibert.ranks import Ranks
 
 STEP = 256  # tokens between two sizes
@@ -60,6 +61,7 @@ class Recording(NamedTuple):
     cu_seqlens: Tensor  # [R + 1]
     position_ids: Tensor  # [T]
     tiles: dict[tuple[int, int, int | None], Tensor]  # of attention, by what `Packed.tiles` is asked
+    first_only: bool
     sums: Tensor
 
 
@@ -144,6 +146,7 @@ class Replays:
             torch.zeros(R + 1, dtype=torch.int32, device=device),
             torch.zeros(T, dtype=torch.int64, device=device),
             tiles,
+            batch.layout.first_only,
             weights,
         )
 
@@ -164,7 +167,8 @@ class Replays:
         R, W, T = self.rows, self.width, len(recording.position_ids)
         numbers = torch.arange(R, device=recording.cu_seqlens.device)
         row = torch.repeat_interleave(numbers, recording.cu_seqlens.diff(), output_size=T)
-        layout = Fixed((0,) * R, W, recording.cu_seqlens, row * W + recording.position_ids, recording.position_ids)
+        places = row * W + recording.position_ids
+        layout = Fixed((0,) * R, W, recording.cu_seqlens, places, recording.position_ids, recording.first_only)
         for backward in (False, True):
             found = (
                 (v, recording.tiles.get((v.tile, over, v.up_to))) for v, over in self.variants(backward, row.device)
@@ -176,7 +180,7 @@ class Replays:
     def variants(self, backward: bool, device: torch.device) -> list:
         """The kernels that may have something to do. Imported here, as they need a package that PyTorch's CPU build
         lacks."""
-        from minibert.attention.triton_kernel import variants
+        from minibert.fast.attention.triton_kernel import variants
 
         return variants(backward, self.model.config.head_size, self.dtype.itemsize, device)
 

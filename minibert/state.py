@@ -33,7 +33,7 @@ import tokenizers
 import torch
 from torch import nn
 
-from minibert.files import atomic_write, write_json
+from minibert.core.files import atomic_write, write_json
 from minibert.hub import resolve
 from minibert.loop import METRICS, Means, append_metrics, say
 from minibert.ranks import Ranks, sliced, whole

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from minibert import unicode_tables, wordpiece
+from minibert.core import unicode_tables, wordpiece
 
 CODE_POINTS = 0x110000
 SPACE, REORDERS, NOTHING = -1, -2, -3  # in `folding`, where no single character is left; below: several

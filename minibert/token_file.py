@@ -39,8 +39,8 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from minibert.files import atomic_write, read_json
-from minibert.wordpiece_batch import Flat
+from minibert.core.encoding import Flat
+from minibert.core.files import atomic_write, read_json
 
 IDS, OFFSETS, INFO = "ids.npy", "offsets.npy", "tokens.json"
 VERSION = 1  # of the three files together

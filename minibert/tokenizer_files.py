@@ -1,23 +1,16 @@
-"""What the files of a tokenizer say: its vocabulary, its switches, its special tokens.
+"""All the files that a tokenizer may have: besides the two of core/vocabulary.py tokenizer.json and the older ones.
 
 `read_settings` gives the arguments for Tokenizer(**settings), from a directory of Hugging Face's layout or one file.
+A vocabulary that went through a wrong encoding is refused.
 """
 
 import codecs
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from minibert import wordpiece
-from minibert.files import read_json
+from minibert.core import vocabulary, wordpiece
+from minibert.core.vocabulary import add_tokens, ids_to_list, overlay, read_object, switch
 from minibert.hub import resolve
-
-SPECIAL_TOKENS = {  # by the names of tokenizer_config.json
-    "pad_token": "[PAD]",
-    "unk_token": "[UNK]",
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "mask_token": "[MASK]",
-}
 
 BERT_JSON = (  # what a tokenizer.json must say to be a BERT's
     ("model", "type", "WordPiece"),
@@ -51,7 +44,7 @@ def read_settings(name: str | Path) -> dict:
         settings["vocab"] = read_vocabulary(vocab_file)
     for file in (directory / "special_tokens_map.json", directory / "tokenizer_config.json"):
         if file.exists():
-            _overlay(settings, _read_object(file), file)
+            overlay(settings, read_object(file), file)
     _check_added(settings["vocab"], directory / "added_tokens.json")
     return settings
 
@@ -59,61 +52,15 @@ def read_settings(name: str | Path) -> dict:
 # --- The vocabulary ---------------------------------------------------------------------------------------------------
 
 
-def ids_to_list(vocab: Mapping[str, int]) -> list[str]:
-    """{token: id} -> the tokens in the order of their ids, which must run from 0 without gaps."""
-    tokens = sorted(vocab, key=vocab.__getitem__)
-    for number, token in enumerate(tokens):
-        if vocab[token] != number:
-            raise ValueError(
-                f"vocabulary: ids must run 0 … {len(tokens) - 1} without gaps, but {token!r} has {vocab[token]}"
-            )
-    return tokens
-
-
-def check_tokens(tokens: Sequence[str], name: str = "vocabulary") -> None:
-    """Raises ValueError where a list of tokens cannot be one: empty, a token twice, a line break inside a token."""
-    if not tokens:
-        raise ValueError(f"{name} is empty; it must have a line for each token")
-    lines: dict[str, int] = {}
-    for line, token in enumerate(tokens, start=1):
-        if not isinstance(token, str) or "\n" in token or "\r" in token:
-            raise ValueError(f"{name}: token {token!r} on line {line} must be a str without line breaks")
-        if token in lines:
-            raise ValueError(
-                f"{name}: token {token!r} stands on lines {lines[token]} and {line}; a token has one id, remove one"
-            )
-        lines[token] = line
-
-
 def read_vocabulary(path: str | Path) -> list[str]:
-    """The tokens of a vocab.txt: one a line, the line's number from 0 is the id.
-
-    Only LF and CR LF end a line: bert-base-chinese has U+2028 as a token, at which str.splitlines() would cut and so
-    shift all ids behind it. A byte order mark and blank lines at the end are left out.
-
-    Raises ValueError for a file that is missing, empty, not UTF-8 or wrongly converted to it, or has a token twice.
-    """
-    path = Path(path)
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path}: not UTF-8 (byte {error.start}); save it as UTF-8 or copy the original again"
-        ) from None
-    tokens = [line.removesuffix("\r") for line in text.rstrip("\r\n").split("\n")] if text.strip() else []
-    check_tokens(tokens, str(path))
-    _check_not_mojibake(tokens, str(path))
-    return tokens
-
-
-def _check_not_mojibake(tokens: list[str], name: str) -> None:
+    """The tokens of a vocab.txt, as core/vocabulary.py reads it; raises ValueError for a wrongly converted one too."""
+    tokens = vocabulary.read_vocabulary(path)
     if (example := mojibake(tokens)) is not None:
         raise ValueError(
-            f"{name}: line {tokens.index(example) + 1} is {example!r}, and many are like it: "
+            f"{path}: line {tokens.index(example) + 1} is {example!r}, and many are like it: "
             f"UTF-8 was read in another encoding; copy the original file again"
         )
+    return tokens
 
 
 def mojibake(tokens: Sequence[str]) -> str | None:
@@ -143,79 +90,14 @@ def is_misread(text: str) -> bool:
     return True
 
 
-# --- JSON -------------------------------------------------------------------------------------------------------------
-
-
-def _read_object(path: Path) -> dict:
-    data = read_json(path, "copy the tokenizer's files again")
-    if not isinstance(data, dict):
-        raise ValueError(f"{path}: must hold a JSON object, not {type(data).__name__}")
-    return data
-
-
-def _token(entry: object, path: Path) -> str:
-    """A special token as tokenizer files write it: "[SEP]" or {"content": "[SEP]", "lstrip": false, …}."""
-    if isinstance(entry, str):
-        return entry
-    if not isinstance(entry, dict) or not isinstance(entry.get("content"), str):
-        raise ValueError(f"{path}: {entry!r} is no token; write a string, or an object with content")
-    flags = [flag for flag in ("lstrip", "rstrip", "single_word", "normalized") if entry.get(flag)]
-    if flags or not entry.get("special", True):
-        flag = flags[0] if flags else "special: false"
-        raise ValueError(f"{path}: token {entry['content']!r} has {flag}, which no token of BERT has; add it without")
-    return entry["content"]
-
-
-def _switch(value: object, key: str, path: Path) -> bool | None:
-    if not (isinstance(value, bool) or (value is None and key == "strip_accents")):
-        raise ValueError(f"{path}: {key} is {value!r}, but must be true or false")
-    return value
-
-
-def _overlay(settings: dict, config: dict, path: Path) -> None:
-    """Puts what a tokenizer_config.json or special_tokens_map.json says over settings for Tokenizer(**settings)."""
-    names = settings.setdefault("special_tokens", {})
-    names |= {name: _token(config[name], path) for name in SPECIAL_TOKENS if config.get(name) is not None}
-    numbered = config.get("added_tokens_decoder") or {}
-    more = config.get("additional_special_tokens") or config.get("extra_special_tokens") or []
-    if not isinstance(numbered, dict) or not isinstance(more, list):
-        raise ValueError(
-            f"{path}: added_tokens_decoder must be an object and additional_special_tokens a list, not "
-            f"{type(numbered).__name__} and {type(more).__name__}; copy the tokenizer's files again"
-        )
-    entries = [(int(number), entry) for number, entry in numbered.items()] + [(None, entry) for entry in more]
-    _add_tokens(settings, entries, path)
-    for key, name in (
-        ("do_lower_case", "lowercase"),
-        *((key, key) for key in ("strip_accents", "tokenize_chinese_chars")),
-    ):
-        if key in config:
-            settings[name] = _switch(config[key], key, path)
-    length = config.get("model_max_length")
-    if isinstance(length, int) and 0 < length < 10**9:  # transformers writes 10**30 for "unknown"
-        settings["model_max_length"] = length
-
-
-def _add_tokens(settings: dict, entries: list[tuple[int | None, object]], path: Path) -> None:
-    """Makes special tokens of (id, entry), putting those new to the vocabulary at its end, as `tokenizers` does."""
-    vocab, extra = settings["vocab"], settings.setdefault("extra_special_tokens", [])
-    known = {token: number for number, token in enumerate(vocab)}
-    for number, entry in entries:
-        token = _token(entry, path)
-        if token not in known:
-            known[token] = len(vocab)
-            vocab.append(token)
-        if number not in (None, known[token]):
-            raise ValueError(f"{path}: token {token!r} has id {number}, but {known[token]} in the vocabulary")
-        if token not in extra:
-            extra.append(token)
+# --- The richer files -------------------------------------------------------------------------------------------------
 
 
 def _check_added(vocab: list[str], path: Path) -> None:
     """Raises ValueError where an added_tokens.json, as older transformers wrote it, has tokens that are found nowhere
     else: transformers looks for them in the normalised text, before any word is cut."""
     known = set(vocab)
-    for token, number in _read_object(path).items() if path.exists() else ():
+    for token, number in read_object(path).items() if path.exists() else ():
         if token not in known:
             raise ValueError(
                 f"{path}: token {token!r} (id {number}) is not in the vocabulary, and minibert finds pieces of words"
@@ -225,7 +107,7 @@ def _check_added(vocab: list[str], path: Path) -> None:
 
 def _from_json(path: Path) -> dict:
     """Settings for Tokenizer(**settings) from the one-file format of `tokenizers`, where it describes a BERT."""
-    data = _read_object(path)
+    data = read_object(path)
     sections = {key: data.get(key) or {} for key in ("model", "normalizer", "pre_tokenizer")}
     added = data.get("added_tokens") or []
     if not all(
@@ -240,10 +122,10 @@ def _from_json(path: Path) -> dict:
         raise ValueError(f"{path}: model vocab must be an object of tokens and their ids")
     settings = {
         "vocab": ids_to_list(model["vocab"]),
-        "lowercase": _switch(normalizer.get("lowercase"), "lowercase", path),
-        "strip_accents": _switch(normalizer.get("strip_accents"), "strip_accents", path),
-        "tokenize_chinese_chars": _switch(normalizer.get("handle_chinese_chars"), "handle_chinese_chars", path),
+        "lowercase": switch(normalizer.get("lowercase"), "lowercase", path),
+        "strip_accents": switch(normalizer.get("strip_accents"), "strip_accents", path),
+        "tokenize_chinese_chars": switch(normalizer.get("handle_chinese_chars"), "handle_chinese_chars", path),
         "special_tokens": {"unk_token": model["unk_token"]},
     }
-    _add_tokens(settings, [(entry.get("id"), entry) for entry in added], path)
+    add_tokens(settings, [(entry.get("id"), entry) for entry in added], path)
     return settings

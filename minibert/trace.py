@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator
 from typing import NamedTuple
 
-from minibert import wordpiece
+from minibert.core import wordpiece
 from minibert.tokenizer import Tokenizer
 
 MOST = 24  # attempts that are kept of a piece; a word of 100 characters may have 5,050

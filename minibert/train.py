@@ -23,25 +23,23 @@ from tqdm import tqdm
 
 from minibert.baselines import bag_of_tokens_accuracy, majority_accuracy
 from minibert.command_options import TrainOptions
-from minibert.config import PRESETS, BertConfig
+from minibert.core.config import PRESETS, BertConfig
+from minibert.core.data import Examples, chunks, label_ids, label_names, shuffled
+from minibert.core.files import atomic_write, write_json
+from minibert.core.train import learning_rate, optimizer_groups
 from minibert.data import (
     Batch,
-    Examples,
     by_length,
     check_vocabulary,
-    chunks,
     collate,
     collate_packed,
     encode_examples,
     hold_out,
-    label_ids,
-    label_names,
     read_examples,
-    shuffled,
     shuffled_by_tokens,
     token_chunks,
 )
-from minibert.files import atomic_write, write_json
+from minibert.fast import prepare as fast
 from minibert.hub import resolve
 from minibert.inference import Scores, classify, pick_device, score, token_budget
 from minibert.loop import (
@@ -49,15 +47,13 @@ from minibert.loop import (
     Means,
     check_compiler,
     cpu_threads,
-    learning_rate,
     on_terminal,
-    optimizer_groups,
     read_metrics,
     say,
     seed_step,
     threads_for,
 )
-from minibert.model import BertForSequenceClassification, compile_tokenwise
+from minibert.model import BertForSequenceClassification
 from minibert.ranks import Ranks, joined, plain
 from minibert.replay import DTYPES, Replays, check_replayable
 from minibert.report import Report, render
@@ -202,9 +198,9 @@ def prepare(options: TrainOptions, out: Path, ranks: Ranks) -> Run:
         name: rows and Split(rows, encode_examples(tokenizer, rows, options.max_length), labels[name])
         for name, rows in read.items()
     }
-    model.to(device)
+    model = fast.prepare(model.to(device))
     if options.compile:
-        compile_tokenwise(model)
+        fast.compile_tokenwise(model)
     parameters = sum(p.numel() for p in model.parameters())
     engine = ranks.wrap(model, options.parallel)
     optimizer = torch.optim.AdamW(optimizer_groups(model, options.weight_decay), lr=options.lr, fused=True)
@@ -335,7 +331,7 @@ def dealt(run: Run, rows: Sequence[int]) -> Batch:
         return collate(encoding, labels, rows, run.tokenizer.pad_id, run.device)
     multiple = 1 if run.replays is None else run.replays.multiple
     rows = sorted(rows, key=encoding.length.__getitem__)
-    return collate_packed(encoding, labels, rows, run.device, multiple, run.tokenizer.pad_id)
+    return collate_packed(encoding, labels, rows, run.device, multiple, run.tokenizer.pad_id, first_only=True)
 
 
 def with_masks(batch: Batch, run: Run) -> Batch:
@@ -432,7 +428,7 @@ def predict_together(run: Run, model: BertForSequenceClassification, split: Spli
     lengths, logits = split.encoding.length, torch.zeros(len(split.labels), model.config.num_labels)
     for rows in token_chunks(by_length(lengths), lengths, run.ranks.world * token_budget(None, model)):
         mine = run.ranks.deal(rows, lengths)
-        batch = collate_packed(split.encoding, None, mine or rows[:1], run.device)
+        batch = collate_packed(split.encoding, None, mine or rows[:1], run.device, first_only=True)
         with torch.autocast(run.device.type, torch.bfloat16, enabled=run.options.precision == "bf16"):
             answer = model(*batch[:-1]).float().cpu()
         logits[mine] = answer[: len(mine)]

@@ -12,12 +12,13 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.trainers import WordPieceTrainer
 
-from minibert import wordpiece
+from minibert import cuts
 from minibert.command_options import VocabOptions
+from minibert.core import wordpiece
+from minibert.core.tokenizer import check_text
+from minibert.core.vocabulary import SPECIAL_TOKENS
 from minibert.corpus import Sentences
 from minibert.tokenizer import Tokenizer as OurTokenizer
-from minibert.tokenizer import check_text
-from minibert.tokenizer_files import SPECIAL_TOKENS
 
 MIN_FREQUENCY = 2  # a piece must join at least so many places to be worth an id
 
@@ -47,7 +48,7 @@ def count_words(texts: Iterable[str], lowercase: bool = True) -> Counter[str]:
     units: Counter[str] = Counter()
     for index, text in enumerate(texts):
         check_text(text, f"text {index}")
-        units.update(map(re.Match.group, wordpiece.units(text)))
+        units.update(map(re.Match.group, cuts.units(text)))
     words: Counter[str] = Counter()
     for unit, count in units.items():
         for word, _ in wordpiece.words(wordpiece.normalize(unit, lowercase)):

@@ -17,38 +17,26 @@ of such integers, and a table of paths finds it without making a Python object o
 together, along the vocabulary's trie, one symbol a step. Both the paths and the trie are `_Edges`, a hash table that
 answers an array of questions.
 
-Why a unit may be encoded apart from its neighbours is said at `wordpiece.units`. Where marks change places it may not
+Why a unit may be encoded apart from its neighbours is said in cuts.py. Where marks change places it may not
 be cut by symbols: a text with one of the few marks that stripping leaves goes through the specification, by itself.
 """
 
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minibert import symbols
-from minibert.wordpiece import CONTINUES, MAX_WORD
+from minibert.core.encoding import Flat, ranges
+from minibert.core.wordpiece import CONTINUES, MAX_WORD
 
 BLOCK = 1 << 18  # characters at once: too many to feel numpy's overhead, few enough for the cache; no token is longer
 MIXED = 1 << 15  # fewer characters are not worth telling ASCII from other texts, which are read more slowly
 MAX_NODES, MAX_PIECES = 1 << 18, 1 << 19  # a table of words that has grown beyond is forgotten: it takes up to 24 MB
 
 Ints = NDArray[np.integer]
-
-
-class Flat(NamedTuple):
-    """N encoded texts one after the other, T tokens in all, without [CLS] and [SEP].
-
-    ids: int32 [T]. lengths: tokens of each text, int64 [N]. spans: int32 [T, 2], where the token starts and ends in its
-    text, in code points; None if not asked for.
-    """
-
-    ids: NDArray[np.int32]
-    lengths: NDArray[np.int64]
-    spans: NDArray[np.int32] | None = None
 
 
 class BatchEncoder:
@@ -326,12 +314,6 @@ def continued(flat: Flat, rows: Ints, rest: Flat, places: Ints) -> Flat:
         if spans is not None:
             spans[target] = part.spans + shift
     return Flat(ids, lengths, spans)
-
-
-def ranges(starts: Ints, counts: Ints) -> NDArray[np.int64]:
-    """ranges([5, 20], [3, 2]) -> [5, 6, 7, 20, 21]"""
-    ends = counts.cumsum()
-    return (starts - ends + counts).repeat(counts) + np.arange(ends[-1] if len(ends) else 0)
 
 
 # --- Words ------------------------------------------------------------------------------------------------------------

@@ -4,8 +4,8 @@ import sys
 
 import torch
 
-from minibert.attention import attend
-from minibert.layout import Packed, pack
+from minibert.fast.attention import attend
+from minibert.fast.layout import Packed, pack
 from minibert.loop import Interrupt
 
 

@@ -24,8 +24,8 @@ os.environ.setdefault("TRITON_INTERPRET", "0" if torch.cuda.is_available() else 
 
 import transformers
 
-from minibert import checkpoint
-from minibert.config import BertConfig
+from minibert.core import weights
+from minibert.core.config import BertConfig
 from minibert.model import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel
 
 # What tests start imports this checkout's package, whatever its folder, and the same broken module as they do.
@@ -107,7 +107,7 @@ def twins(name: str, attention: str = "eager", **changes: object) -> tuple[torch
     """(ours, transformers') with the same stirred weights."""
     ours = stir(MODELS[name](small_config(**changes), attention))
     theirs = getattr(transformers, name)(transformers.BertConfig(**ours.config.to_dict()))
-    missing, unexpected = theirs.load_state_dict(checkpoint.export_weights(ours), strict=False)
+    missing, unexpected = theirs.load_state_dict(weights.export_weights(ours), strict=False)
     assert not unexpected
     assert set(missing) <= {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}  # tied
     theirs.tie_weights()

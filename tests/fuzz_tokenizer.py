@@ -26,11 +26,12 @@ import numpy as np
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
-from minibert import wordpiece
+from minibert.core import wordpiece
+from minibert.core.encoding import Flat
+from minibert.core.wordpiece import CHINESE, WHITESPACE
 from minibert.tokenizer import Encoding, Tokenizer
 from minibert.tokenizer_files import read_vocabulary
-from minibert.wordpiece import CHINESE, WHITESPACE
-from minibert.wordpiece_batch import BatchEncoder, Flat
+from minibert.wordpiece_batch import BatchEncoder
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 VOCABULARIES = {"bert-base-uncased": True, "bert-base-cased": False, "bert-base-chinese": True}  # name: lowercase

@@ -10,16 +10,19 @@ import numpy as np
 import pytest
 import torch
 from conftest import MODELS, outputs, padded_batch, small_config, stir
-from test_model import loss_of, packed_batch, rectangle
+from test_model import first_only, loss_of, packed_batch, rectangle
 from test_reference import run_reference
 
 import minibert
-from minibert import activations, attention
+from minibert import activations
 from minibert.activations import capture, intervene
-from minibert.attention import eager, usable_backends
-from minibert.config import BertConfig
-from minibert.layout import Packed, pad
-from minibert.model import BertForSequenceClassification, BertModel, compile_tokenwise
+from minibert.core import attention as formula
+from minibert.core.config import BertConfig
+from minibert.fast import attention
+from minibert.fast.attention import usable_backends
+from minibert.fast.layout import Packed, pad
+from minibert.fast.prepare import compile_tokenwise
+from minibert.model import BertForSequenceClassification, BertModel
 
 pytestmark = pytest.mark.numeric
 
@@ -187,7 +190,7 @@ def compare_packed(seen: dict, stages: dict, batch: dict, real: torch.Tensor, co
             assert (found[~pairs] == 0).all(), stage
             found, wanted = found[pairs], wanted[pairs]
         elif stage == "embeddings.position":
-            wanted = wanted[batch["layout"].position_ids]
+            wanted = wanted[batch["batch"].position_ids]
         elif len(found) == len(batch["input_ids"]):
             wanted = wanted[real]
         close(found, wanted, stage)
@@ -297,8 +300,8 @@ def test_looking_changes_no_digit_and_no_random_number_in_training(packed):
 
 
 def test_only_the_asked_layer_forms_probabilities(monkeypatch):
-    calls, right = [], eager.scores
-    monkeypatch.setattr(eager, "scores", lambda *given: (calls.append(len(given[0])), right(*given))[1])
+    calls, right = [], formula.scores
+    monkeypatch.setattr(formula, "scores", lambda *given: (calls.append(len(given[0])), right(*given))[1])
     model = classifier("sdpa")
     for patterns, count in (((), 0), (("layers.*.attention.context",), 0), (("layers.1.attention.probs",), 4)):
         calls.clear()
@@ -373,9 +376,9 @@ def test_of_several_forward_passes_the_last_is_kept_and_stays_readable():
 def test_where_first_tokens_alone_are_wanted_the_answer_keeps_its_shape():
     model, batch = build("BertModel", "sdpa"), batch_of(packed=True)
     with torch.no_grad():
-        plain = model(**batch, first=True)
+        plain = model(**first_only(batch))
         with capture(model, f"{LAST}.attention.probs", f"{LAST}.output") as seen:
-            looked = model(**batch, first=True)
+            looked = model(**first_only(batch))
     torch.testing.assert_close(looked, plain, rtol=0, atol=2e-6)
     assert len(seen[f"{LAST}.output"]) == sum(LENGTHS)
     assert seen[f"{LAST}.attention.probs"].shape == (5, 3, 13, 13)
@@ -619,5 +622,5 @@ def test_layouts_of_a_packed_batch_make_the_rectangle_of_what_was_seen():
     model, batch = classifier(), batch_of(packed=True)
     with torch.no_grad(), capture(model, "embeddings.norm") as seen:
         model(**batch)
-    assert isinstance(batch["layout"], Packed)
-    assert pad(seen["embeddings.norm"], batch["layout"]).shape == (5, 13, 15)
+    assert isinstance(batch["batch"], Packed)
+    assert pad(seen["embeddings.norm"], batch["batch"]).shape == (5, 13, 15)

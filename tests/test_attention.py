@@ -13,19 +13,21 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend
 
-from minibert import attention, attention_backends
-from minibert.attention import (
+from minibert import attention_backends
+from minibert.core import attention as formula
+from minibert.core.attention import Padded
+from minibert.fast import attention
+from minibert.fast.attention import (
     BACKENDS,
     attend,
     check_name,
-    eager,
     flex,
     resolve_backend,
     torch_backends,
     usable_backends,
 )
-from minibert.attention.backend import Case
-from minibert.layout import Packed, Padded, pack, pad
+from minibert.fast.attention.backend import Case
+from minibert.fast.layout import Packed, pack, pad
 
 B, H, S, D = 3, 2, 7, 5
 LENGTHS = (1, 200, 2, 63, 0, 257, 64, 65, 127, 128, 129)
@@ -102,14 +104,14 @@ def test_eager_gives_the_numbers_worked_out_by_hand():
     k = torch.tensor([0.0, 1.0, 5.0]).view(1, 1, 3, 1)
     v = torch.tensor([8.0, 16.0, 1000.0]).view(1, 1, 3, 1)
     layout = Padded.from_mask(torch.tensor([[1, 1, 0]]))
-    assert eager.probabilities(eager.scores(q, k), layout)[0, 0, 0].tolist() == pytest.approx([0.25, 0.75, 0.0])
+    assert formula.probabilities(formula.scores(q, k), layout)[0, 0, 0].tolist() == pytest.approx([0.25, 0.75, 0.0])
     assert attend(q, k, v, layout, "eager").flatten().tolist() == pytest.approx([14.0, 14.0, 14.0])
 
 
 def test_scores_are_divided_by_the_root_of_the_head_size():
     """q = k = (1, …, 1) of size D: q·k = D, and D / √D = √D."""
     ones = torch.ones(1, 1, 1, 9)
-    assert eager.scores(ones, ones).item() == pytest.approx(3.0)
+    assert formula.scores(ones, ones).item() == pytest.approx(3.0)
 
 
 @forward
@@ -322,7 +324,7 @@ def test_a_batch_without_tokens_gives_nothing(backend, lengths):
     out = attend(empty, empty, empty, Packed.from_lengths(lengths, width=4), backend)
     assert out.shape == (0, H, D)
     rows = torch.zeros(len(lengths), H, 4, D)
-    assert not attend(rows, rows, rows, Padded.from_lengths(lengths, width=4), backend).any()
+    assert not attend(rows, rows, rows, Packed.from_lengths(lengths, width=4).padded, backend).any()
     if backend in TRAINING:
         out.sum().backward()
         assert empty.grad.shape == (0, H, D)
@@ -330,7 +332,7 @@ def test_a_batch_without_tokens_gives_nothing(backend, lengths):
 
 def test_padding_in_half_precision_underflows_to_exactly_zero():
     q, k, *_ = draw(B, H, S, D, dtype=torch.float16)
-    probs = eager.probabilities(eager.scores(q, k), ragged())
+    probs = formula.probabilities(formula.scores(q, k), ragged())
     assert (probs[1, :, :, 4:] == 0).all()
     assert probs.isfinite().all()
 
@@ -344,7 +346,7 @@ def test_sdpas_mask_is_made_once_and_added():
     attend(q, k, v, layout, "sdpa")
     mask = layout.kept["bias", torch.bfloat16]
     attend(q, k, v, layout, "sdpa-math")
-    assert list(layout.kept) == [("bias", torch.bfloat16)]
+    assert list(layout.kept) == ["empty", ("bias", torch.bfloat16)]
     assert layout.kept["bias", torch.bfloat16] is mask
     assert (mask.dtype, mask.shape) == (torch.bfloat16, (4, 1, 1, S))
     assert (mask[:3, 0, 0] == 0).equal(MASK[:3].bool())
@@ -431,7 +433,7 @@ def gpu(monkeypatch):
     return pretend
 
 
-PADDED, PACKED, HALF = Padded.from_lengths([192, 3]), Packed.from_lengths([192, 3]), torch.bfloat16
+PADDED, PACKED, HALF = Packed.from_lengths([192, 3]).padded, Packed.from_lengths([192, 3]), torch.bfloat16
 
 
 @pytest.mark.parametrize(
@@ -526,9 +528,9 @@ def test_sdpa_leaves_cudnn_out_where_its_gradient_may_be_nan():
     mask = SimpleNamespace(device=torch.device("cuda"), shape=(2, 1, 1, 192))
     wide = SimpleNamespace(device=torch.device("cuda"), shape=(2, 1, 1, 256))
     for given, backward, kept in ((mask, True, False), (mask, False, True), (wide, True, True), (None, True, True)):
-        with torch_backends.choice(None, given, backward):
+        with formula.choice(None, given, backward):
             assert torch.backends.cuda.cudnn_sdp_enabled() == kept
-    with torch_backends.choice(SDPBackend.MATH, mask, True):
+    with formula.choice(SDPBackend.MATH, mask, True):
         assert not torch.backends.cuda.flash_sdp_enabled()
 
 

@@ -15,7 +15,8 @@ from benchmarks import attention, attention_cases, attention_gate, timing
 from benchmarks.attention_cases import HISTOGRAMS, Case, Suite, flops, least_bytes, lengths_of, roofline_us
 from benchmarks.attention_gate import Batch, Contestant, Incorrect, gate, gate_edges, random_tensors, truth_of
 from benchmarks.attention_report import Row, compare, floors, picture, summary, table
-from minibert.attention import BACKENDS
+from minibert.core import attention as core
+from minibert.fast.attention import BACKENDS
 
 CASE = Case("bert", "uniform", 3, heads=2, head_size=4, dtype="bf16", lengths=(3, 1))
 CPU = torch.device("cpu")
@@ -311,16 +312,17 @@ def test_the_most_telling_cases_come_first():
 # ---- a kernel of one's own ----
 
 OWN = """
-from minibert.attention import BACKENDS
-from minibert.layout import Packed
-BACKENDS["mine"] = BACKENDS["eager"]._replace(native=(Packed,))
+from minibert.fast.attention import BACKENDS, add_backend
+from minibert.fast.layout import Packed
+add_backend("mine", BACKENDS["eager"]._replace(native=(Packed,)))
 """
 
 
 def test_a_kernel_of_ones_own_is_raced_and_drawn(tiny, tmp_path, monkeypatch):
     (tmp_path / "own_kernel.py").write_text(OWN, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(BACKENDS, "mine", None)  # is taken away again
+    for backends in (BACKENDS, core.BACKENDS):
+        monkeypatch.setitem(backends, "mine", None)  # is taken away again
     out = tmp_path / "out"
     rows = run(out, "--import", "own_kernel", "--backends", "mine,eager", "--boundary", "kernel")["rows"]
     assert {(row["backend"], row["layout"], row["status"]) for row in rows} == {

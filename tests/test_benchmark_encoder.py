@@ -19,9 +19,10 @@ from benchmarks import attention_cases, encoder, race, training
 from benchmarks.attention_cases import HISTOGRAMS
 from benchmarks.race import Contestant, Plan, flops, judged_by, make_work, share, take_times
 from benchmarks.tokenizer import Bound, Corpus, Row
-from minibert.data import collate_packed
-from minibert.layout import Packed
-from minibert.model import BertForSequenceClassification, SelfAttention
+from minibert.fast import prepare
+from minibert.fast.layout import Packed
+from minibert.inference import classify
+from minibert.model import BertForSequenceClassification
 from minibert.tokenizer import Tokenizer
 from minibert.vocab import learn_vocabulary
 
@@ -65,7 +66,7 @@ def test_operations_are_those_that_pytorch_counts(first):
     layout = Packed.from_lengths(lengths)
     ids = torch.ones(sum(lengths), dtype=torch.long)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.bert(ids, None, None, layout, first=first)
+        model.bert(ids, None, None, dataclasses.replace(layout, first_only=first))
     E = model.config.hidden_size
     assert counter.get_total_flops() == flops(model.config, lengths, first) + 2 * len(lengths) * E * E
 
@@ -175,15 +176,14 @@ def test_what_looking_costs_is_told_for_one_layer_and_for_all():
 def test_a_step_leaves_out_what_it_says(monkeypatch, work):
     """Rows that the last feed-forward computes, and layers that make queries, keys and values by one product."""
     model, seen, fused = race.own_model(work), [], []
-    whole = SelfAttention.packed_context
-    monkeypatch.setattr(SelfAttention, "packed_context", lambda *given: (fused.append(1), whole(*given))[1])
-    batch = collate_packed(work.encoding, None, range(4))
-    T = len(batch.input_ids)
+    project = prepare.project
+    monkeypatch.setattr(prepare, "project", lambda *given: (fused.append(1), project(*given))[1])
     for variant in (model, encoder.every_row(model), encoder.every_row(model, fused=False)):
         hook = variant.bert.layers[-1].ffn.register_forward_hook(lambda part, given, out: seen.append(len(out)))
-        variant(*batch[:-1])
+        classify(variant, work.encoding)
         hook.remove()
-    assert seen == [4, T, T]
+    rows, tokens = len(work.texts), int(work.encoding.length.sum())
+    assert seen == [rows, tokens, tokens]
     assert len(fused) == 2 * len(model.bert.layers)
 
 

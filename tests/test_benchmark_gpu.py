@@ -137,7 +137,7 @@ def test_without_time_nothing_is_begun(begin, capsys):
 WRITES = """
 import itertools
 from pathlib import Path
-from minibert.files import write_json
+from minibert.core.files import write_json
 for n in itertools.count():
     write_json(Path({out!r}), list(range(n)))
 """

@@ -22,9 +22,11 @@ import transformers
 from conftest import assert_near, outputs
 from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForPreTraining, AutoModelForSequenceClassification
 
-from minibert import checkpoint
-from minibert.checkpoint import export_weights, read_bin, read_safetensors
-from minibert.config import BertConfig
+from minibert.checkpoint import read_bin
+from minibert.core import names, weights
+from minibert.core.config import BertConfig
+from minibert.core.shards import each_of_safetensors
+from minibert.core.weights import export_weights
 from minibert.model import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel
 
 # Distinct primes, so that no two sizes can be exchanged unseen: 2 heads of 5, labels 7, positions 19.
@@ -193,7 +195,7 @@ def test_safetensors_come_before_bin(tmp_path):
 
 def test_a_hub_name_is_resolved_first(tmp_path, monkeypatch):
     write(tmp_path, tensors_of(BertModel))
-    monkeypatch.setattr(checkpoint, "resolve", {"tester/small": tmp_path}.__getitem__)
+    monkeypatch.setattr(weights, "resolve", {"tester/small": tmp_path}.__getitem__)
     assert_holds(BertModel.from_pretrained("tester/small"), tensors_of(BertModel))
 
 
@@ -266,6 +268,13 @@ def test_names_of_labels_travel_in_both_directions(tmp_path):
     BertForSequenceClassification(CONFIG).save_pretrained(tmp_path)
     assert AutoModelForSequenceClassification.from_pretrained(tmp_path).config.id2label == SIZES["id2label"]
     assert BertForSequenceClassification.from_pretrained(tmp_path).config.id2label == SIZES["id2label"]
+
+
+def test_a_model_of_eleven_layers_is_saved_and_loaded(tmp_path):
+    model = BertModel(CONFIG.replace(num_hidden_layers=11))
+    model.save_pretrained(tmp_path)
+    loaded = BertModel.from_pretrained(tmp_path).state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in model.state_dict().items())
 
 
 def test_saving_over_the_directory_that_was_loaded_works(tmp_path):
@@ -384,7 +393,7 @@ def test_the_tied_tensors_may_be_there_as_the_decoder_alone(tmp_path):
     assert_holds(BertForMaskedLM.from_pretrained(write(tmp_path, tensors)), tensors_of(BertForMaskedLM))
 
 
-@pytest.mark.parametrize(("copy", "original"), checkpoint.TIED.items())
+@pytest.mark.parametrize(("copy", "original"), names.TIED.items())
 def test_an_untied_decoder_is_refused(tmp_path, copy, original):
     tensors = tensors_of(BertForMaskedLM)
     tensors[copy] = tensors[original].clone()
@@ -801,9 +810,12 @@ def assert_reads_or_refuses(path, read, raw):
 
 
 def test_flipped_bytes_in_safetensors_never_end_in_another_error(tmp_path):
+    def read(path):
+        return dict(each_of_safetensors(path))
+
     raw = safetensors.torch.save(tensors_of(BertModel))
     for seed in range(300):
-        assert_reads_or_refuses(tmp_path / "a.safetensors", read_safetensors, flipped(raw, seed, end=4000))
+        assert_reads_or_refuses(tmp_path / "a.safetensors", read, flipped(raw, seed, end=4000))
 
 
 def test_a_directory_in_place_of_the_weights_is_refused(tmp_path):

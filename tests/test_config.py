@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 
-from minibert.config import ACTIVATIONS, LIMITS, PRESETS, REQUIRED, SIZES, BertConfig
+from minibert.core.config import ACTIVATIONS, LIMITS, PRESETS, REQUIRED, SIZES, BertConfig
 from minibert.model import BertModel
 
 # bert_config.json of Google's chinese_L-12_H-768_A-12 (2018): no model_type, no eps, and pooler sizes nobody uses.

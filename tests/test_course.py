@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from minibert import cli, course, wordpiece
+from minibert import cli, course
+from minibert.core import wordpiece
 from minibert.course import BUGS, chosen, compare, first_difference
 
 ROOT = Path(__file__).parents[1]

@@ -11,18 +11,14 @@ import pytest
 import torch
 from conftest import SHARED, needs_shared
 
+from minibert.core.data import Examples, chunks, label_ids, label_names, shuffled
 from minibert.data import (
-    Examples,
     by_length,
-    chunks,
     collate,
     collate_packed,
     encode_examples,
     hold_out,
-    label_ids,
-    label_names,
     read_examples,
-    shuffled,
     shuffled_by_tokens,
     token_chunks,
 )
@@ -196,12 +192,12 @@ def test_a_text_of_ten_million_characters_is_cut_to_max_length():
 
 
 def test_a_missing_file_is_named(tmp_path):
-    assert refusal(tmp_path / "no.tsv").endswith("no such file")
+    assert refusal(tmp_path / "no.tsv").endswith("No such file or directory; give a data file")
 
 
 def test_a_directory_is_named(tmp_path):
     (tmp_path / "d.tsv").mkdir()
-    assert "is a directory; give a data file" in refusal(tmp_path / "d.tsv")
+    assert "Is a directory; give a data file" in refusal(tmp_path / "d.tsv")
 
 
 @pytest.mark.parametrize("name", ["r.tsv", "r.csv", "r.jsonl"])

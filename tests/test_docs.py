@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from minibert import cli, wordpiece
+from minibert import cli
+from minibert.core import wordpiece
 
 DOCS = Path(__file__).parents[1] / "docs"
 ENGLISH, CHINESE = ((DOCS / name).read_text(encoding="utf-8") for name in ("ten-stops.md", "ten-stops.zh-CN.md"))

@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from minibert.attention import attend, attend_first
-from minibert.dropout import dropout, kept
-from minibert.layout import Packed
+from minibert.fast.attention import attend, attend_first
+from minibert.fast.dropout import dropout, kept
+from minibert.fast.layout import Packed
 
 SIDE = 1000
 SIGMAS = 4.5  # of a mean over SIDE² draws; with the fixed seeds here nothing is left to chance

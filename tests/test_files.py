@@ -9,7 +9,7 @@ import stat
 
 import pytest
 
-from minibert.files import JSON_LIMIT, atomic_write, read_json
+from minibert.core.files import JSON_LIMIT, atomic_write, read_json
 
 OLD, NEW = b"the old content", b"the new content, which is longer"
 

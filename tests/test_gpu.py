@@ -14,8 +14,9 @@ from test_replay import SIZES as SIZES_FOR_TRITON
 from test_replay import WEIGHTS, batch_of, computing, filled
 
 from minibert import attention_backends
-from minibert.attention import BACKENDS, attend, resolve_backend
-from minibert.layout import Packed, Padded
+from minibert.core.attention import Padded
+from minibert.fast.attention import BACKENDS, attend, resolve_backend
+from minibert.fast.layout import Packed
 from minibert.loop import read_metrics
 from minibert.model import BertForPreTraining, BertForSequenceClassification
 from minibert.replay import Replays
@@ -68,7 +69,7 @@ def test_packed_attention_equals_numpy(backend, dtype, head_size):
 @pytest.mark.parametrize("masked", [True, False])
 def test_padded_attention_equals_numpy(backend, dtype, masked):
     lengths = [257, 1, 64, 130, 0] if masked else [257] * 3
-    layout = Padded.from_lengths(lengths, device="cuda")
+    layout = Packed.from_lengths(lengths, device="cuda").padded
     skip_unless_possible(backend, dtype, layout, needs_grad=True)
     mask = torch.arange(257) < torch.tensor(lengths)[:, None]
     tensors = [tensor * mask[:, None, :, None] for tensor in draw(len(lengths), H, 257, D, dtype=dtype)]
@@ -84,7 +85,7 @@ def test_padded_attention_equals_numpy(backend, dtype, masked):
 def test_logits_of_minus_120_give_finite_gradients(backend, dtype, width):
     """cuDNN with a mask fails this at width 192 and is refused there."""
     lengths = [width, 70, 5]
-    layout = Padded.from_lengths(lengths, width, "cuda")
+    layout = Packed.from_lengths(lengths, width, "cuda").padded
     skip_unless_possible(backend, dtype, layout, needs_grad=True)
     q, k, v, upstream = (tensor.cuda() for tensor in draw(3, H, width, D, dtype=dtype))
     tensors = [torch.full_like(q, -15.0), torch.full_like(k, 1 / 8), v, upstream * layout.keys[:, None, :, None]]
@@ -182,8 +183,8 @@ def test_a_packed_batch_never_waits_for_the_gpu():
 
 SANITIZED = """
 import torch
-from minibert.attention import attend
-from minibert.layout import Packed
+from minibert.fast.attention import attend
+from minibert.fast.layout import Packed
 layout = Packed.from_lengths([1, 63, 65, 128, 129, 257, 300], device="cuda")
 for dropout_p in (0.0, 0.1):
     qkv = torch.randn(len(layout.indices), 3, 2, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True)

@@ -7,7 +7,7 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-from minibert import hub
+from minibert.core import hub
 from minibert.hub import resolve
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

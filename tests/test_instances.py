@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from minibert.corpus import Corpus, open_corpus
+from minibert.fast.layout import pad
 from minibert.instances import HIDDEN, Kinds, batch, hide, numbers, plan
-from minibert.layout import pad
 from minibert.tokenizer import Tokenizer
 
 WORDS = [f"w{number}" for number in range(90)]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from minibert.layout import Packed, Padded, pack, pad
+from minibert.core.attention import Padded
+from minibert.fast.layout import Packed, pack, packed_form, pad
 
 LENGTHS = {
     "the picture in layout.py": [4, 6],
@@ -110,8 +111,8 @@ def test_what_is_derived_is_derived_once():
     assert layout.tiles(64, 0, 64) is layout.tiles(64, 0, 64)
     assert layout.tiles(64, 0, 64) is not layout.tiles(64, 0, 128)
     assert layout.padded is layout.padded
-    padded = Padded.from_lengths([3, 5])
-    assert padded.packed(2, 5, torch.device("cpu")) is padded.packed(2, 5, torch.device("cpu"))
+    padded = Packed.from_lengths([3, 5]).padded
+    assert packed_form(padded, 2, 5, torch.device("cpu")) is packed_form(padded, 2, 5, torch.device("cpu"))
 
 
 @batches
@@ -142,10 +143,10 @@ def test_a_row_without_tokens_has_no_first_one():
 
 
 def test_padded_from_lengths_is_padded_from_the_mask():
-    layout = Padded.from_lengths([2, 0, 3], width=4)
+    layout = Packed.from_lengths([2, 0, 3], width=4).padded
     assert layout.keys.tolist() == [[1, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 0]]
-    assert Padded.from_lengths([3, 3]).keys is None
-    assert Padded.from_lengths([3, 3], width=4).keys is not None
+    assert Packed.from_lengths([3, 3]).padded.keys is None
+    assert Packed.from_lengths([3, 3], width=4).padded.keys is not None
 
 
 def test_a_mask_that_hides_nothing_is_dropped():
@@ -164,9 +165,9 @@ def test_a_row_without_tokens_is_noticed():
 
 def test_a_padded_batch_is_packed_with_or_without_a_mask():
     unmasked = Padded(None)
-    assert unmasked.packed(2, 3, torch.device("cpu")).lengths == (3, 3)
-    assert unmasked.packed(1, 4, torch.device("cpu")).lengths == (4,)
-    assert Padded.from_mask(HOLES).packed(4, 5, torch.device("cpu")).lengths == (3, 3, 0, 5)
+    assert packed_form(unmasked, 2, 3, torch.device("cpu")).lengths == (3, 3)
+    assert packed_form(unmasked, 1, 4, torch.device("cpu")).lengths == (4,)
+    assert packed_form(Padded.from_mask(HOLES), 4, 5, torch.device("cpu")).lengths == (3, 3, 0, 5)
 
 
 def test_the_tensors_are_made_on_the_device_that_was_asked_for():

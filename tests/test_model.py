@@ -3,6 +3,8 @@
 Stirred weights, batches of pairs, prime sizes (see conftest.py). Run: pytest tests/test_model.py
 """
 
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,10 +12,12 @@ import transformers
 from conftest import MODELS, assert_near, outputs, padded_batch, real_tokens, small_config, stir, twins
 from test_reference import FINAL, run_reference
 
-from minibert.attention import usable_backends
-from minibert.checkpoint import BACK, export_weights, translate
-from minibert.layout import Packed, pad
-from minibert.model import BertForMaskedLM, BertForSequenceClassification, BertModel, compile_tokenwise
+from minibert.core.names import BACK, translate
+from minibert.core.weights import export_weights
+from minibert.fast.attention import usable_backends
+from minibert.fast.layout import Packed, pad
+from minibert.fast.prepare import compile_tokenwise, prepare
+from minibert.model import BertForMaskedLM, BertForSequenceClassification, BertModel
 from minibert.parity import BACKENDS
 
 pytestmark = pytest.mark.numeric
@@ -270,13 +274,18 @@ def packed_batch(lengths: list[int], seed: int = 0) -> dict:
     return {
         "input_ids": torch.randint(101, (sum(lengths),), generator=generator),
         "token_type_ids": torch.cat([(torch.arange(n) >= -(-n // 3)).long() for n in lengths]),
-        "layout": layout,
+        "batch": layout,
     }
+
+
+def first_only(batch: dict) -> dict:
+    """The same batch, of which only the vectors of [CLS] are wanted."""
+    return {**batch, "batch": dataclasses.replace(batch["batch"], first_only=True)}
 
 
 def rectangle(batch: dict) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """The same batch padded, and which of its places are real: bool [B, S]."""
-    layout = batch["layout"]
+    layout = batch["batch"]
     ids, segments = (pad(batch[name], layout) for name in ("input_ids", "token_type_ids"))
     real = torch.arange(layout.width) < torch.tensor(layout.lengths)[:, None]
     return {"input_ids": ids, "attention_mask": real.long(), "token_type_ids": segments}, real
@@ -295,9 +304,10 @@ def test_a_packed_batch_equals_transformers_and_our_padded_one(name, backend, mi
     ours, theirs = twins(name, backend)
     batch = packed_batch(MIXES[mix])
     with torch.no_grad():
-        found = outputs(ours(**batch))
-        assert_near(found, their_outputs(theirs, batch), limit=3e-6)
-        assert_near(found, their_outputs(ours, batch), limit=3e-6)
+        for model in (ours, prepare(ours)):
+            found = outputs(model(**batch))
+            assert_near(found, their_outputs(theirs, batch), limit=3e-6)
+            assert_near(found, their_outputs(model, batch), limit=3e-6)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -307,20 +317,23 @@ def test_every_gradient_of_a_packed_batch_equals_transformers(name, backend, mix
     """Of a classifier too, whose last layer computes [CLS] alone: nothing else has a gradient there."""
     ours, theirs = twins(name, backend)
     batch = packed_batch(MIXES[mix])
-    loss_of(outputs(ours(**batch))).backward()
     loss_of(their_outputs(theirs, batch)).backward()
-    compare_gradients(ours, theirs)
+    for model in (ours, prepare(ours)):
+        model.zero_grad()
+        loss_of(outputs(model(**batch))).backward()
+        compare_gradients(model, theirs)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("mix", MIXES)
 def test_the_first_tokens_alone_are_those_of_the_whole_batch(backend, mix):
-    model = stir(BertModel(small_config(), backend))
+    plain = stir(BertModel(small_config(), backend))
     batch = packed_batch(MIXES[mix])
-    with torch.no_grad():
-        first, whole = model(**batch, first=True), model(**batch)
-    rows = whole.last_hidden_state[batch["layout"].firsts]
-    assert_near(outputs(first), [rows, whole.pooler_output], limit=2e-6)
+    for model in (plain, prepare(plain)):
+        with torch.no_grad():
+            first, whole = model(**first_only(batch)), model(**batch)
+        rows = whole.last_hidden_state[batch["batch"].firsts]
+        assert_near(outputs(first), [rows, whole.pooler_output], limit=2e-6)
 
 
 def test_a_classifier_computes_no_query_but_those_of_cls_in_its_last_layer(monkeypatch):
@@ -328,19 +341,20 @@ def test_a_classifier_computes_no_query_but_those_of_cls_in_its_last_layer(monke
     sizes = []
     for layer in model.bert.layers:
         layer.ffn.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
-    model(**packed_batch([5, 1, 13]))
-    assert sizes == [19, 3]
+    for each in (model, prepare(model)):
+        each(**first_only(packed_batch([5, 1, 13])))
+    assert sizes == [19, 3, 19, 3]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_rows_may_come_in_any_order(backend):
-    model = stir(BertForSequenceClassification(small_config(), backend))
+    model = prepare(stir(BertForSequenceClassification(small_config(), backend)))
     lengths, order = MIXES["unequal"], [3, 0, 4, 2, 1]
     batch = packed_batch(lengths)
     parts = {name: batch[name].split(lengths) for name in ("input_ids", "token_type_ids")}
     moved = {name: torch.cat([rows[i] for i in order]) for name, rows in parts.items()}
     with torch.no_grad():
-        found = model(**moved, layout=Packed.from_lengths([lengths[i] for i in order]))
+        found = model(**moved, batch=Packed.from_lengths([lengths[i] for i in order]))
         torch.testing.assert_close(found, model(**batch)[order], rtol=0, atol=2e-6)
 
 
@@ -373,7 +387,7 @@ def test_segments_of_a_packed_batch_may_be_left_out():
     batch["token_type_ids"] = torch.zeros_like(batch["input_ids"])
     with torch.no_grad():
         wanted = model(**batch).last_hidden_state
-        assert torch.equal(model(batch["input_ids"], layout=batch["layout"]).last_hidden_state, wanted)
+        assert torch.equal(model(batch["input_ids"], batch=batch["batch"]).last_hidden_state, wanted)
 
 
 def test_real_weights_packed_equal_transformers(minilm):
@@ -381,13 +395,16 @@ def test_real_weights_packed_equal_transformers(minilm):
     theirs = transformers.BertModel.from_pretrained(minilm).eval()
     batch = packed_batch([5, 53, 1, 17])
     with torch.no_grad():
-        assert_near(outputs(ours(**batch)), their_outputs(theirs, batch))
+        for model in (ours, prepare(ours)):
+            assert_near(outputs(model(**batch)), their_outputs(theirs, batch))
 
 
 @pytest.mark.parametrize("part", ["hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"])
-def test_each_dropout_of_the_config_is_used_in_packed_training_by_its_seed_and_in_training_alone(part):
+@pytest.mark.parametrize("prepared", [False, True])
+def test_each_dropout_of_the_config_is_used_in_packed_training_by_its_seed_and_in_training_alone(part, prepared):
     off = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, classifier_dropout=0.0)
     model = stir(BertForSequenceClassification(small_config(**{**off, part: 0.5})))
+    model = prepare(model) if prepared else model
     batch = packed_batch([8, 5, 3])
     with torch.no_grad():
         assert torch.equal(model(**batch), model(**batch))
@@ -400,14 +417,15 @@ def test_each_dropout_of_the_config_is_used_in_packed_training_by_its_seed_and_i
 
 
 def test_dropout_stands_where_transformers_has_it_and_keeps_the_mean():
-    """The draws differ, so their mean and their spread over many are compared, with dropout in one place at a time."""
+    """The draws of packed rows are other ones, so their mean and their spread over many are compared, with dropout in
+    one place at a time."""
     for part in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
         off = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, classifier_dropout=0.0)
         model = stir(BertModel(small_config(**{**off, part: 0.2}))).train()
         batch = packed_batch([3, 4])
         torch.manual_seed(0)
         with torch.no_grad():
-            packed = torch.stack([model(**batch).pooler_output for _ in range(600)])
+            packed = torch.stack([prepare(model)(**batch).pooler_output for _ in range(600)])
             padded = torch.stack([model(**rectangle(batch)[0]).pooler_output for _ in range(600)])
         error = (packed.var(dim=0) + padded.var(dim=0)).sqrt() / 600**0.5
         assert ((packed.mean(dim=0) - padded.mean(dim=0)).abs() <= 4.5 * error).all(), part
@@ -417,12 +435,12 @@ def test_dropout_stands_where_transformers_has_it_and_keeps_the_mean():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"attention_mask": torch.ones(7, dtype=torch.long)}, r"give \[7\], and no attention_mask: the layout says"),
+        ({"attention_mask": torch.ones(7, dtype=torch.long)}, "leave attention_mask out: batch says what is real"),
         ({"input_ids": torch.zeros(8, dtype=torch.long)}, r"input_ids has shape \[8\] and the layout 7 tokens; give"),
         ({"input_ids": torch.zeros(1, 7, dtype=torch.long)}, r"shape \[1, 7\] and the layout 7 tokens; give \[7\]"),
         ({"token_type_ids": torch.zeros(6, dtype=torch.long)}, r"token_type_ids has shape \[6\], input_ids \[7\]"),
         ({"input_ids": torch.full((7,), 101)}, "input_ids holds 101, outside 0 … 100"),
-        ({"layout": Packed.from_lengths([5, 0, 2])}, r"row 1 has no tokens, so no \[CLS\]; leave it out"),
+        ({"batch": Packed.from_lengths([5, 0, 2])}, r"row 1 has no tokens, so no \[CLS\]; leave it out"),
     ],
 )
 def test_impossible_packed_inputs_are_named(changes, message):
@@ -430,7 +448,7 @@ def test_impossible_packed_inputs_are_named(changes, message):
     with pytest.raises(ValueError, match=message):
         model(**{**packed_batch([5, 2]), **changes})
     with pytest.raises(ValueError, match=message):
-        model(**{**packed_batch([5, 2]), **changes}, first=True)
+        model(**first_only({**packed_batch([5, 2]), **changes}))
 
 
 def test_a_packed_row_that_is_too_long_is_named():
@@ -446,7 +464,7 @@ def test_a_packed_row_that_is_too_long_is_named():
 def test_a_compiled_model_is_the_same_and_is_compiled_once_for_all_lengths():
     """fullgraph in `compile_tokenwise` refuses graph breaks; the stance refuses to compile again."""
     config = small_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    plain, compiled = (stir(BertForSequenceClassification(config)).train() for _ in range(2))
+    plain, compiled = (prepare(stir(BertForSequenceClassification(config))).train() for _ in range(2))
     compile_tokenwise(compiled)
     loss_of([compiled(**packed_batch([5, 2]))]).backward()
     with torch.compiler.set_stance("fail_on_recompile"):

@@ -4,8 +4,8 @@ import pytest
 import torch
 from conftest import MODELS, small_config, stir, twins
 
-from minibert import attention
-from minibert.attention import eager
+from minibert.core import attention as formula
+from minibert.fast import attention
 from minibert.parity import ParityOptions, failures, ladder, merge_layers, recording, to_table
 
 pytestmark = pytest.mark.numeric
@@ -43,8 +43,8 @@ def test_every_stage_is_measured_for_both_backends(model_dir):
 
 
 def test_a_missing_root_d_is_first_seen_in_the_scores(model_dir, monkeypatch):
-    right = eager.scores
-    monkeypatch.setattr(eager, "scores", lambda q, k, scale=None: right(q, k, scale=1.0))
+    right = formula.scores
+    monkeypatch.setattr(formula, "scores", lambda q, k, scale=None: right(q, k, scale=1.0))
     assert failures(ladder(ParityOptions(model_dir, lengths="7")))[0] == ("layers.0.attention.scores", "eager")
 
 

@@ -15,7 +15,7 @@ import transformers
 import minibert
 import minibert.pretrain
 from minibert import cli
-from minibert.checkpoint import export_weights
+from minibert.core.weights import export_weights
 from minibert.instances import batch
 from minibert.loop import Interrupt, read_metrics
 from minibert.pretrain import PretrainOptions, Run, answers, evaluate, fit, prepare, pretrain, product_rate

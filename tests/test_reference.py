@@ -7,8 +7,8 @@ import pytest
 import torch
 from conftest import MODELS, outputs, padded_batch, real_tokens, twins
 
-from minibert import reference
-from minibert.checkpoint import export_weights
+from minibert.core import reference
+from minibert.core.weights import export_weights
 
 pytestmark = pytest.mark.numeric
 

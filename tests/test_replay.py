@@ -12,10 +12,10 @@ from conftest import small_config, stir
 from torch import nn
 
 from minibert import replay
-from minibert.attention import torch_backends
 from minibert.data import Batch
+from minibert.fast.attention import torch_backends
+from minibert.fast.layout import Packed, pad
 from minibert.instances import MaskedBatch
-from minibert.layout import Packed, pad
 from minibert.model import BertForPreTraining, BertForSequenceClassification
 from minibert.ranks import Ranks
 from minibert.replay import Replays, check_replayable, most_tiles

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minibert import tokenizer as module
-from minibert.encoding import truncated_lengths
+from minibert.core.encoding import truncated_lengths
 from minibert.tokenizer import Tokenizer
 from minibert.tokenizer_files import read_vocabulary
 

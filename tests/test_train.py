@@ -21,23 +21,15 @@ import torch
 import transformers
 from conftest import small_config, stir
 
-import minibert.checkpoint
+import minibert.core.weights
 import minibert.data
 import minibert.state
 import minibert.train
 from minibert import cli
 from minibert.command_options import REVIEWS
-from minibert.config import BertConfig
-from minibert.data import (
-    chunks,
-    collate,
-    encode_examples,
-    hold_out,
-    label_ids,
-    read_examples,
-    shuffled,
-    shuffled_by_tokens,
-)
+from minibert.core.config import BertConfig
+from minibert.core.data import chunks, label_ids, shuffled
+from minibert.data import collate, encode_examples, hold_out, read_examples, shuffled_by_tokens
 from minibert.inference import Scores, TextClassifier, score
 from minibert.loop import cpu_threads
 from minibert.model import BertForPreTraining, BertForSequenceClassification, BertModel
@@ -637,7 +629,7 @@ def test_a_model_ruined_by_the_last_step_of_an_epoch_is_not_kept(files, tmp_path
     assert rows_of(tmp_path / "run", "epoch") == []
 
 
-@pytest.mark.parametrize("module", [minibert.checkpoint, minibert.state], ids=["model", "state"])
+@pytest.mark.parametrize("module", [minibert.core.weights, minibert.state], ids=["model", "state"])
 def test_a_full_disk_leaves_the_model_from_before(files, tmp_path, monkeypatch, capsys, module):
     """From the second epoch on nothing can be written, though it is the better one."""
     written = []

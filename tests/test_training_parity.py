@@ -11,12 +11,14 @@ import torch.nn.functional as F
 import transformers
 from conftest import SHARED, needs_shared
 
-from minibert.checkpoint import BACK, translate
 from minibert.command_options import REVIEWS
-from minibert.config import BertConfig
-from minibert.data import Batch, chunks, collate, encode_examples, label_ids, label_names, read_examples, shuffled
-from minibert.layout import Packed
-from minibert.loop import learning_rate, optimizer_groups
+from minibert.core.config import BertConfig
+from minibert.core.data import chunks, label_ids, label_names, shuffled
+from minibert.core.names import BACK, translate
+from minibert.core.train import learning_rate, optimizer_groups
+from minibert.data import Batch, collate, encode_examples, read_examples
+from minibert.fast.layout import Packed
+from minibert.fast.prepare import prepare
 from minibert.model import BertForSequenceClassification
 from minibert.parity import BACKENDS
 from minibert.tokenizer import Tokenizer
@@ -40,7 +42,7 @@ def packed(batch: Batch) -> Batch:
 
 
 def our_run(directory: Path, config: BertConfig, backend: str, data: list) -> tuple[list[float], dict]:
-    model = BertForSequenceClassification.from_pretrained(directory, backend, config=config).train()
+    model = prepare(BertForSequenceClassification.from_pretrained(directory, backend, config=config)).train()
     optimizer = torch.optim.AdamW(optimizer_groups(model, DECAY), lr=LR, fused=True)
     losses = []
     for step, batch in enumerate(data):

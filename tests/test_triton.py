@@ -22,9 +22,9 @@ pytest.importorskip("triton", reason="Triton is not installed: pip install trito
 import triton.language as tl  # noqa: E402
 from triton.runtime.interpreter import InterpretedFunction, InterpreterBuilder  # noqa: E402
 
-from minibert.attention import triton_kernel  # noqa: E402
-from minibert.attention.triton_kernel import BACKWARD, FORWARD, attention, attention_qkv, plan  # noqa: E402
-from minibert.layout import Packed  # noqa: E402
+from minibert.fast.attention import triton_kernel  # noqa: E402
+from minibert.fast.attention.triton_kernel import BACKWARD, FORWARD, attention, attention_qkv, plan  # noqa: E402
+from minibert.fast.layout import Packed  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning")  # Triton 3.6's interpreter
 runs = pytest.mark.skipif(

@@ -18,9 +18,11 @@ from fuzz_tokenizer import SWITCHES, random_string, reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minibert import tokenizer, unicode_tables, vocab, wordpiece
+from minibert import cuts, vocab
+from minibert.core import encoding, tokenizer, unicode_tables, wordpiece
+from minibert.core.wordpiece import Piece, normalize, tokenize, words
+from minibert.cuts import units
 from minibert.tokenizer import Tokenizer
-from minibert.wordpiece import Piece, normalize, tokenize, units, words
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 SMALL = [
@@ -70,7 +72,7 @@ def agree(text: str, made: object, tokens: object, switches: tuple = ()) -> None
 
 
 def test_the_examples_in_the_docstrings_hold():
-    modules = (wordpiece, tokenizer, vocab)
+    modules = (wordpiece, encoding, tokenizer, cuts, vocab)
     assert all(doctest.testmod(module).failed == 0 for module in modules)
 
 
@@ -316,7 +318,7 @@ def test_the_bound_on_the_longest_token_changes_nothing(text):
 
 
 def test_no_punctuation_character_ends_in_a_mark():
-    """Else a unit could end between two marks that NFD sorts; units() relies on it."""
+    """Else a unit could end between two marks that NFD sorts; cuts.py relies on it."""
     for first, last in wordpiece.spans(unicode_tables.PUNCTUATION):
         for code in range(first, last + 1):
             assert all(wordpiece.combining_class(part) == 0 for part, _ in wordpiece.decomposition(chr(code)))

@@ -18,7 +18,8 @@ from fuzz_tokenizer import MARKS, SPECIAL, SWITCHES, Both, Spans, both, flat_row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minibert import symbols, unicode_tables, wordpiece, wordpiece_batch
+from minibert import symbols, wordpiece_batch
+from minibert.core import unicode_tables, wordpiece
 from minibert.tokenizer_files import read_vocabulary
 
 REORDERING = "\u302e\U00011235\U0001d165\u302f"  # marks that stay where accents go, so that sorting moves them

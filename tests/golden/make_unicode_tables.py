@@ -1,4 +1,4 @@
-"""Writes minibert/unicode_tables.py by asking the `tokenizers` library about every code point.
+"""Writes minibert/core/unicode_tables.py by asking the `tokenizers` library about every code point.
 
     python tests/golden/make_unicode_tables.py            # rewrites the file
     python tests/golden/make_unicode_tables.py --check    # exit 1 if the installed `tokenizers` answers differently
@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 import tokenizers
 from tokenizers import normalizers, pre_tokenizers
 
-TARGET = pathlib.Path(__file__).parents[2] / "minibert" / "unicode_tables.py"
+TARGET = pathlib.Path(__file__).parents[2] / "minibert" / "core" / "unicode_tables.py"
 CHARS = [chr(code) for code in range(0x110000) if not 0xD800 <= code <= 0xDFFF]  # all but the surrogates
 
 HEADER = '''"""Unicode as the `tokenizers` library {version} sees it, frozen: ids must not depend on the running Python.

@@ -1,7 +1,51 @@
 """Mutations of the minimal BERT: tokenizer, model, weights, data."""
 
 MUTATIONS = {
-    "minibert/attention/eager.py": [
+    "minibert/checkpoint.py": [
+        (
+            "bin: an archive may unpack to more than it holds",
+            "if unpacked > size or any(",
+            "if any(",
+            "tests/test_checkpoint.py::test_an_archive_whose_entries_share_their_bytes_is_refused",
+        ),
+        (
+            "bin: a compressed entry that says it is small is unpacked",
+            "or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)",
+            "",
+            "tests/test_checkpoint.py::test_a_zip_bomb_that_lies_about_its_size_is_refused",
+        ),
+        (
+            "bin: one number may pose as a large tensor",
+            "if claimed > 2 * size:",
+            "if False:",
+            "tests/test_checkpoint.py::test_a_small_tensor_that_poses_as_a_huge_one_is_refused",
+        ),
+    ],
+    "minibert/core/attention.py": [
+        (
+            "attention: a mask that hides nothing in the example is left out of an exported model",
+            'return x.device.type == "cpu" and not torch.compiler.is_compiling()',
+            'return x.device.type == "cpu"',
+            "tests/test_prepare.py::test_an_exported_model_gives_the_same_for_every_mask",
+        ),
+        (
+            "mask on the queries instead of the keys",
+            "hidden = ~batch.keys[:, None, None, :]",
+            "hidden = ~batch.keys[:, None, :, None]",
+            "tests/test_attention.py::test_eager_gives_the_numbers_worked_out_by_hand",
+        ),
+        (
+            "positions from 1",
+            "return torch.arange(S, device=",
+            "return 1 + torch.arange(S, device=",
+            "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
+        ),
+        (
+            "pooler takes the last token",
+            "return x[:, 0]",
+            "return x[:, -1]",
+            "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
+        ),
         (
             "no 1/√D",
             "scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale",
@@ -21,27 +65,25 @@ MUTATIONS = {
             "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
         ),
         (
-            "mask on the queries instead of the keys",
-            "hidden = ~layout.keys[:, None, None, :]",
-            "hidden = ~layout.keys[:, None, :, None]",
-            "tests/test_attention.py::test_eager_gives_the_numbers_worked_out_by_hand",
-        ),
-    ],
-    "minibert/checkpoint.py": [
-        (
-            "Q read as V from a checkpoint",
-            'self.query": "layers.{}.attention.query"',
-            'self.query": "layers.{}.attention.value"',
-            "tests/test_checkpoint.py::test_what_transformers_saves_is_loaded",
+            "SDPA without the mask",
+            "attn_mask=mask, ",
+            "",
+            "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
         ),
         (
-            "weights stay in the file where nobody asked for it",
-            "copy=not mapped",
-            "copy=False",
-            "tests/test_checkpoint.py::test_overwriting_the_file_does_not_change_the_loaded_model",
+            "sdpa: hidden keys are only disliked",
+            "zeros.masked_fill(hidden, torch.finfo(dtype).min / 2)",
+            "zeros.masked_fill(hidden, -100)",
+            "tests/test_attention.py::test_hidden_keys_stay_hidden_where_real_ones_fit_far_worse",
+        ),
+        (
+            "padding attended to by the model",
+            "        return cls(keys)",
+            "        return cls(None)",
+            "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
         ),
     ],
-    "minibert/config.py": [
+    "minibert/core/config.py": [
         (
             "config: another model's arithmetic is taken for BERT's",
             "values.get(key, wanted) not in (wanted, None)",
@@ -79,36 +121,12 @@ MUTATIONS = {
             "tests/test_config.py::test_num_parameters_counts_a_model_of_unusual_sizes",
         ),
     ],
-    "minibert/data.py": [
-        (
-            "train: the filling row has a label",
-            "answers = np.append(answers, -100)",
-            "answers = np.append(answers, 0)",
-            "tests/test_data.py::test_a_row_of_padding_without_a_label_makes_the_tokens_a_multiple",
-        ),
-        (
-            "data: labels keep the spaces around them",
-            'picked["label"] = [str(label).strip() for',
-            'picked["label"] = [str(label) for',
-            "tests/test_data.py::test_a_label_has_no_spaces_around_it",
-        ),
-        (
-            "data: a row of several lines counts as one",
-            "            line = reader.line_num + 1",
-            "            line += 1",
-            "tests/test_data.py::test_a_quoted_field_may_hold_delimiters_quotes_and_line_breaks",
-        ),
+    "minibert/core/data.py": [
         (
             "data: classes in the order of their letters",
-            "key=lambda name: (0, int(name), name) if is_int(name) else (1, 0, name)",
-            "key=str",
+            "return (0, int(name), name) if number else (1, 0, name)",
+            "return (0, 0, name)",
             "tests/test_data.py::test_numbers_are_classes_in_numeric_order_and_names_in_alphabetical_after_them",
-        ),
-        (
-            "data: rows held out are trained on too",
-            "examples.take(sorted(order[count:]))",
-            "examples.take(sorted(order))",
-            "tests/test_data.py::test_holding_out_is_reproducible_disjoint_and_complete",
         ),
         (
             "data: every epoch deals the same order",
@@ -117,13 +135,37 @@ MUTATIONS = {
             "tests/test_data.py::test_an_epochs_order_is_a_permutation_that_depends_on_seed_and_epoch_alone",
         ),
         (
-            "data: one row more than the tokens allow",
-            "if length > room or not runs:",
-            "if room <= 0 or not runs:",
-            "tests/test_data.py::test_batches_by_tokens_hold_every_row_once_and_no_more_tokens_than_asked_for",
+            "heart's data: a row that is too short or too long is taken",
+            "if None in row or not isinstance(row.get(name), str):",
+            "if not isinstance(row.get(name), str | None):",
+            "tests/test_core_data.py::test_what_is_not_clean_is_refused_with_file_line_and_remedy",
+        ),
+        (
+            "heart's data: a pair's text is read twice",
+            "for name in (text, pair, label))",
+            "for name in (text, text, label))",
+            "tests/test_core_data.py::test_columns_of_texts_and_pairs_have_several_names",
+        ),
+        (
+            "heart's data: every row stands on the first line",
+            "yield line, dict(json.loads(row, parse_int=str))",
+            "yield 1, dict(json.loads(row, parse_int=str))",
+            "tests/test_core_data.py::test_what_is_not_clean_is_refused_with_file_line_and_remedy",
+        ),
+        (
+            "heart's data: padding is real",
+            "(encoding.attention_mask, 0)",
+            "(encoding.attention_mask, 1)",
+            "tests/test_core_data.py::test_without_a_seed_rows_come_as_they_stand_padded_to_the_longest_of_the_batch",
+        ),
+        (
+            "heart's data: every pass is the first epoch",
+            "        self.epoch += 1\n",
+            "",
+            "tests/test_core_data.py::test_with_a_seed_each_pass_is_the_next_epoch_in_the_order_of_shuffled",
         ),
     ],
-    "minibert/encoding.py": [
+    "minibert/core/encoding.py": [
         (
             "odd token of a truncated pair to the first text",
             "np.where(first > second, budget",
@@ -155,7 +197,13 @@ MUTATIONS = {
             "tests/test_tokenizer.py::test_shorter_rows_are_padded",
         ),
     ],
-    "minibert/files.py": [
+    "minibert/core/files.py": [
+        (
+            "hub: its library is loaded for a local directory",
+            "import os\n",
+            "import os\n\nimport huggingface_hub\n",
+            "tests/test_structure.py::test_encode_loads_neither_torch_nor_what_asks_the_hub",
+        ),
         (
             "files: the name moves before the bytes are on the disk",
             "            os.fsync(file.fileno())\n",
@@ -187,7 +235,7 @@ MUTATIONS = {
             "tests/test_files.py::test_a_byte_order_mark_is_skipped",
         ),
     ],
-    "minibert/hub.py": [
+    "minibert/core/hub.py": [
         (
             "hub: a directory of weights is looked for on the hub",
             "    if os.path.isdir(text):\n        return Path(name)\n",
@@ -213,30 +261,50 @@ MUTATIONS = {
             "tests/test_hub.py::test_a_cache_that_another_program_filled_in_part_is_used",
         ),
     ],
-    "minibert/model.py": [
+    "minibert/core/masking.py": [
         (
-            "Q and K swapped",
-            "for project in (self.query, self.key, self.value)",
-            "for project in (self.key, self.query, self.value)",
-            "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
+            "masking: as many as fit, never one more",
+            "- rank > border",
+            "- rank > 1 - border",
+            "tests/test_core_masking.py::test_with_the_same_random_numbers_the_twin_hides_the_same_tokens",
         ),
         (
+            "masking: all tokens are asked for",
+            "labels = torch.where(hidden, input_ids, IGNORED)",
+            "labels = torch.where(hidden, input_ids, mask_id)",
+            "tests/test_core_masking.py::test_special_tokens_are_never_hidden",
+        ),
+        (
+            "masking: the last tenth is replaced too",
+            " & (action < AS_MASK + AS_RANDOM)",
+            "",
+            "tests/test_core_masking.py::test_fifteen_percent_are_hidden_and_become_mask_random_or_stay",
+        ),
+    ],
+    "minibert/core/model.py": [
+        (
             "biases of Q and K dropped",
-            "self.split_heads(project(x)) for",
-            "self.split_heads(project(x) - (project is not self.value) * project.bias) for",
+            "q = self.split_heads(self.query(asking))",
+            "q = self.split_heads(self.query(asking) - self.query.bias)",
             "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
         ),
         (
             "bias of V dropped",
-            "self.split_heads(project(x)) for",
-            "self.split_heads(project(x) - (project is self.value) * project.bias) for",
+            "self.split_heads(self.value(x))",
+            "self.split_heads(self.value(x) - self.value.bias)",
             "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
         ),
         (
             "heads merged without transpose",
-            "context = context.transpose(1, 2).reshape(B, S, E)",
-            "context = context.reshape(B, S, E)",
+            "context = self.attend(q, k, v, batch).flatten(-2)",
+            "context = self.attend(q, k, v, batch).transpose(-2, -3).reshape(x.shape)",
             "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
+        ),
+        (
+            "the model forgets the mask",
+            "        return Padded.from_mask(attention_mask)\n",
+            "        return Padded.from_mask(None)\n",
+            "tests/test_model.py::test_padding_does_not_change_a_row",
         ),
         (
             "segments dropped",
@@ -269,21 +337,9 @@ MUTATIONS = {
             "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
         ),
         (
-            "positions from 1",
-            "positions = torch.arange(input_ids.shape[1],",
-            "positions = 1 + torch.arange(input_ids.shape[1],",
-            "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
-        ),
-        (
             "pooler without tanh",
             "torch.tanh(self.dense(first))",
             "self.dense(first)",
-            "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
-        ),
-        (
-            "pooler takes the last token",
-            "cls = x if first else x[:, 0] if layout is None",
-            "cls = x if first else x[:, -1] if layout is None",
             "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
         ),
         (
@@ -305,37 +361,51 @@ MUTATIONS = {
             "tests/test_model.py::test_every_gradient_equals_transformers",
         ),
         (
-            "packed: positions count through the batch",
-            "positions = layout.position_ids  # [T]",
-            "positions = torch.arange(len(input_ids))",
-            "tests/test_model.py::test_a_packed_batch_equals_transformers_and_our_padded_one",
-        ),
-        (
-            "packed: keys and values change places",
-            "k, v = project([self.key, self.value], x)",
-            "k, v = project([self.value, self.key], x)",
-            "tests/test_model.py::test_the_first_tokens_alone_are_those_of_the_whole_batch",
-        ),
-        (
-            "packed: the residual of [CLS] is another token's",
-            "x = x.index_select(0, layout.firsts) if first else x",
-            "x = x.index_select(0, layout.firsts + 1 - (layout.firsts + 1 == len(x)).long()) if first else x",
-            "tests/test_model.py::test_the_first_tokens_alone_are_those_of_the_whole_batch",
-        ),
-        (
             "segments that are left out are the second text's",
             "token_type_ids = torch.zeros_like(input_ids)",
             "token_type_ids = torch.ones_like(input_ids)",
             "tests/test_model.py::test_mask_and_segments_may_be_left_out",
         ),
+    ],
+    "minibert/core/names.py": [
         (
-            "the model forgets the mask",
-            "Padded.from_mask(attention_mask) if layout",
-            "Padded.from_mask(None) if layout",
-            "tests/test_model.py::test_padding_does_not_change_a_row",
+            "weights: layers of more than one digit are unknown",
+            "(0|[1-9][0-9]{0,3})",
+            "([0-9])",
+            "tests/test_checkpoint.py::test_a_model_of_eleven_layers_is_saved_and_loaded",
+        ),
+        (
+            "weights: gamma is the bias",
+            '{"gamma": "weight", "beta": "bias"}',
+            '{"gamma": "bias", "beta": "weight"}',
+            "tests/test_checkpoint.py::test_gamma_and_beta_are_the_weight_and_bias_of_a_layer_norm",
+        ),
+        (
+            "Q read as V from a checkpoint",
+            'self.query": "layers.{}.attention.query"',
+            'self.query": "layers.{}.attention.value"',
+            "tests/test_checkpoint.py::test_what_transformers_saves_is_loaded",
+        ),
+        (
+            "weights: one weight under two names passes",
+            "        if name in theirs:\n",
+            "        if False:\n",
+            "tests/test_checkpoint.py::test_one_weight_under_two_names_is_refused",
+        ),
+        (
+            "weights: an untied decoder passes",
+            "or not torch.equal(kept, tensor):",
+            "or False:",
+            "tests/test_checkpoint.py::test_an_untied_decoder_is_refused",
+        ),
+        (
+            "weights: half a head counts as none",
+            "- {part for key in other if (part := part_of(key))}",
+            "",
+            "tests/test_checkpoint.py::test_half_a_head_is_an_error",
         ),
     ],
-    "minibert/reference.py": [
+    "minibert/core/reference.py": [
         (
             "reference without 1/√D",
             " / np.sqrt(D)",
@@ -361,24 +431,32 @@ MUTATIONS = {
             "tests/test_reference.py::test_softmax_survives_large_scores",
         ),
     ],
-    "minibert/tokenizer.py": [
+    "minibert/core/shards.py": [
         (
-            "offsets counted from the unit",
-            "yield begin + match.start(), ",
-            "yield begin, ",
-            "tests/test_tokenizer.py::test_offsets_point_into_the_text_they_come_from",
+            "weights: a shard that is not there is not missed",
+            "if not shard.is_file()]:",
+            "if shard is None]:",
+            "tests/test_checkpoint.py::test_a_missing_shard_is_named",
         ),
+        (
+            "weights: a shard may lie anywhere",
+            "if not isinstance(shard, str) or not re.fullmatch(",
+            "if not isinstance(shard, str) or not re.search(",
+            "tests/test_checkpoint.py::test_a_shard_outside_of_the_directory_or_of_another_kind_is_refused",
+        ),
+        (
+            "weights: a key in two shards counts once",
+            "            if name in seen:\n",
+            "            if False:\n",
+            "tests/test_checkpoint.py::test_a_key_in_two_shards_is_refused",
+        ),
+    ],
+    "minibert/core/tokenizer.py": [
         (
             "special tokens in a text split",
             "for match in () if split_special_tokens else self._special.finditer(text):",
             "for match in ():",
             "tests/test_tokenizer.py::test_special_tokens_in_a_text_are_special_where_google_splits_them",
-        ),
-        (
-            "the end of a long text is never read",
-            "if flat.lengths[row] < tokens]",
-            "if False]",
-            "tests/test_tokenizer.py::test_only_the_beginning_of_a_long_text_is_read_and_nothing_shows_it",
         ),
         (
             "tokenizer: first texts before all second ones",
@@ -388,21 +466,9 @@ MUTATIONS = {
         ),
         (
             "tokenizer: an untruncated text loses its end",
-            '        elif truncation == "none":\n',
-            "        elif False:\n",
+            'None if truncation == "none" else max_length - 2',
+            "max_length - 2",
             "tests/test_tokenizer.py::test_no_truncation_reads_a_long_text_to_its_end",
-        ),
-        (
-            "tokenizer: only the first text with a lone surrogate is seen",
-            '        for row in cut:\n            check_text(texts[row], f"text {row}")\n',
-            "",
-            "tests/test_tokenizer.py::test_a_lone_surrogate_is_found_behind_the_tokens_that_are_kept",
-        ),
-        (
-            "tokenizer: a saved vocabulary goes behind another's tokenizer.json",
-            "            (directory / stale).unlink(missing_ok=True)",
-            "            pass",
-            "tests/test_tokenizer.py::test_saving_removes_another_tokenizers_file",
         ),
         (
             "tokenizer: ids count from the end too",
@@ -410,8 +476,82 @@ MUTATIONS = {
             "array >= self.vocab_size",
             "tests/test_tokenizer.py::test_ids_outside_the_vocabulary_are_named",
         ),
+        (
+            "tokenizer: offsets count from the last special token",
+            "yield Piece(token, begin + start, begin + end)",
+            "yield Piece(token, start, end)",
+            "tests/test_core_tokenizer.py::test_any_batch_is_encoded_alike",
+        ),
+        (
+            "tokenizer: a text goes on behind a special token where that began",
+            "begin = match.end()",
+            "begin = match.start() + 1",
+            "tests/test_tokenizer.py::test_special_tokens_in_a_text_are_special_where_google_splits_them",
+        ),
+        (
+            "tokenizer: pieces after the first are not joined",
+            'text = token if first else token.removeprefix(CONTINUES) if token.startswith(CONTINUES) else f" {token}"',
+            'text = token if first else f" {token}"',
+            "tests/test_tokenizer.py::test_decoding_random_ids_agrees_with_transformers",
+        ),
     ],
-    "minibert/unicode_tables.py": [
+    "minibert/core/train.py": [
+        (
+            "decay on biases and LayerNorms",
+            '{"params": vectors, "weight_decay": 0.0}',
+            '{"params": vectors, "weight_decay": weight_decay}',
+            "tests/test_loop.py::test_weight_decay_is_for_all_but_biases_and_layer_norms",
+        ),
+        (
+            "warm-up one step late",
+            "return peak * step / rising",
+            "return peak * (step - 1) / rising",
+            "tests/test_loop.py::test_the_learning_rate_equals_an_example_by_hand",
+        ),
+        (
+            "heart's loop: gradients are never set to zero",
+            "            optimizer.zero_grad()\n",
+            "",
+            "tests/test_core_train.py::test_without_dropout_the_loop_is_the_engine_bit_for_bit",
+        ),
+        (
+            "heart's loop: gradients are not clipped",
+            "            nn.utils.clip_grad_norm_(model.parameters(), CLIP)\n",
+            "",
+            "tests/test_core_train.py::test_without_dropout_the_loop_is_the_engine_bit_for_bit",
+        ),
+        (
+            "heart's loop: segments are not given",
+            "output = model(input_ids, attention_mask, token_type_ids)",
+            "output = model(input_ids, attention_mask)",
+            "tests/test_core_train.py::test_without_dropout_the_loop_is_the_engine_bit_for_bit",
+        ),
+        (
+            "heart's loop: no dropout after the first validation",
+            "        model.train()\n",
+            "",
+            "tests/test_core_train.py::test_each_epoch_trains_with_dropout_though_validation_switches_it_off",
+        ),
+        (
+            "heart's loop: validates with dropout",
+            "    model.eval()\n    loss, hits",
+            "    loss, hits",
+            "tests/test_core_train.py::test_validation_is_without_dropout_over_all_rows",
+        ),
+        (
+            "heart's loop: the mean of batches for that of rows",
+            'reduction="sum").item()',
+            'reduction="mean").item()',
+            "tests/test_core_train.py::test_validation_is_without_dropout_over_all_rows",
+        ),
+        (
+            "heart's loop: trains on what is no number",
+            "if not math.isfinite(losses[-1]):",
+            "if losses[-1] is None:",
+            "tests/test_core_train.py::test_a_loss_that_is_no_number_ends_the_training",
+        ),
+    ],
+    "minibert/core/unicode_tables.py": [
         (
             "tables: soft hyphens stay",
             "0-8 B-C E-1F 7F-9F AD 600-605",
@@ -431,7 +571,53 @@ MUTATIONS = {
             "tests/test_wordpiece.py::test_accents_go_and_case_goes",
         ),
     ],
-    "minibert/wordpiece.py": [
+    "minibert/core/vocabulary.py": [
+        (
+            "tokenizer: a saved vocabulary goes behind another's tokenizer.json",
+            "        (directory / stale).unlink(missing_ok=True)",
+            "        pass",
+            "tests/test_tokenizer.py::test_saving_removes_another_tokenizers_file",
+        ),
+        (
+            "vocabulary cut at U+2028",
+            'text.rstrip("\\r\\n").split("\\n")',
+            'text.rstrip("\\r\\n").splitlines()',
+            "tests/test_tokenizer.py::test_only_line_feeds_end_a_vocabularys_line",
+        ),
+        (
+            "vocabulary: a length that transformers does not know is taken",
+            "0 < length < 10**9",
+            "0 < length",
+            "tests/test_tokenizer.py::test_special_tokens_may_be_objects",
+        ),
+        (
+            "vocabulary: core takes a tokenizer.json for a vocab.txt",
+            'if path.is_file() and path.suffix == ".json":',
+            "if False:",
+            "tests/test_core_tokenizer.py::test_a_tokenizer_json_alone_is_refused_with_a_remedy",
+        ),
+    ],
+    "minibert/core/weights.py": [
+        (
+            "weights: a fresh head is not said",
+            "    if fresh:\n        logger",
+            "    if False:\n        logger",
+            "tests/test_checkpoint.py::test_a_missing_head_is_initialised_and_said_in_one_line",
+        ),
+        (
+            "weights: a name that cannot be written is another",
+            'settings = text.encode("utf-8")',
+            'settings = text.encode("utf-8", "replace")',
+            "tests/test_checkpoint.py::test_a_label_that_cannot_be_written_leaves_nothing_behind",
+        ),
+        (
+            "weights stay in the file where nobody asked for it",
+            "copy=not mapped",
+            "copy=False",
+            "tests/test_checkpoint.py::test_overwriting_the_file_does_not_change_the_loaded_model",
+        ),
+    ],
+    "minibert/core/wordpiece.py": [
         (
             "chinese block one character short",
             "(0x4E00, 0x9FFF)",
@@ -500,8 +686,8 @@ MUTATIONS = {
         ),
         (
             "punctuation by the running Python",
-            "return _inside(char, _PUNCTUATION)",
-            'return unicodedata.category(char).startswith("P") or char in "$+<=>^`|~"',
+            "is_punctuation = members(spans(unicode_tables.PUNCTUATION))",
+            'is_punctuation = lambda char: unicodedata.category(char).startswith("P") or char in "$+<=>^`|~"',
             "tests/test_wordpiece.py::test_where_google_differs_the_words_are_those_of_tokenizers",
         ),
         (
@@ -522,11 +708,37 @@ MUTATIONS = {
             "sources[end - 1])",
             "tests/test_wordpiece.py::test_dropped_marks_lie_outside_the_offsets",
         ),
+    ],
+    "minibert/data.py": [
         (
-            "border: a special token is cut in two",
-            "        if match.group() not in but:\n",
-            "        if True:\n",
-            "tests/test_token_file.py::test_an_extra_special_token_is_not_cut",
+            "train: the filling row has a label",
+            "answers = np.append(answers, -100)",
+            "answers = np.append(answers, 0)",
+            "tests/test_data.py::test_a_row_of_padding_without_a_label_makes_the_tokens_a_multiple",
+        ),
+        (
+            "data: labels keep the spaces around them",
+            'picked["label"] = [str(label).strip() for',
+            'picked["label"] = [str(label) for',
+            "tests/test_data.py::test_a_label_has_no_spaces_around_it",
+        ),
+        (
+            "data: a row of several lines counts as one",
+            "            line = reader.line_num + 1",
+            "            line += 1",
+            "tests/test_data.py::test_a_quoted_field_may_hold_delimiters_quotes_and_line_breaks",
+        ),
+        (
+            "data: rows held out are trained on too",
+            "examples.take(sorted(order[count:]))",
+            "examples.take(sorted(order))",
+            "tests/test_data.py::test_holding_out_is_reproducible_disjoint_and_complete",
+        ),
+        (
+            "data: one row more than the tokens allow",
+            "if length > room or not runs:",
+            "if room <= 0 or not runs:",
+            "tests/test_data.py::test_batches_by_tokens_hold_every_row_once_and_no_more_tokens_than_asked_for",
         ),
     ],
 }

@@ -45,6 +45,26 @@ MUTATIONS = {
             "tests/test_structure.py::test_help_loads_neither_torch_nor_numpy",
         ),
     ],
+    "minibert/command_options.py": [
+        (
+            "options: steps and epochs are both taken",
+            '("batch_size", "tokens_per_batch", 64), ("steps", "epochs", None)):',
+            '("batch_size", "tokens_per_batch", 64),):',
+            "tests/test_pretrain.py::test_options_that_no_run_can_have_are_refused",
+        ),
+        (
+            "cli: a backend that no help text tells",
+            '*("flex", "varlen", "nested", "triton")',
+            '*("flex", "varlen", "nested")',
+            "tests/test_structure.py::test_the_names_that_help_texts_list_are_all_there_are",
+        ),
+        (
+            "train: a small model's pooler is drawn anew though a classifier has used it",
+            'if "BertForSequenceClassification" in str',
+            'if "BertForMaskedLM" in str',
+            "tests/test_train.py::test_the_pooler_of_a_small_model_is_drawn_anew_unless_it_has_served_a_classifier",
+        ),
+    ],
     "minibert/options.py": [
         (
             "options: names with underscores",
@@ -69,34 +89,6 @@ MUTATIONS = {
             "and not 0 <= getattr(options, name) <= high:",
             "and not getattr(options, name) <= high:",
             "tests/test_train.py::test_an_option_out_of_range_is_told_with_its_range",
-        ),
-    ],
-    "minibert/command_options.py": [
-        (
-            "options: steps and epochs are both taken",
-            '("batch_size", "tokens_per_batch", 64), ("steps", "epochs", None)):',
-            '("batch_size", "tokens_per_batch", 64),):',
-            "tests/test_pretrain.py::test_options_that_no_run_can_have_are_refused",
-        ),
-        (
-            "cli: a backend that no help text tells",
-            '*("flex", "varlen", "nested", "triton")',
-            '*("flex", "varlen", "nested")',
-            "tests/test_structure.py::test_the_names_that_help_texts_list_are_all_there_are",
-        ),
-        (
-            "train: a small model's pooler is drawn anew though a classifier has used it",
-            'if "BertForSequenceClassification" in str',
-            'if "BertForMaskedLM" in str',
-            "tests/test_train.py::test_the_pooler_of_a_small_model_is_drawn_anew_unless_it_has_served_a_classifier",
-        ),
-    ],
-    "minibert/hub.py": [
-        (
-            "hub: its library is loaded for a local directory",
-            "import os\n",
-            "import os\n\nimport huggingface_hub\n",
-            "tests/test_structure.py::test_encode_loads_neither_torch_nor_what_asks_the_hub",
         ),
     ],
 }

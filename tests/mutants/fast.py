@@ -1,7 +1,7 @@
 """Mutations of layouts, attention backends, Triton, replays."""
 
 MUTATIONS = {
-    "minibert/attention/__init__.py": [
+    "minibert/fast/attention/__init__.py": [
         (
             "attend: a scale of one's own is lost where a padded batch is packed",
             "attend_packed(chosen, *rows, packed, dropout_p, scale)",
@@ -27,7 +27,7 @@ MUTATIONS = {
             "tests/test_attention.py::test_inputs_that_do_not_fit_are_named",
         ),
     ],
-    "minibert/attention/backend.py": [
+    "minibert/fast/attention/backend.py": [
         (
             "backends: any GPU will do",
             "        if found < capability:",
@@ -47,7 +47,7 @@ MUTATIONS = {
             "tests/test_attention.py::test_flex_on_the_cpu_refuses_what_wants_a_gradient_and_runs_without",
         ),
     ],
-    "minibert/attention/flex.py": [
+    "minibert/fast/attention/flex.py": [
         (
             "flex: the last tokens of a long document see its first block",
             "first + full), table(full, first)",
@@ -67,19 +67,7 @@ MUTATIONS = {
             "tests/test_attention.py::test_padded_values_equal_numpy_in_float64",
         ),
     ],
-    "minibert/attention/torch_backends.py": [
-        (
-            "SDPA without the mask",
-            "attn_mask=mask, ",
-            "",
-            "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
-        ),
-        (
-            "sdpa: hidden keys are only disliked",
-            "zeros.masked_fill(hidden, torch.finfo(dtype).min / 2)",
-            "zeros.masked_fill(hidden, -100)",
-            "tests/test_attention.py::test_hidden_keys_stay_hidden_where_real_ones_fit_far_worse",
-        ),
+    "minibert/fast/attention/torch_backends.py": [
         (
             "sdpa: packed answers stay sorted by length",
             "return out if back is None else out.index_select(0, back)",
@@ -105,7 +93,7 @@ MUTATIONS = {
             "tests/test_dropout.py::test_packed_attention_drops_probabilities_as_the_formula_says_forward_and_backward",
         ),
     ],
-    "minibert/attention/triton_backward.py": [
+    "minibert/fast/attention/triton_backward.py": [
         (
             "triton: keys beyond the row count in backward",
             "        p = tl.where(keys[None, :] < n, _p(q_tile, k_tile, lse_tile, scale), 0.0)  # [TILE, STEP]",
@@ -125,7 +113,7 @@ MUTATIONS = {
             "tests/test_triton.py::test_backward_drops_what_forward_dropped",
         ),
     ],
-    "minibert/attention/triton_kernel.py": [
+    "minibert/fast/attention/triton_kernel.py": [
         (
             "triton: a long row's answer is not divided by its sum",
             "store(out + at_out, start, n, H * D, o * share[:, None], TILE, D)",
@@ -169,7 +157,7 @@ MUTATIONS = {
             "tests/test_triton.py::test_dropout_is_drawn_from_torchs_generator",
         ),
     ],
-    "minibert/attention/triton_parts.py": [
+    "minibert/fast/attention/triton_parts.py": [
         (
             "triton: dropout of query i at key j is that of j at i",
             "place = queries.to(tl.uint32) * 0x9E3779B1 +",
@@ -189,12 +177,24 @@ MUTATIONS = {
             "tests/test_triton.py::test_nan_stays_in_its_row",
         ),
     ],
-    "minibert/layout.py": [
+    "minibert/fast/layout.py": [
         (
-            "padding attended to by the model",
-            "        return cls(keys)",
-            "        return cls(None)",
-            "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
+            "packed: positions count through the batch",
+            "        return self.position_ids\n",
+            "        return torch.arange(len(input_ids))\n",
+            "tests/test_model.py::test_a_packed_batch_equals_transformers_and_our_padded_one",
+        ),
+        (
+            "packed: the residual of [CLS] is another token's",
+            "return x.index_select(0, self.firsts) if last and self.first_only else x",
+            "return x.index_select(0, (self.firsts + 1).clamp(max=len(x) - 1)) if last and self.first_only else x",
+            "tests/test_model.py::test_the_first_tokens_alone_are_those_of_the_whole_batch",
+        ),
+        (
+            "layout: columns count through the batch",
+            "columns = np.arange(counts.sum()) - np.repeat(starts(counts)[:-1], counts)\n        rows",
+            "columns = np.arange(counts.sum())\n        rows",
+            "tests/test_layout.py::test_the_tensors_are_those_of_the_picture",
         ),
         (
             "layout: every bucket has all longer rows",
@@ -209,16 +209,66 @@ MUTATIONS = {
             "tests/test_layout.py::test_pad_brings_back_what_pack_took_and_zeros_elsewhere",
         ),
         (
-            "layout: columns count through the batch",
-            "columns = np.arange(counts.sum()) - np.repeat(starts(counts)[:-1], counts)\n        return",
-            "columns = np.arange(counts.sum())\n        return",
-            "tests/test_layout.py::test_the_tensors_are_those_of_the_picture",
-        ),
-        (
             "layout: a rectangle narrower than its longest row",
             "        if width < longest:\n",
             "        if width < 0:\n",
             "tests/test_layout.py::test_impossible_lengths_are_named",
+        ),
+    ],
+    "minibert/fast/prepare.py": [
+        (
+            "prepare: a twin has a state of its own",
+            "return _object(twin, vars(model))",
+            "return _object(twin, dict(vars(model)))",
+            "tests/test_prepare.py::test_train_of_either_begins_every_dropout_in_both",
+        ),
+        (
+            "prepare: the model itself is exchanged",
+            "    return _object(type(model), {",
+            "    model._modules.update(children)\n    return _object(type(model), {",
+            "tests/test_prepare.py::test_the_model_itself_stays_plain",
+        ),
+        (
+            "prepare: what is attached to a Linear is passed over",
+            "if x.dim() != 2 or not all(map(joinable, linears)):",
+            "if x.dim() != 2:",
+            "tests/test_prepare.py::test_what_is_attached_shows_in_packed_rows_as_in_padded_ones",
+        ),
+        (
+            "packed: keys and values change places",
+            "q, (k, v) = self.query(asking), project(linears[1:], x)",
+            "q, (v, k) = self.query(asking), project(linears[1:], x)",
+            "tests/test_prepare.py::test_a_prepared_model_gives_the_same_values_of_packed_rows",
+        ),
+        (
+            "packed: as many as all are taken for all in their order",
+            "if asking is x:",
+            "if len(asking) == len(x):",
+            "tests/test_prepare.py::test_a_batch_of_ones_own_may_ask_in_any_order",
+        ),
+        (
+            "prepare: backward hooks are no hooks",
+            '"_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")',
+            '"_forward_pre_hooks")',
+            "tests/test_prepare.py::test_a_backward_hook_changes_packed_gradients_as_padded_ones",
+        ),
+        (
+            "prepare: hooks of all modules are no hooks",
+            "and not every_module._has_any_global_hook()",
+            "",
+            "tests/test_prepare.py::test_a_global_hook_sees_every_linear_of_packed_rows",
+        ),
+        (
+            "prepare: a weight of any kind is joined",
+            "type(linear.weight) is type(linear.bias) is nn.Parameter",
+            "linear.bias is not None",
+            "tests/test_prepare.py::test_what_is_attached_shows_in_packed_rows_as_in_padded_ones",
+        ),
+        (
+            "prepare: a dropout's hook is passed over",
+            "if cheap and part.dropout.training and untouched(part.dropout, nn.Dropout):",
+            "if cheap and part.dropout.training:",
+            "tests/test_prepare.py::test_a_global_hook_sees_every_linear_of_packed_rows",
         ),
     ],
     "minibert/replay.py": [

@@ -3,16 +3,16 @@
 MUTATIONS = {
     "minibert/activations.py": [
         (
+            "capture: a classifier's last layer for [CLS] alone",
+            "return batch.asking(Layer.forward(layer, x, batch), last)",
+            "return Layer.forward(layer, x, batch, last)",
+            "tests/test_activations.py::test_every_number_of_a_packed_batch_of_pairs_equals_the_reference",
+        ),
+        (
             "capture: probabilities of padding queries in a packed batch",
             "if hide and mask.keys is not None:",
             "if False:",
             "tests/test_activations.py::test_nobody_asks_for_the_padding_of_a_packed_batch",
-        ),
-        (
-            "capture: a classifier's last layer for [CLS] alone",
-            "    x = Layer.forward(layer, x, layout)\n    return x.index_select(0, layout.firsts) if first else x",
-            "    return Layer.forward(layer, x, layout, first)",
-            "tests/test_activations.py::test_every_number_of_a_packed_batch_of_pairs_equals_the_reference",
         ),
         (
             "capture: scores recomputed in half precision",

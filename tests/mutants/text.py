@@ -1,6 +1,14 @@
 """Mutations of the fast twin of WordPiece, its files and tables."""
 
 MUTATIONS = {
+    "minibert/cuts.py": [
+        (
+            "border: a special token is cut in two",
+            "        if match.group() not in but:\n",
+            "        if True:\n",
+            "tests/test_token_file.py::test_an_extra_special_token_is_not_cut",
+        ),
+    ],
     "minibert/symbols.py": [
         (
             "symbols: a special token is one character long",
@@ -109,13 +117,33 @@ MUTATIONS = {
             "tests/test_token_file.py::test_the_same_tokenizer_passes_the_check",
         ),
     ],
-    "minibert/tokenizer_files.py": [
+    "minibert/tokenizer.py": [
         (
-            "vocabulary cut at U+2028",
-            'text.rstrip("\\r\\n").split("\\n")',
-            'text.rstrip("\\r\\n").splitlines()',
-            "tests/test_tokenizer.py::test_only_line_feeds_end_a_vocabularys_line",
+            "offsets counted from the unit",
+            "yield begin + match.start(), ",
+            "yield begin, ",
+            "tests/test_tokenizer.py::test_offsets_point_into_the_text_they_come_from",
         ),
+        (
+            "the end of a long text is never read",
+            "if flat.lengths[row] < tokens]",
+            "if False]",
+            "tests/test_tokenizer.py::test_only_the_beginning_of_a_long_text_is_read_and_nothing_shows_it",
+        ),
+        (
+            "tokenizer: only the first text with a lone surrogate is seen",
+            '        for row in cut:\n            check_text(texts[row], f"text {row}")\n',
+            "",
+            "tests/test_tokenizer.py::test_a_lone_surrogate_is_found_behind_the_tokens_that_are_kept",
+        ),
+        (
+            "tokenizer: of a large batch no text is named in errors",
+            "            check_texts(texts, names)\n            raise",
+            "            raise",
+            "tests/test_core_tokenizer.py::test_bad_input_is_refused_with_the_same_words",
+        ),
+    ],
+    "minibert/tokenizer_files.py": [
         (
             "doctor: GBK mojibake passes",
             'text.rstrip("?").encode("gbk")',

@@ -85,18 +85,6 @@ MUTATIONS = {
     ],
     "minibert/loop.py": [
         (
-            "decay on biases and LayerNorms",
-            '{"params": vectors, "weight_decay": 0.0}',
-            '{"params": vectors, "weight_decay": weight_decay}',
-            "tests/test_loop.py::test_weight_decay_is_for_all_but_biases_and_layer_norms",
-        ),
-        (
-            "warm-up one step late",
-            "return peak * step / rising",
-            "return peak * (step - 1) / rising",
-            "tests/test_loop.py::test_the_learning_rate_equals_an_example_by_hand",
-        ),
-        (
             "seed: ranks draw the same dropout",
             "SeedSequence((seed, step, rank))",
             "SeedSequence((seed, step))",

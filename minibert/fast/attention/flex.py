@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from minibert.attention.backend import HALF, Backend, Case, installed, needs_grad
-from minibert.layout import Packed, Padded, pack, pad, starts, upload
+from minibert.core.attention import Padded
+from minibert.fast.attention.backend import HALF, Backend, Case, installed, needs_grad
+from minibert.fast.layout import Packed, pack, pad, starts, upload
 
 BLOCK = 128  # positions; what the mask hides is skipped in blocks of this size
 FORMS = 64  # kernels that may be compiled: one for each head size, number type and kind of layout, or two (`compiled`)

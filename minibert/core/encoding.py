@@ -4,16 +4,27 @@ N texts or pairs, S positions, T positions in all, every row unpadded. No torch 
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
-from minibert.wordpiece_batch import Flat, ranges
 
 TRUNCATIONS = ("longest_first", "only_first", "only_second", "none")
 PADDINGS = ("longest", "max_length", "none", "packed")
 
 Ints = NDArray[np.int64]
+
+
+class Flat(NamedTuple):
+    """N encoded texts one after the other, T tokens in all, without [CLS] and [SEP].
+
+    ids: int32 [T]. lengths: tokens of each text, int64 [N]. spans: int32 [T, 2], where the token starts and ends in its
+    text, in code points; None if not asked for.
+    """
+
+    ids: NDArray[np.int32]
+    lengths: NDArray[np.int64]
+    spans: NDArray[np.int32] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +43,29 @@ class Encoding:
     length: NDArray
     attention_mask: NDArray | list[NDArray]
     offsets: NDArray | list[NDArray] | None = None
+
+
+def check_options(
+    texts: int, pairs: int | None, max_length: int, truncation: str, padding: str, multiple: int | None
+) -> None:
+    """texts, pairs: how many there are, pairs None for none. Raises ValueError for what `arrange` cannot do."""
+    if truncation not in TRUNCATIONS:
+        raise ValueError(f"truncation {truncation!r}: choose one of {', '.join(TRUNCATIONS)}")
+    if padding not in PADDINGS:
+        raise ValueError(f"padding {padding!r}: choose one of {', '.join(PADDINGS)}")
+    if pairs not in (None, texts):
+        raise ValueError(f"{texts} texts but {pairs} pairs; give one pair for each text")
+    if pairs is None and truncation == "only_second":
+        raise ValueError(
+            "truncation only_second without pairs: there is no second text; use longest_first or only_first"
+        )
+    kind, specials = ("a text", 2) if pairs is None else ("a pair", 3)
+    if truncation != "none" and max_length < specials:
+        raise ValueError(
+            f"max_length {max_length} is too small: {kind} has {specials} special tokens; use {specials} or more"
+        )
+    if multiple is not None and multiple < 1:
+        raise ValueError(f"pad_to_multiple_of {multiple} must be 1 or more")
 
 
 def truncated_lengths(first: Ints, second: Ints, budget: int, truncation: str) -> tuple[Ints, Ints]:
@@ -127,11 +161,12 @@ def _rows(packed: Encoding) -> Encoding:
     def split(array: NDArray) -> list[NDArray]:
         return [array[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
 
-    return Encoding(
-        split(packed.input_ids),
-        split(packed.token_type_ids),
-        split(packed.special_tokens_mask),
-        packed.length,
-        split(packed.attention_mask),
-        None if packed.offsets is None else split(packed.offsets),
-    )
+    whole = {"length": packed.length, "offsets": None}
+    parts = {name: split(array) for name, array in vars(packed).items() if name != "length" and array is not None}
+    return Encoding(**whole | parts)
+
+
+def ranges(starts: NDArray[np.integer], counts: NDArray[np.integer]) -> Ints:
+    """ranges([5, 20], [3, 2]) -> [5, 6, 7, 20, 21]"""
+    ends = counts.cumsum()
+    return (starts - ends + counts).repeat(counts) + np.arange(ends[-1] if len(ends) else 0)

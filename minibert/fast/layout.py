@@ -1,21 +1,17 @@
-"""How a batch lies in memory: made once per batch, shared by all layers and by the backward pass.
+"""A batch without its padding: how it lies in memory, and what it answers the model.
 
-`Padded` is the rectangle [B, S] with a mask: 1 where a token is real, 0 where it is padding.
-
-    ids   101 4635 3189  102    0    0        keys   1 1 1 1 0 0
-          101 2414 1184 3299 1045  102               1 1 1 1 1 1
-
-`Packed` is the same batch without its padding, all rows one after the other:
+core/attention.py has the rectangle, `Padded`. `Packed` is the same batch, all rows one after the other:
 
     ids   101 4635 3189 102 101 2414 1184 3299 1045 102      lengths 4, 6      cu_seqlens 0, 4, 10
     position_ids  0 1 2 3 0 1 2 3 4 5                        indices 0 1 2 3 6 7 8 9 10 11
 
-Letters: B rows, S width of the rectangle, T = sum of the lengths.
+Made once per batch, it is shared by all layers and by the backward pass. Letters: B rows, S width of the rectangle,
+T = sum of the lengths, E hidden size, H heads, D head size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -25,67 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from minibert.core.attention import BACKENDS, Keeper, Padded
+
 LIMIT = 2**31  # cu_seqlens are int32, as every kernel for packed batches wants them
-
-
-class Keeper:
-    """Remembers what was derived from a layout, so that twelve layers derive it once."""
-
-    kept: dict[Hashable, Any]
-
-    def keep(self, what: Hashable, make: Callable[[], Any]) -> Any:
-        """What `make` gives, made when it is first asked for."""
-        if what not in self.kept:
-            self.kept[what] = make()
-        return self.kept[what]
-
-
-@dataclass(frozen=True, eq=False)
-class Padded(Keeper):
-    """A batch of B rows of S positions.
-
-    keys: bool [B, S], True where a token is real and may be attended to; None when every position is real, which
-        lets a backend skip masking altogether.
-    none_empty: whether it is known without looking that every row has a real token.
-    """
-
-    keys: Tensor | None
-    none_empty: bool = False
-    kept: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
-
-    @classmethod
-    def from_mask(cls, attention_mask: Tensor | None) -> Padded:
-        """attention_mask: [B, S], 1 = real, 0 = padding (int, bool or float), or None for all real.
-
-        A mask on the CPU that hides nothing becomes None; one on a GPU is left alone, as looking would wait for it.
-        """
-        if attention_mask is None:
-            return cls(None)
-        keys = attention_mask.to(torch.bool)
-        if keys.device.type == "cpu" and bool(keys.all()):
-            return cls(None)
-        return cls(keys)
-
-    @classmethod
-    def from_lengths(
-        cls, lengths: Sequence[int], width: int | None = None, device: str | torch.device = "cpu"
-    ) -> Padded:
-        """Rows that begin at the left; see Packed.from_lengths for the arguments."""
-        return Packed.from_lengths(lengths, width, device).padded
-
-    @cached_property
-    def may_be_empty(self) -> bool:
-        """Whether a row may have no real token, so that its answers have to be set to 0. A GPU is not asked."""
-        if self.keys is None or self.none_empty:
-            return False
-        return self.keys.device.type != "cpu" or not bool(self.keys.any(dim=1).all())
-
-    def packed(self, rows: int, width: int, device: torch.device) -> Packed:
-        """The same batch without its padding. A mask on a GPU is read back for it, once."""
-        if self.keys is not None:
-            return self.keep("packed", lambda: Packed.from_mask(self.keys))
-        sizes = rows, width, device  # a layout without a mask fits any batch
-        return self.keep(("packed", sizes), lambda: Packed.from_lengths([width] * rows, width, device))
 
 
 class ByLength(NamedTuple):
@@ -111,6 +49,8 @@ class Packed(Keeper):
     cu_seqlens: int32 [B + 1], where each row begins, and T.
     indices: int64 [T], each token's place in the flattened rectangle [B · S].
     position_ids: int64 [T], its column in the rectangle.
+    first_only: whether the rows' first tokens are all that is wanted of the model: then its last layer computes nothing
+        else, and its answers are [B, E] instead of [T, E].
     """
 
     lengths: tuple[int, ...]
@@ -118,11 +58,16 @@ class Packed(Keeper):
     cu_seqlens: Tensor
     indices: Tensor
     position_ids: Tensor
+    first_only: bool = False
     kept: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def from_lengths(
-        cls, lengths: Sequence[int], width: int | None = None, device: str | torch.device = "cpu"
+        cls,
+        lengths: Sequence[int],
+        width: int | None = None,
+        device: str | torch.device = "cpu",
+        first_only: bool = False,
     ) -> Packed:
         """Rows that begin at the left of the rectangle.
 
@@ -130,6 +75,7 @@ class Packed(Keeper):
             lengths: tokens of each row, 0 or more, on the host.
             width: of the rectangle; default: the longest row.
             device: where the tensors are to be.
+            first_only: see the class.
 
         Raises:
             ValueError: no row, a length that is no whole number >= 0, a width below the longest row, T >= 2^31.
@@ -140,7 +86,8 @@ class Packed(Keeper):
         if width < longest:
             raise ValueError(f"width {width} is below the longest row, {longest}; give at least {longest}")
         columns = np.arange(counts.sum()) - np.repeat(starts(counts)[:-1], counts)
-        return cls.from_places(counts, width, np.repeat(np.arange(len(counts)), counts), columns, device)
+        rows = np.repeat(np.arange(len(counts)), counts)
+        return cls.from_places(counts, width, rows, columns, device, first_only)
 
     @classmethod
     def from_mask(cls, attention_mask: Tensor) -> Packed:
@@ -158,11 +105,48 @@ class Packed(Keeper):
 
     @classmethod
     def from_places(
-        cls, counts: NDArray, width: int, rows: NDArray, columns: NDArray, device: str | torch.device
+        cls,
+        counts: NDArray,
+        width: int,
+        rows: NDArray,
+        columns: NDArray,
+        device: str | torch.device,
+        first_only: bool = False,
     ) -> Packed:
         """From the number of tokens of each row [B] and the row and the column of each token [T]."""
         tensors = starts(counts).astype(np.int32), rows * width + columns, columns
-        return cls(tuple(counts.tolist()), int(width), *(upload(array, device) for array in tensors))
+        return cls(tuple(counts.tolist()), int(width), *(upload(array, device) for array in tensors), first_only)
+
+    # ---- what the model asks (core.attention.Batch) ----
+
+    def positions(self, input_ids: Tensor, limit: int) -> Tensor:
+        """[T] -> [T]. Raises ValueError where ids and layout do not fit each other, or a row has more than `limit`
+        tokens."""
+        if input_ids.shape != self.indices.shape:
+            raise ValueError(
+                f"input_ids has shape {list(input_ids.shape)} and the layout {len(self.indices)} tokens; give"
+                f" [{len(self.indices)}]"
+            )
+        if self.width > limit:
+            raise ValueError(
+                f"the sequence is {self.width} tokens long, more than max_position_embeddings {limit}; "
+                f"truncate with max_length={limit}"
+            )
+        return self.position_ids
+
+    def asking(self, x: Tensor, last: bool) -> Tensor:
+        """All tokens, [T, E]; of the last layer, where only the rows' first are wanted, [B, E]."""
+        return x.index_select(0, self.firsts) if last and self.first_only else x
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, backend: str, dropout_p: float) -> Tensor:
+        """[T, H, D] three times -> [T, H, D]; where only first tokens ask q and the answer are [B, H, D]."""
+        return BACKENDS[backend](q, k, v, self, dropout_p)
+
+    def first(self, x: Tensor) -> Tensor:
+        """The vectors of [CLS]. [T, E] -> [B, E]"""
+        return x if self.first_only else x.index_select(0, self.firsts)
+
+    # ---- what else is known of it ----
 
     @property
     def max_length(self) -> int:
@@ -225,6 +209,14 @@ class Packed(Keeper):
         counts = -(-lengths[rows] // block)
         numbers = np.arange(counts.sum()) - np.repeat(starts(counts)[:-1], counts)
         return upload(np.stack([np.repeat(rows, counts), numbers], axis=1).astype(np.int32), self.device)
+
+
+def packed_form(batch: Padded, rows: int, width: int, device: torch.device) -> Packed:
+    """A rectangle without its padding. A mask on a GPU is read back for it, once; without one it fits any batch."""
+    if batch.keys is not None:
+        return batch.keep("packed", lambda: Packed.from_mask(batch.keys))
+    sizes = rows, width, device
+    return batch.keep(("packed", sizes), lambda: Packed.from_lengths([width] * rows, width, device))
 
 
 def pack(x: Tensor, layout: Packed) -> Tensor:

@@ -7,21 +7,24 @@ depends on the device, the number type and the batch: `attention_backends()` lis
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from minibert.attention import eager, flex, torch_backends
-from minibert.attention.backend import HALF, Backend, Case, Layout, installed, needs_grad, no_obstacle
-from minibert.layout import Packed, Padded, pack, pad
+from minibert.core import attention as core
+from minibert.core.attention import Padded, check_name
+from minibert.fast.attention import eager, flex, torch_backends
+from minibert.fast.attention.backend import HALF, Backend, Case, Layout, installed, needs_grad, no_obstacle
+from minibert.fast.layout import Packed, pack, packed_form, pad
 
 
 def triton_attention(
     q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float = 0.0, scale: float | None = None
 ) -> Tensor:
     """Our own kernel. Imported when it is first called, as it needs a package that PyTorch's CPU build lacks."""
-    from minibert.attention import triton_kernel
+    from minibert.fast.attention import triton_kernel
 
     return triton_kernel.attention(q, k, v, layout, dropout_p, scale)
 
@@ -45,7 +48,7 @@ BACKENDS: dict[str, Backend] = {
         "The formula, any device and type; packed rows one at a time.",
         no_obstacle,
         eager.packed_attention,
-        eager.attention,
+        core.eager,
     ),
     **torch_backends.SDPA,
     "flex": flex.BACKEND,
@@ -53,17 +56,6 @@ BACKENDS: dict[str, Backend] = {
     "nested": torch_backends.NESTED,
     "triton": Backend((Packed,), "Our own kernel for packed rows.", triton_obstacle, triton_attention),
 }
-
-
-def check_name(name: str) -> str:
-    """The name itself, if there is such a backend.
-
-    Raises:
-        ValueError: there is none.
-    """
-    if name != "auto" and name not in BACKENDS:
-        raise ValueError(f"attention backend {name!r} is unknown; choose auto, {', '.join(BACKENDS)}")
-    return name
 
 
 def resolve_backend(
@@ -179,7 +171,7 @@ def attend(
         return attend_packed(chosen, q, k, v, layout, dropout_p, scale)
     if chosen.padded is not None:
         return chosen.padded(q, k, v, layout, dropout_p, scale) if q.numel() else q + k + v
-    packed = layout.packed(q.shape[0], q.shape[2], q.device)
+    packed = packed_form(layout, q.shape[0], q.shape[2], q.device)
     rows = (pack(tensor.transpose(1, 2), packed) for tensor in (q, k, v))  # [T, H, D]
     return pad(attend_packed(chosen, *rows, packed, dropout_p, scale), packed).transpose(1, 2)  # [B, H, S, D]
 
@@ -238,3 +230,23 @@ def check_inputs(q: Tensor, k: Tensor, v: Tensor, layout: Layout, dropout_p: flo
         raise ValueError(
             f"q, k, v and the layout are on {q.device}, {k.device}, {v.device} and {where}; use one device"
         )
+
+
+def of_a_batch(name: str) -> Callable[..., Tensor]:
+    """What core's table holds for a backend: `attend`, or where first tokens alone ask `attend_first`."""
+
+    def run(
+        q: Tensor, k: Tensor, v: Tensor, batch: Layout, dropout_p: float = 0.0, scale: float | None = None
+    ) -> Tensor:
+        return (attend if len(q) == len(k) else attend_first)(q, k, v, batch, name, dropout_p, scale)
+
+    return run
+
+
+def add_backend(name: str, backend: Backend) -> None:
+    """Makes a backend known to `attend` and to every model, under a name of its own or in the place of another."""
+    BACKENDS[name] = backend
+    core.BACKENDS[name] = of_a_batch(name)
+
+
+core.BACKENDS.update({name: of_a_batch(name) for name in ("auto", *BACKENDS)})

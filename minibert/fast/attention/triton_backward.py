@@ -6,7 +6,7 @@ In every kernel dv is done before do · v is taken: so fewer numbers wait in reg
 import triton
 import triton.language as tl
 
-from minibert.attention.triton_parts import LOG2_E, dot, draw, kept, load, place, store
+from minibert.fast.attention.triton_parts import LOG2_E, dot, draw, kept, load, place, store
 
 
 @triton.jit

@@ -23,7 +23,7 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from functools import cache
 from typing import NamedTuple
 
-from minibert import unicode_tables
+from . import unicode_tables
 
 MAX_WORD = 100  # characters after normalisation; a longer word is unknown as a whole. Google's limit is 200
 UNKNOWN = "[UNK]"
@@ -218,36 +218,7 @@ def wordpiece(word: str, vocab: Container[str], unknown: str = UNKNOWN, longest:
     return pieces
 
 
-# --- Units: what a cache or a fast twin may encode apart --------------------------------------------------------------
-
-
-def units(text: str, tokenize_chinese_chars: bool = True) -> Iterator[re.Match]:
-    """The stretches of a text that no step joins: cut at white space, and around punctuation and Chinese characters.
-
-    All three end a word on either side, and none is a mark, so that no mark is sorted across the cut: tokenize(text) is
-    the tokenize(unit) of its units one after the other, shifted by their starts.
-    """
-    return UNIT[tokenize_chinese_chars].finditer(text)
-
-
-def border(text: str, position: int, tokenize_chinese_chars: bool = True, but: str = "") -> int:
-    """The first place from `position` on where a text may be cut for the same reason; its length if there is none.
-
-    but: characters not to cut before.
-    """
-    for match in _BORDER[tokenize_chinese_chars].finditer(text, position):
-        if match.group() not in but:
-            return match.start()
-    return len(text)
-
-
 # --- Unicode, from frozen tables --------------------------------------------------------------------------------------
-# Every answer is remembered: there are at most 1,114,112 characters, and a text uses few of them.
-
-
-@cache
-def is_chinese(char: str) -> bool:
-    return any(first <= ord(char) <= last for first, last in CHINESE)
 
 
 def spans(table: str) -> list[tuple[int, int]]:
@@ -256,40 +227,29 @@ def spans(table: str) -> list[tuple[int, int]]:
     return [(int(first, 16), int(last or first, 16)) for first, _, last in spans]
 
 
-def _bounds(table: str) -> list[int]:
-    """ "41-43 50" -> [0x41, 0x44, 0x50, 0x51]: inside is what has an odd number of bounds at or below it."""
-    return [bound for first, last in spans(table) for bound in (first, last + 1)]
+def members(ranges: Iterable[tuple[int, int]]) -> Callable[[str], bool]:
+    """Whether a character lies in one of the ranges, both ends included. Every answer is remembered: there are at most
+    1,114,112 characters, and a text uses few of them."""
+    bounds = [bound for first, last in sorted(ranges) for bound in (first, last + 1)]
+
+    @cache
+    def inside(char: str) -> bool:
+        return bisect_right(bounds, ord(char)) % 2 == 1  # an odd number of bounds at or below it
+
+    return inside
 
 
-_REMOVED = _bounds(unicode_tables.REMOVED)
-_PUNCTUATION = _bounds(unicode_tables.PUNCTUATION)
-_NONSPACING_MARKS = _bounds(unicode_tables.NONSPACING_MARKS)
-_DECOMPOSABLE = _bounds(unicode_tables.DECOMPOSABLE)
-
-
-def _inside(char: str, bounds: list[int]) -> bool:
-    return bisect_right(bounds, ord(char)) % 2 == 1
-
-
-@cache
-def is_removed(char: str) -> bool:
-    return _inside(char, _REMOVED)
-
-
-@cache
-def is_punctuation(char: str) -> bool:
-    return _inside(char, _PUNCTUATION)
-
-
-@cache
-def is_nonspacing_mark(char: str) -> bool:
-    return _inside(char, _NONSPACING_MARKS)
+is_chinese = members(CHINESE)
+is_removed = members(spans(unicode_tables.REMOVED))
+is_punctuation = members(spans(unicode_tables.PUNCTUATION))
+is_nonspacing_mark = members(spans(unicode_tables.NONSPACING_MARKS))
+is_decomposable = members(spans(unicode_tables.DECOMPOSABLE))
 
 
 @cache
 def decomposition(char: str) -> tuple[tuple[str, bool], ...]:
     """The parts of a character, the first one marked True: "é" -> (("e", True), (U+0301, False))."""
-    parts = unicodedata.normalize("NFD", char) if _inside(char, _DECOMPOSABLE) else char
+    parts = unicodedata.normalize("NFD", char) if is_decomposable(char) else char
     return tuple((part, position == 0) for position, part in enumerate(parts))
 
 
@@ -318,26 +278,3 @@ LOWERCASE = _read_lowercase(unicode_tables.LOWERCASE)
 
 def combining_class(char: str) -> int:
     return COMBINING_CLASSES.get(char, 0)
-
-
-def _brackets(ranges: Iterable[tuple[int, int]]) -> str:
-    """The inside of a regular expression's brackets."""
-    return "".join(f"\\U{first:08X}-\\U{last:08X}" for first, last in ranges)
-
-
-def _unit_patterns(alone: list[tuple[int, int]]) -> tuple[re.Pattern, re.Pattern]:
-    """For `units` and `border`. Python looks characters up to U+FFFF up in a table, those beyond span by span, slowly:
-    so these have brackets of their own, which no other character gets to."""
-    low, high = (
-        _brackets(span for span in alone if span[0] < 0x10000),
-        _brackets(span for span in alone if span[0] > 0xFFFF),
-    )
-    beyond = "\U00010000-\U0010ffff"
-    unit = f"[{low}]|(?:[^{low}{WHITESPACE}{beyond}]+|[^\0-\uffff{high}])++|[{high}]"
-    return re.compile(unit), re.compile(f"[{low}{WHITESPACE}]|(?=[{beyond}])[{high}]")
-
-
-_ALONE = spans(unicode_tables.PUNCTUATION)
-UNIT, _BORDER = {}, {}  # by tokenize_chinese_chars
-UNIT[True], _BORDER[True] = _unit_patterns([*_ALONE, *CHINESE])
-UNIT[False], _BORDER[False] = _unit_patterns(_ALONE)

@@ -41,9 +41,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from minibert.attention.triton_backward import backward_fused, backward_keys, backward_queries
-from minibert.attention.triton_parts import LOG2_E, dot, draw, kept, load, place, store
-from minibert.layout import Packed
+from minibert.fast.attention.triton_backward import backward_fused, backward_keys, backward_queries
+from minibert.fast.attention.triton_parts import LOG2_E, dot, draw, kept, load, place, store
+from minibert.fast.layout import Packed
 
 INTERPRETED = bool(triton.knobs.runtime.interpret)  # TRITON_INTERPRET=1: kernels run in numpy, on the CPU, slowly
 

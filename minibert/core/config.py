@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from reprlib import repr as short  # cuts what a damaged file may hold down to one short line
 
-from minibert.files import read_json
+from .files import read_json
 
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
 

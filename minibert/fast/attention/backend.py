@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from minibert.layout import Packed, Padded
+from minibert.core.attention import Padded
+from minibert.fast.layout import Packed
 
 Layout = Padded | Packed
 Attention = Callable[[Tensor, Tensor, Tensor, Layout, float, float | None], Tensor]  # q, k, v, layout, dropout_p, scale

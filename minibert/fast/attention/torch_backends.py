@@ -9,72 +9,23 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention import SDPBackend
 
-from minibert.attention.backend import AMPERE, HALF, Backend, Case, needs_grad, no_obstacle
-from minibert.dropout import kept
-from minibert.layout import Packed, Padded, pack, pad, starts, upload
+from minibert.core.attention import Padded, breaks_cudnn, sdpa
+from minibert.fast.attention.backend import AMPERE, HALF, Backend, Case, no_obstacle
+from minibert.fast.dropout import kept
+from minibert.fast.layout import Packed, pack, pad, starts, upload
 
 MATH, FLASH = SDPBackend.MATH, SDPBackend.FLASH_ATTENTION
 EFFICIENT, CUDNN = SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION
 
 # ---- scaled_dot_product_attention ----
-
-
-def sdpa(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    layout: Padded,
-    dropout_p: float = 0.0,
-    scale: float | None = None,
-    kernel: SDPBackend | None = None,
-) -> Tensor:
-    """`torch.nn.functional.scaled_dot_product_attention`: never forms the [B, H, S, S] probabilities where it can.
-
-    kernel: the one to take; None lets PyTorch choose. With no padding no mask is passed, because any mask closes the
-    flash kernels.
-    """
-    mask = None if layout.keys is None else layout.keep(("bias", q.dtype), partial(bias, layout, q.dtype))
-    with choice(kernel, mask, needs_grad(q, k, v)):
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout_p, scale=scale)
-    return out.masked_fill(~layout.keys.any(dim=1)[:, None, None, None], 0) if layout.may_be_empty else out
-
-
-def bias(layout: Padded, dtype: torch.dtype) -> Tensor:
-    """What is added to the scores: 0 for a real key, hardly less than the lowest number for a hidden one. [B, 1, 1, S].
-
-    The kernels on a GPU can add but not hide, and given a bool mask PyTorch makes this of it once more in every layer.
-    Half of the lowest number: some kernels multiply by log2(e) to use powers of two, and -∞ less -∞ would be NaN. In a
-    row without any real key nothing is hidden, for the same reason; `sdpa` sets its answers to 0.
-    """
-    hidden = ~layout.keys
-    if layout.may_be_empty:
-        hidden = hidden & layout.keys.any(dim=1, keepdim=True)
-    zeros = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
-    return zeros.masked_fill(hidden, torch.finfo(dtype).min / 2)[:, None, None, :]
-
-
-def choice(kernel: SDPBackend | None, mask: Tensor | None, backward: bool) -> AbstractContextManager:
-    """Which kernels SDPA may take."""
-    if kernel is not None:
-        return sdpa_kernel(kernel)
-    if mask is not None and mask.device.type == "cuda" and backward and breaks_cudnn(mask.shape[-1]):
-        return sdpa_kernel([FLASH, EFFICIENT, MATH])
-    return nullcontext()
-
-
-def breaks_cudnn(width: int) -> bool:
-    """Whether cuDNN's gradient with a mask may be NaN (pytorch#196678, since 2.11): the upper half of its last block of
-    128 keys counts with score 0, which is endlessly much where all real scores are below -88.7."""
-    return width % 128 == 64
 
 
 def packed_sdpa(

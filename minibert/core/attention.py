@@ -1,0 +1,218 @@
+"""Masked multi-head attention: the formula, PyTorch's fused form of it, and the batch that both are asked of.
+
+Letters: B batch, S sequence, H heads, D head size, E = H · D hidden size. Queries are indexed by s, keys by t.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+
+class Batch(Protocol):
+    """What the model asks a batch, and nothing else: so its layers know nothing of how it lies in memory.
+
+    `Padded` below answers for a rectangle [B, S]. Packed rows [T], without padding, answer the same (minibert.fast).
+    """
+
+    def positions(self, input_ids: Tensor, limit: int) -> Tensor:
+        """Where each token stands in its row, int64. ValueError: a row has more than `limit` tokens."""
+
+    def asking(self, x: Tensor, last: bool) -> Tensor:
+        """The vectors of the tokens whose answers are wanted from a layer; `last`: the one before the heads."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, backend: str, dropout_p: float) -> Tensor:
+        """What the heads answer. q: of the tokens that ask, k and v: of all; each […, H, D]. -> the shape of q."""
+
+    def first(self, x: Tensor) -> Tensor:
+        """The vectors of [CLS]. […, E] -> [B, E]"""
+
+
+class Keeper:
+    """Remembers what was derived from a batch, so that twelve layers derive it once."""
+
+    kept: dict[Hashable, Any]
+
+    def keep(self, what: Hashable, make: Callable[[], Any]) -> Any:
+        """What `make` gives, made when it is first asked for."""
+        if what not in self.kept:
+            self.kept[what] = make()
+        return self.kept[what]
+
+
+@dataclass(frozen=True, eq=False)
+class Padded(Keeper):
+    """A batch as a rectangle: B rows of S positions, the shorter ones filled up with [PAD].
+
+        ids   101 4635 3189  102    0    0        keys   1 1 1 1 0 0
+              101 2414 1184 3299 1045  102               1 1 1 1 1 1
+
+    keys: bool [B, S], True where a token is real and may be attended to; None when every position is real, which
+        lets a backend skip masking altogether.
+    none_empty: whether it is known without looking that every row has a real token.
+    """
+
+    keys: Tensor | None
+    none_empty: bool = False
+    kept: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
+
+    @classmethod
+    def from_mask(cls, attention_mask: Tensor | None) -> Padded:
+        """attention_mask: [B, S], 1 = real, 0 = padding (int, bool or float), or None for all real.
+
+        A mask on the CPU that hides nothing becomes None; one on a GPU, or of a graph in the making, is left alone.
+        """
+        if attention_mask is None:
+            return cls(None)
+        keys = attention_mask.to(torch.bool)
+        if can_look(keys) and bool(keys.all()):
+            return cls(None)
+        return cls(keys)
+
+    @property
+    def may_be_empty(self) -> bool:
+        """Whether a row may have no real token, so that its answers have to be set to 0. A GPU is not asked."""
+        if self.keys is None or self.none_empty:
+            return False
+        return not can_look(self.keys) or self.keep("empty", lambda: not bool(self.keys.any(dim=1).all()))
+
+    def positions(self, input_ids: Tensor, limit: int) -> Tensor:
+        """[B, S] -> [S], the same for every row."""
+        if input_ids.dim() != 2:
+            raise ValueError(f"input_ids has shape {list(input_ids.shape)}; give [batch, sequence]")
+        if (S := input_ids.shape[1]) > limit:
+            raise ValueError(
+                f"the sequence is {S} tokens long, more than max_position_embeddings {limit}; "
+                f"truncate with max_length={limit}"
+            )
+        if self.keys is not None and self.keys.shape != input_ids.shape:
+            raise ValueError(
+                f"attention_mask has shape {list(self.keys.shape)}, input_ids {list(input_ids.shape)}; make them equal"
+            )
+        return torch.arange(S, device=input_ids.device)
+
+    def asking(self, x: Tensor, last: bool) -> Tensor:
+        """All of them, always. [B, S, E] -> [B, S, E]"""
+        return x
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, backend: str, dropout_p: float) -> Tensor:
+        """[B, S, H, D] three times -> [B, S, H, D]."""
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # [B, H, S, D]
+        return BACKENDS[backend](q, k, v, self, dropout_p).transpose(1, 2)
+
+    def first(self, x: Tensor) -> Tensor:
+        """[B, S, E] -> [B, E]."""
+        return x[:, 0]
+
+
+def can_look(x: Tensor) -> bool:
+    """Whether Python may decide by the numbers: a GPU would have to be waited for, a traced graph has none yet."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+# ---- the formula ----
+
+
+def scores(q: Tensor, k: Tensor, scale: float | None = None) -> Tensor:
+    """How well each query fits each key: q kᵀ / √D, before masking. [B, H, S, D] twice -> [B, H, S, S].
+
+    Without the 1/√D the scores grow with D, the softmax saturates and its gradient vanishes (Vaswani et al. 2017,
+    section 3.2.1).
+    """
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    return q @ k.transpose(-2, -1) * scale  # [B, H, S, S]
+
+
+def probabilities(scores: Tensor, batch: Padded) -> Tensor:
+    """Softmax over the real keys. [B, H, S, S] -> [B, H, S, S], rows sum to 1, padding keys get exactly 0.
+
+    The most negative number stands for -∞: exp underflows to exactly 0 all the same, and a row in which nothing is
+    real stays free of NaN, to be zeroed by the second masking.
+    """
+    if batch.keys is None:
+        return torch.softmax(scores, dim=-1)
+    hidden = ~batch.keys[:, None, None, :]  # [B, 1, 1, S]: the same keys are hidden for all heads and all queries
+    scores = scores.masked_fill(hidden, torch.finfo(scores.dtype).min)
+    return torch.softmax(scores, dim=-1).masked_fill(hidden, 0.0)
+
+
+def eager(q: Tensor, k: Tensor, v: Tensor, batch: Padded, dropout_p: float = 0.0, scale: float | None = None) -> Tensor:
+    """The specification: scores -> probabilities -> dropout -> weighted mean of the values.
+
+    q, k, v: [B, H, S, D]. dropout_p: share of the probabilities to drop (0 outside training). scale: default 1 / √D.
+    Returns [B, H, S, D].
+    """
+    probs = probabilities(scores(q, k, scale), batch)
+    return F.dropout(probs, dropout_p) @ v  # [B, H, S, D]
+
+
+# ---- the same by PyTorch's fused kernels ----
+
+
+def sdpa(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    batch: Padded,
+    dropout_p: float = 0.0,
+    scale: float | None = None,
+    kernel: SDPBackend | None = None,
+) -> Tensor:
+    """`torch.nn.functional.scaled_dot_product_attention`: never forms the [B, H, S, S] probabilities where it can.
+
+    Arguments and result as in `eager`. kernel: the one to take; None lets PyTorch choose. With no padding no mask is
+    passed, because any mask closes the flash kernels.
+    """
+    mask = None if batch.keys is None else batch.keep(("bias", q.dtype), lambda: bias(batch, q.dtype))
+    backward = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+    with choice(kernel, mask, backward):
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout_p, scale=scale)
+    return out.masked_fill(~batch.keys.any(dim=1)[:, None, None, None], 0) if batch.may_be_empty else out
+
+
+def bias(batch: Padded, dtype: torch.dtype) -> Tensor:
+    """What is added to the scores: 0 for a real key, hardly less than the lowest number for a hidden one. [B, 1, 1, S].
+
+    The kernels on a GPU can add but not hide, and given a bool mask PyTorch makes this of it once more in every layer.
+    Half of the lowest number: some kernels multiply by log2(e) to use powers of two, and -∞ less -∞ would be NaN. In a
+    row without any real key nothing is hidden, for the same reason; `sdpa` sets its answers to 0.
+    """
+    hidden = ~batch.keys
+    if batch.may_be_empty:
+        hidden = hidden & batch.keys.any(dim=1, keepdim=True)
+    zeros = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
+    return zeros.masked_fill(hidden, torch.finfo(dtype).min / 2)[:, None, None, :]
+
+
+def choice(kernel: SDPBackend | None, mask: Tensor | None, backward: bool) -> AbstractContextManager:
+    """Which kernels SDPA may take."""
+    if kernel is not None:
+        return sdpa_kernel(kernel)
+    if mask is not None and mask.device.type == "cuda" and backward and breaks_cudnn(mask.shape[-1]):
+        return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
+    return nullcontext()
+
+
+def breaks_cudnn(width: int) -> bool:
+    """Whether cuDNN's gradient with a mask may be NaN (pytorch#196678, since 2.11): the upper half of its last block of
+    128 keys counts with score 0, which is endlessly much where all real scores are below -88.7."""
+    return width % 128 == 64
+
+
+# What a name stands for: a function with the arguments of `eager`. minibert.fast adds others when it is imported.
+BACKENDS: dict[str, Callable[..., Tensor]] = {"auto": sdpa, "eager": eager, "sdpa": sdpa}
+
+
+def check_name(name: str) -> str:
+    """The name itself, if there is such a backend; else ValueError."""
+    if name not in BACKENDS:
+        raise ValueError(f"attention backend {name!r} is unknown; choose {', '.join(BACKENDS)}")
+    return name

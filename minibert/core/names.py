@@ -1,0 +1,179 @@
+"""The names of weights: Hugging Face's in the files, ours in the model, one table between them; and the audit in which
+every key of a file is used exactly once, or named."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .shards import printable
+
+# Module by module, theirs -> ours; ".weight" and ".bias" follow by themselves.
+
+ENCODER = {
+    "embeddings.word_embeddings": "embeddings.token",
+    "embeddings.position_embeddings": "embeddings.position",
+    "embeddings.token_type_embeddings": "embeddings.segment",
+    "embeddings.LayerNorm": "embeddings.norm",
+    "encoder.layer.{}.attention.self.query": "layers.{}.attention.query",
+    "encoder.layer.{}.attention.self.key": "layers.{}.attention.key",
+    "encoder.layer.{}.attention.self.value": "layers.{}.attention.value",
+    "encoder.layer.{}.attention.output.dense": "layers.{}.attention.output",
+    "encoder.layer.{}.attention.output.LayerNorm": "layers.{}.attention.norm",
+    "encoder.layer.{}.intermediate.dense": "layers.{}.ffn.inner",
+    "encoder.layer.{}.output.dense": "layers.{}.ffn.output",
+    "encoder.layer.{}.output.LayerNorm": "layers.{}.ffn.norm",
+    "pooler.dense": "pooler.dense",
+}
+HEADS = {
+    "classifier": "classifier",
+    "cls.predictions": "mlm",
+    "cls.predictions.transform.dense": "mlm.dense",
+    "cls.predictions.transform.LayerNorm": "mlm.norm",
+    "cls.seq_relationship": "nsp",
+}
+TABLE = {**{f"bert.{theirs}": f"bert.{ours}" for theirs, ours in ENCODER.items()}, **HEADS}
+BACK = {ours: theirs for theirs, ours in TABLE.items()}
+
+# Parts that a checkpoint may lack (then they are initialised) or bring in vain (then they are left), and their names.
+PARTS = {
+    "bert.pooler": "a pooler",
+    "classifier": "a classification head",
+    "mlm": "a masked-LM head",
+    "nsp": "a next-sentence head",
+}
+
+# Not weights: a range 0 … S-1 and a row of zeros that old versions of transformers saved.
+BUFFERS = re.compile(r"(bert\.)?embeddings\.(position_ids|token_type_ids)")
+
+# The decoder shares the token embedding and the head's bias; some writers store the shared tensors twice.
+TIED = {
+    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+    "cls.predictions.decoder.bias": "cls.predictions.bias",
+}
+
+OLD_SUFFIXES = {"gamma": "weight", "beta": "bias"}  # LayerNorm's names in Google's and the oldest PyTorch files
+
+
+def their_name(key: str) -> str:
+    """A key as a file spells it -> today's Hugging Face spelling with prefix: `embeddings.LayerNorm.gamma` ->
+    `bert.embeddings.LayerNorm.weight`."""
+    module, _, last = key.rpartition(".")
+    if module.endswith("LayerNorm"):
+        key = f"{module}.{OLD_SUFFIXES.get(last, last)}"
+    return f"bert.{key}" if key.startswith(("embeddings.", "encoder.", "pooler.")) else key
+
+
+def translate(key: str, table: Mapping[str, str]) -> str | None:
+    """Looks a key's module up in TABLE or BACK; the layer number is carried over. None: not in the table."""
+    module, _, last = key.rpartition(".")
+    number = re.search(r"(?<=\.)(0|[1-9][0-9]{0,3})(?=\.)", module)
+    pattern = module if number is None else f"{module[: number.start()]}{{}}{module[number.end() :]}"
+    if pattern not in table or last not in ("weight", "bias") or "{}" in module:
+        return None
+    return f"{table[pattern].format(number and number.group())}.{last}"
+
+
+def back_name(key: str) -> str:
+    """Our full name -> Hugging Face's."""
+    theirs = translate(key, BACK)
+    assert theirs is not None, f"{key} is missing in the table"
+    return theirs
+
+
+# ---- the audit ----
+
+FIT_REMEDY = "take config.json and weights that belong together, of a BERT"
+
+
+class Audit(NamedTuple):
+    """What a file's keys are to a model."""
+
+    offered: dict[str, Tensor]  # the file's tensors under our names
+    fresh: set[str]  # parts that the file lacks
+    left: set[str]  # parts that the model lacks
+    problems: dict[str, list[str]]  # "missing", "unexpected", "mismatched": keys, in Hugging Face's names
+
+
+def audit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], source: str) -> Audit:
+    """Compares a model's tensors with a file's, by name, shape and kind of number; their values are not looked at."""
+    offered, unexpected = rename(found, source)
+    missing = sorted(wanted.keys() - offered.keys())
+    unused = sorted(offered.keys() - wanted.keys())
+    fresh, left = whole_parts(missing, offered), whole_parts(unused, wanted)
+    mismatched = [mismatch(key, offered[key], wanted[key]) for key in sorted(wanted.keys() & offered.keys())]
+    problems = {
+        "missing": [back_name(key) for key in missing if part_of(key) not in fresh],
+        "unexpected": unexpected + [back_name(key) for key in unused if part_of(key) not in left],
+        "mismatched": list(filter(None, mismatched)),
+    }
+    return Audit(offered, fresh, left, problems)
+
+
+def rename(found: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], list[str]]:
+    """A file's tensors under our names, and the keys that no BERT has."""
+    theirs: dict[str, Tensor] = {}
+    spelled: dict[str, str] = {}
+    for key, tensor in found.items():
+        if BUFFERS.fullmatch(key):
+            continue
+        name = their_name(key)
+        if name in theirs:
+            both = f"{printable(spelled[name])} and as {printable(key)}"
+            raise ValueError(f"{source}: holds one weight twice, as {both}; keep one of them")
+        theirs[name], spelled[name] = tensor, key
+    untie(theirs, source)
+    ours = {name: translate(name, TABLE) for name in theirs}
+    unknown = sorted(printable(spelled[name]) for name in theirs if not ours[name])
+    return {ours[name]: theirs[name] for name in theirs if ours[name]}, unknown
+
+
+def untie(theirs: dict[str, Tensor], source: str) -> None:
+    """Takes the second copy of a shared tensor out, after making sure that it is one."""
+    for copy, original in TIED.items():
+        if copy not in theirs:
+            continue
+        tensor = theirs.pop(copy)
+        kept = theirs.setdefault(original, tensor)
+        if kept.shape != tensor.shape or not torch.equal(kept, tensor):
+            raise ValueError(
+                f"{source}: {copy} {list(tensor.shape)} differs from {original} {list(kept.shape)}, with which BERT"
+                " shares it; minibert has no untied decoder, choose a checkpoint with a tied one"
+            )
+
+
+def part_of(key: str) -> str | None:
+    """The optional part that a weight belongs to."""
+    return next((part for part in PARTS if key.startswith(f"{part}.")), None)
+
+
+def whole_parts(absent: Iterable[str], other: Iterable[str]) -> set[str]:
+    """The optional parts among `absent` of which the other side has nothing at all."""
+    return {part for key in absent if (part := part_of(key))} - {part for key in other if (part := part_of(key))}
+
+
+def mismatch(key: str, offered: Tensor, wanted: Tensor) -> str | None:
+    """What is wrong with a tensor, or None."""
+    if offered.shape != wanted.shape:
+        return f"{back_name(key)} is {list(offered.shape)}, wanted {list(wanted.shape)}"
+    if not offered.dtype.is_floating_point:
+        return f"{back_name(key)} holds {offered.dtype}, wanted floating-point numbers"
+    return None
+
+
+def complain(source: str, problems: Mapping[str, list[str]], most: int = 6) -> None:
+    """Raises one ValueError that lists all problems, at most `most` of a kind by name."""
+    parts = []
+    for kind, rows in problems.items():
+        if rows:
+            more = f", … and {len(rows) - most} more" if len(rows) > most else ""
+            parts.append(f"{len(rows)} {kind}: {', '.join(rows[:most])}{more}")
+    if parts:
+        rows = [row for kind in problems.values() for row in kind]
+        head = all(row.startswith("classifier.") for row in rows)
+        remedy = "for other labels, save its encoder through BertModel and start from that" if head else FIT_REMEDY
+        raise ValueError(f"{source} does not fit this model: {'; '.join(parts)}; {remedy}")

@@ -1,0 +1,154 @@
+"""Weights on disk ↔ weights in a model: `from_pretrained` and `save_pretrained`.
+
+A model directory holds `config.json` and `model.safetensors` (one file, or shards with an index). The names inside are
+those of Hugging Face's BERT (names.py), so `transformers` and minibert read each other's directories; every key is used
+exactly once. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Self
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from .config import BertConfig, numbered_labels
+from .files import atomic_write
+from .hub import resolve
+from .names import PARTS, audit, back_name, complain
+from .shards import read_weights
+
+logger = logging.getLogger("minibert")
+
+
+class Pretrained:
+    """Gives a model class `from_pretrained` and `save_pretrained`; the class itself knows no files.
+
+    The class brings its `config`, and `init_weights(module)` for the parts that a checkpoint lacks.
+    """
+
+    config: BertConfig
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        attention: str = "auto",
+        num_labels: int | None = None,
+        config: BertConfig | None = None,
+        fresh_heads: bool = True,
+        mapped: bool = False,
+    ) -> Self:
+        """The model of a directory or of a Hugging Face hub name, in float32 and in eval mode.
+
+        Args:
+            attention: a backend of attention.py.
+            num_labels: size of the classification head, where the checkpoint has none or its config does not say.
+            config: replaces the checkpoint's own (to change dropout or name the labels).
+            fresh_heads: whether a head that the checkpoint lacks may be initialised (to be trained) or is an error.
+            mapped: leaves the weights in a safetensors file and reads what is used, when it is used (of the token
+                embedding a few rows for a short text): for a quick answer, as long as nobody writes into that file.
+
+        Raises:
+            ValueError: the directory, its config or its weights cannot be used; the message says what and why.
+        """
+        directory = resolve(name)
+        config = config or BertConfig.from_file(directory / "config.json")
+        if num_labels is not None and num_labels != config.num_labels:
+            config = config.replace(id2label=numbered_labels(num_labels))
+        model = without_memory(cls, config, attention)
+        weights_file, found = read_weights(directory)
+        load_weights(model, found, str(weights_file), fresh_heads, mapped)
+        return model.eval()
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Writes config.json and model.safetensors, each whole or not at all, as `transformers` reads them."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in export_weights(self).items()}
+        weights = safetensors.torch.save(tensors, metadata={"format": "pt"})
+        config = {"architectures": [type(self).__name__], **self.config.to_dict()}
+        text = json.dumps(config, ensure_ascii=False, indent=2) + "\n"
+        settings = text.encode("utf-8")  # may fail on a label's name, so before anything is written
+        atomic_write(directory / "model.safetensors", weights)
+        atomic_write(directory / "config.json", settings)
+
+
+class _LeftUnfilled(TorchFunctionMode):
+    """Passes over the filling of fresh weights. On "meta" there is nothing to fill, yet to fill it PyTorch loads its
+    compiler, which takes longer than all else that reading a small model does."""
+
+    def __torch_function__(
+        self, function: Callable, types: object, arguments: tuple = (), options: dict | None = None
+    ) -> object:
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return None
+        return function(*arguments, **(options or {}))
+
+
+def without_memory(kind: type[nn.Module], config: BertConfig, attention: str = "auto") -> nn.Module:
+    """A model whose tensors have shapes only: an absurd config must fail on the file's shapes, not on malloc."""
+    with torch.device("meta"), _LeftUnfilled():
+        return kind(config, attention)
+
+
+def load_weights(
+    model: nn.Module, found: Mapping[str, Tensor], source: str, fresh_heads: bool = True, mapped: bool = False
+) -> None:
+    """Fills the model with a file's tensors, every key used exactly once, as float32. mapped: without copying them.
+
+    A whole part (pooler or head) that the file lacks is freshly initialised; one that the model lacks is left. Both
+    are said in one line, as they change what is trained and saved.
+
+    Raises:
+        ValueError: listing missing, unexpected and mismatched keys with their shapes.
+    """
+    wanted = model_tensors(model)
+    checked = audit(wanted, found, source)
+    offered, fresh, left = checked.offered, checked.fresh, checked.left
+    if fresh - {"bert.pooler"} and not fresh_heads:
+        raise ValueError(f"{source} lacks {listed(fresh)}, so it has no answers yet; train it first (minibert train)")
+    complain(source, checked.problems)
+
+    state = {
+        key: offered[key].to(torch.float32, copy=not mapped, memory_format=torch.contiguous_format).contiguous()
+        for key in wanted.keys() & offered.keys()
+    }
+    strip = "" if hasattr(model, "bert") else "bert."
+    model.load_state_dict({key.removeprefix(strip): tensor for key, tensor in state.items()}, strict=False, assign=True)
+    initialise(model, fresh)
+    if fresh:
+        logger.warning("%s lacks %s: freshly initialised, to be trained", source, listed(fresh))
+    if left:  # whoever trains loses them; whoever only asks does not miss them
+        logger.log(
+            logging.WARNING if fresh_heads else logging.INFO, "%s brings %s: not used here", source, listed(left)
+        )
+
+
+def listed(parts: Iterable[str]) -> str:
+    return " and ".join(PARTS[part] for part in sorted(parts))
+
+
+def model_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The model's weights under our full names: BertModel's own get the prefix that the others have."""
+    prefix = "" if hasattr(model, "bert") else "bert."
+    return {prefix + name: tensor for name, tensor in model.state_dict().items()}
+
+
+def export_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The model's weights under Hugging Face's names; a bare BertModel's without prefix, as transformers saves it."""
+    strip = "" if hasattr(model, "bert") else "bert."
+    return {back_name(name).removeprefix(strip): tensor for name, tensor in model_tensors(model).items()}
+
+
+def initialise(model: nn.Module, parts: set[str]) -> None:
+    """Memory and fresh values for the parts that the file lacked."""
+    for part in sorted(parts):
+        module = model.get_submodule(part if hasattr(model, "bert") else part.removeprefix("bert."))
+        model.init_weights(module.to_empty(device="cpu"))

@@ -1,0 +1,35 @@
+"""The formula for packed rows, one at a time: no token ever meets one of another row.
+
+B rows, H heads, D head size, T tokens of a packed batch, n tokens of a row. Of a rectangle it is core.attention.eager.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from minibert.core.attention import Padded, eager
+from minibert.fast.layout import Packed
+
+
+def packed_attention(
+    q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float = 0.0, scale: float | None = None
+) -> Tensor:
+    """[T, H, D] three times -> [T, H, D]."""
+    rows = zip(*(tensor.split(layout.lengths) for tensor in (q, k, v)), strict=True)
+    answers = []
+    for row in rows:
+        q_row, k_row, v_row = (tensor.transpose(0, 1)[None] for tensor in row)  # [n, H, D] -> [1, H, n, D]
+        answers.append(eager(q_row, k_row, v_row, Padded(None), dropout_p, scale)[0].transpose(0, 1))
+    return torch.cat(answers)  # [T, H, D]
+
+
+def first_attention(
+    q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float = 0.0, scale: float | None = None
+) -> Tensor:
+    """The first token of each row alone asks. q [B, H, D]; k, v [T, H, D] -> [B, H, D]."""
+    answers = []
+    for query, *row in zip(q, *(tensor.split(layout.lengths) for tensor in (k, v)), strict=True):
+        k_row, v_row = (tensor.transpose(0, 1)[None] for tensor in row)  # [n, H, D] -> [1, H, n, D]
+        answers.append(eager(query[None, :, None], k_row, v_row, Padded(None), dropout_p, scale)[0, :, 0])
+    return torch.stack(answers)

@@ -1,0 +1,137 @@
+"""The same model by faster modules: one product for queries, keys and values of packed rows, cheap dropout on a CPU.
+
+`prepare` exchanges whole SelfAttention, FeedForward and Embeddings modules for twins with the same state. Whoever
+attaches something to a Linear (a hook, an adapter, a quantised or pruned weight) is served by the specification: at
+each forward a twin looks whether all that it would pass over is still plain, and else calls core/model.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules import module as every_module
+
+from minibert.core.attention import Batch
+from minibert.core.model import Embeddings, FeedForward, SelfAttention, activation
+from minibert.fast.dropout import dropout
+
+Model = TypeVar("Model", bound=nn.Module)
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def prepare(model: Model) -> Model:
+    """A copy of the model that shares its parameters and computes the same, faster where rows are packed.
+
+    The model itself stays as it is. A twin and what it stands for have one state: weights, hooks, exchanged Linears,
+    train() and eval() of either count for both, before and after. What holds the twins (model, list, layer) is the
+    copy's own: whoever puts another module there prepares again. A module that is not of core/model.py is left, and a
+    model without any comes back itself.
+    """
+    if (twin := TWINS.get(type(model))) is not None:
+        return _object(twin, vars(model))
+    children = {name: child if child is None else prepare(child) for name, child in model._modules.items()}
+    if all(child is model._modules[name] for name, child in children.items()):
+        return model
+    return _object(type(model), {**vars(model), "_modules": children})
+
+
+def _object(kind: type[Model], state: dict[str, Any]) -> Model:
+    """An object of this class whose attributes are `state` itself, not a copy of it."""
+    made = kind.__new__(kind)
+    made.__dict__ = state
+    return made
+
+
+def untouched(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether nobody would notice if this module were not called: it is a plain one of its kind, and has no hook."""
+    return (
+        type(module) is kind
+        and "forward" not in vars(module)
+        and not any(getattr(module, hooks) for hooks in HOOKS)
+        and not every_module._has_any_global_hook()
+    )
+
+
+def joinable(linear: nn.Module) -> bool:
+    """Whether a Linear is no more than its weight and bias: untouched, and both are there and plain."""
+    return untouched(linear, nn.Linear) and type(linear.weight) is type(linear.bias) is nn.Parameter
+
+
+def project(linears: Sequence[nn.Linear], x: Tensor) -> tuple[Tensor, ...]:
+    """What each of several Linears makes of x, by one larger matrix product. [T, E] -> [T, E] for each."""
+    weight = torch.cat([linear.weight for linear in linears])
+    bias = torch.cat([linear.bias for linear in linears])
+    return F.linear(x, weight, bias).split([len(linear.weight) for linear in linears], dim=-1)
+
+
+def dropped(part: nn.Module, x: Tensor) -> Tensor:
+    """`part.dropout(x)`; of packed tokens [T, E] on a CPU by cheaper random numbers, unless a compiler has its own."""
+    cheap = x.dim() == 2 and x.device.type == "cpu" and not torch.compiler.is_compiling()
+    if cheap and part.dropout.training and untouched(part.dropout, nn.Dropout):
+        return dropout(x, part.dropout.p)
+    return part.dropout(x)
+
+
+class FastEmbeddings(Embeddings):
+    """Embeddings with cheap dropout."""
+
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor, positions: Tensor) -> Tensor:
+        """See Embeddings.forward."""
+        x = self.token(input_ids) + self.segment(token_type_ids) + self.position(positions)
+        return dropped(self, self.norm(x))
+
+
+class FastSelfAttention(SelfAttention):
+    """Self-attention with one product for q, k and v of packed rows; where the first tokens alone ask, for k and v."""
+
+    def forward(self, x: Tensor, batch: Batch, last: bool = False) -> Tensor:
+        """See SelfAttention.forward."""
+        linears = self.query, self.key, self.value
+        if x.dim() != 2 or not all(map(joinable, linears)):
+            return super().forward(x, batch, last)
+        asking = batch.asking(x, last)
+        if asking is x:
+            q, k, v = project(linears, x)  # [T, E]
+        else:
+            q, (k, v) = self.query(asking), project(linears[1:], x)
+            asking = batch.asking(x, last)  # once more, so that gradients add up in the order of release 0.1.0
+        q, k, v = map(self.split_heads, (q, k, v))  # [T, H, D]
+        answer = self.output(self.attend(q, k, v, batch).flatten(-2))
+        return self.residual(asking, answer)
+
+    def residual(self, x: Tensor, answer: Tensor) -> Tensor:
+        """See SelfAttention.residual."""
+        return self.norm(x + dropped(self, answer))
+
+
+class FastFeedForward(FeedForward):
+    """The feed-forward network with cheap dropout."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See FeedForward.forward."""
+        return self.norm(x + dropped(self, self.output(activation(self.act, self.inner(x)))))
+
+
+TWINS: dict[type[nn.Module], type[nn.Module]] = {
+    Embeddings: FastEmbeddings,
+    SelfAttention: FastSelfAttention,
+    FeedForward: FastFeedForward,
+}
+
+
+def compile_tokenwise(model: nn.Module) -> None:
+    """Lets torch.compile join what is done to each token by itself: embeddings, feed-forward, `residual`.
+
+    Attention between them stays as it is, since its backends look at the lengths, which would mean compiling for every
+    batch. So each part is compiled once for all layers and any T (and once more for evaluation, without dropout).
+    """
+    for module in model.modules():
+        if isinstance(module, Embeddings | FeedForward):
+            module.compile(dynamic=True, fullgraph=True)
+        if isinstance(module, SelfAttention):
+            module.residual = torch.compile(module.residual, dynamic=True, fullgraph=True)
