@@ -19,7 +19,7 @@ from minibert.model import BertForSequenceClassification
 from minibert.tokenizer import Tokenizer
 
 TEXTS, PAIRS = ["房间很干净，下次还住", "The room was clean."], ["Très bien", "unaffable [MASK] 😀 1,000"]  # heart.py's
-ROWS = 120
+ROWS = 48
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_its_model_equals_the_float64_reference_on_the_real_tokens_of_a_padded_b
 
 def test_it_trains_an_epoch_and_says_how(alone):
     *batches, epoch, last = [line for line in alone[1] if line]
-    assert [line.split("  loss")[0] for line in batches] == [f"epoch 1  batch {i:>3}" for i in (5, 10, 15)]
+    assert [line.split("  loss")[0] for line in batches] == [f"epoch 1  batch {i:>3}" for i in range(5, ROWS // 8 + 1, 5)]
     assert epoch.startswith("epoch 1/1  dev loss ")
     assert "`minibert train` keeps the best epoch's" in last
 

@@ -557,7 +557,7 @@ def test_moving_either_to_another_device_moves_both(moved):
 
 
 @pytest.mark.parametrize("prepared", [prepare, lambda model: model], ids=["prepared", "plain"])
-@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("strict", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_an_exported_model_gives_the_same_for_every_mask(prepared, strict):
     model = prepared(classifier())
     inputs = [rectangle(packed_batch(lengths))[0] for lengths in ([5, 1, 13], [13, 13, 13], [2, 13, 1])]
