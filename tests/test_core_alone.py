@@ -61,7 +61,9 @@ def test_its_model_equals_the_float64_reference_on_the_real_tokens_of_a_padded_b
 
 def test_it_trains_an_epoch_and_says_how(alone):
     *batches, epoch, last = [line for line in alone[1] if line]
-    assert [line.split("  loss")[0] for line in batches] == [f"epoch 1  batch {i:>3}" for i in range(5, ROWS // 8 + 1, 5)]
+    assert [line.split("  loss")[0] for line in batches] == [
+        f"epoch 1  batch {i:>3}" for i in range(5, ROWS // 8 + 1, 5)
+    ]
     assert epoch.startswith("epoch 1/1  dev loss ")
     assert "`minibert train` keeps the best epoch's" in last
 

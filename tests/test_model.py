@@ -346,16 +346,17 @@ def test_a_classifier_computes_no_query_but_those_of_cls_in_its_last_layer(monke
     assert sizes == [19, 3, 19, 3]
 
 
+@pytest.mark.parametrize("wanted", [first_only, dict], ids=["of [CLS] alone", "of all tokens"])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_rows_may_come_in_any_order(backend):
+def test_rows_may_come_in_any_order(backend, wanted):
     model = prepare(stir(BertForSequenceClassification(small_config(), backend)))
     lengths, order = MIXES["unequal"], [3, 0, 4, 2, 1]
     batch = packed_batch(lengths)
     parts = {name: batch[name].split(lengths) for name in ("input_ids", "token_type_ids")}
     moved = {name: torch.cat([rows[i] for i in order]) for name, rows in parts.items()}
     with torch.no_grad():
-        found = model(**moved, batch=Packed.from_lengths([lengths[i] for i in order]))
-        torch.testing.assert_close(found, model(**batch)[order], rtol=0, atol=2e-6)
+        found = model(**wanted({**moved, "batch": Packed.from_lengths([lengths[i] for i in order])}))
+        torch.testing.assert_close(found, model(**wanted(batch))[order], rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize("name", ["BertForMaskedLM", "BertForPreTraining"])

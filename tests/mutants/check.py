@@ -32,12 +32,6 @@ MUTATIONS = {
             "and int(name) <= len(BUGS)",
             "tests/test_course.py::test_an_unknown_bug_is_one_line",
         ),
-        (
-            "Q and K swapped",
-            "for project in (self.query, self.key, self.value)",
-            "for project in (self.key, self.query, self.value)",
-            "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
-        ),
     ],
     "minibert/data_checks.py": [
         (

@@ -199,12 +199,6 @@ MUTATIONS = {
     ],
     "minibert/core/files.py": [
         (
-            "hub: its library is loaded for a local directory",
-            "import os\n",
-            "import os\n\nimport huggingface_hub\n",
-            "tests/test_structure.py::test_encode_loads_neither_torch_nor_what_asks_the_hub",
-        ),
-        (
             "files: the name moves before the bytes are on the disk",
             "            os.fsync(file.fileno())\n",
             "",
@@ -236,6 +230,12 @@ MUTATIONS = {
         ),
     ],
     "minibert/core/hub.py": [
+        (
+            "hub: its library is loaded for a local directory",
+            "import os\n",
+            "import os\n\nimport huggingface_hub\n",
+            "tests/test_structure.py::test_encode_loads_neither_torch_nor_what_asks_the_hub",
+        ),
         (
             "hub: a directory of weights is looked for on the hub",
             "    if os.path.isdir(text):\n        return Path(name)\n",
@@ -282,6 +282,12 @@ MUTATIONS = {
         ),
     ],
     "minibert/core/model.py": [
+        (
+            "Q and K swapped",
+            "self.query(asking))  # [B, S, H, D]\n        k, v = self.split_heads(self.key(x))",
+            "self.key(asking))\n        k, v = self.split_heads(self.query(x))",
+            "tests/test_golden.py::test_the_stirred_model_gives_the_frozen_answer",
+        ),
         (
             "biases of Q and K dropped",
             "q = self.split_heads(self.query(asking))",
