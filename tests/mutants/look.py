@@ -6,7 +6,7 @@ MUTATIONS = {
             "capture: a classifier's last layer for [CLS] alone",
             "return batch.asking(Layer.forward(layer, x, batch), last)",
             "return Layer.forward(layer, x, batch, last)",
-            "tests/test_activations.py::test_every_number_of_a_packed_batch_of_pairs_equals_the_reference",
+            "tests/test_activations.py::test_where_first_tokens_alone_are_wanted_the_answer_keeps_its_shape",
         ),
         (
             "capture: probabilities of padding queries in a packed batch",
