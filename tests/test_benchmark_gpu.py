@@ -177,6 +177,7 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+@pytest.mark.slow
 def test_what_runs_beside_a_step_has_its_time_and_may_fail(begin, tmp_path, monkeypatch):
     """The step itself ends at once; beside it one ends later, and one never."""
     slow = program(f"import time; time.sleep(0.3); {note(tmp_path / 'notes', 'beside')}")

@@ -21,6 +21,8 @@ from minibert.tokenizer import Tokenizer
 TEXTS, PAIRS = ["房间很干净，下次还住", "The room was clean."], ["Très bien", "unaffable [MASK] 😀 1,000"]  # heart.py's
 ROWS = 48
 
+pytestmark = pytest.mark.slow  # a process that loads PyTorch anew, for some seconds
+
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory) -> tuple[Path, list[str], dict]:

@@ -63,7 +63,7 @@ texts = st.lists(
     ),
     max_size=8,
 ).map("".join)
-fixed = settings(deadline=None, derandomize=True, max_examples=60)
+fixed = settings(deadline=None, derandomize=True, max_examples=30)
 
 
 # --- One and the same -------------------------------------------------------------------------------------------------

@@ -109,6 +109,7 @@ def test_with_dropout_the_loop_is_the_engine_bit_for_bit_where_steps_are_not_see
 
 
 @pytest.mark.numeric
+@pytest.mark.slow
 def test_packed_batches_train_the_same_model_up_to_float_noise(files, tmp_path, monkeypatch):
     """60 steps. Not compared: the keys' biases, whose gradient is 0 in theory, so AdamW walks on rounding noise."""
     changes = dict(epochs=10, lr=1e-4)

@@ -121,6 +121,7 @@ def test_packed_attention_drops_probabilities_as_the_formula_says_forward_and_ba
     torch.testing.assert_close(found, torch.autograd.grad(wanted, (q, k, v), upstream), rtol=0, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_the_mean_over_many_draws_is_attention_without_dropout():
     layout = Packed.from_lengths([6, 2, 9])
     q, k, v = (tensor.detach() for tensor in qkv(17))

@@ -20,6 +20,7 @@ def test_numeric():
 """
 
 
+@pytest.mark.slow
 def test_a_red_setting_is_named_with_its_test_and_ends_in_status_1(tmp_path):
     (tmp_path / "test_it.py").write_text(TESTS, encoding="utf-8")
     command = [sys.executable, machines.__file__, "--only", "sse4", str(tmp_path)]

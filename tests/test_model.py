@@ -417,6 +417,7 @@ def test_each_dropout_of_the_config_is_used_in_packed_training_by_its_seed_and_i
         assert torch.equal(first, model(**batch))
 
 
+@pytest.mark.slow
 def test_dropout_stands_where_transformers_has_it_and_keeps_the_mean():
     """The draws of packed rows are other ones, so their mean and their spread over many are compared, with dropout in
     one place at a time."""
