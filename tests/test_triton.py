@@ -264,7 +264,9 @@ def factors(lengths, seed, dropout_p=0.25, dtype=HALF, heads=1, head_size=64):
 
 
 @runs
-@pytest.mark.parametrize(("dtype", "lengths"), [(torch.float32, (20, 70)), (HALF, ALL_VARIANTS)])
+@pytest.mark.parametrize(
+    ("dtype", "lengths"), [(torch.float32, (20, 70)), pytest.param(HALF, ALL_VARIANTS, marks=pytest.mark.slow)]
+)
 def test_backward_drops_what_forward_dropped(dtype, lengths):
     layout, qkv, do = draw(lengths, dtype=dtype)
     z = factors(lengths, seed=7, dtype=dtype)
