@@ -492,6 +492,7 @@ def test_triton_on_the_cpu_needs_its_interpreter(gpu, monkeypatch):
     assert resolve_backend("triton", "cpu", torch.float32, PACKED) == "triton"
 
 
+@pytest.mark.slow
 def test_our_own_kernel_is_reached_from_both_layouts():
     """By Triton's interpreter, which has to be asked for before Triton is loaded."""
     pytest.importorskip("triton")

@@ -649,7 +649,8 @@ def test_a_process_killed_often_ends_as_if_it_had_not_been(run, model, many, tmp
     assert out.read_bytes() == whole_many
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_process_stopped_by_a_signal_says_so_and_goes_on_later(run, model, many, tmp_path, whole_many, number):
     out = tmp_path / "out.tsv"
     process = start(model, many, out)

@@ -200,8 +200,13 @@ def compare(folder: Path, world: int, *names: str) -> None:
         assert {path.name for path in Path(run.out).iterdir()} == {path.name for path in Path(alone.out).iterdir()}
 
 
-def test_two_processes_are_one(tmp_path):
-    compare(tmp_path, 2, "ddp-accumulating", "fsdp-by-tokens", "pretrain-fsdp")
+@pytest.mark.parametrize(
+    "names",
+    [("ddp-accumulating",), pytest.param(("fsdp-by-tokens", "pretrain-fsdp"), marks=pytest.mark.slow)],
+    ids=" ".join,
+)
+def test_two_processes_are_one(tmp_path, names):
+    compare(tmp_path, 2, *names)
 
 
 @pytest.mark.slow
