@@ -27,7 +27,7 @@ LAYOUTS = {"flex": ("padded", "packed")}  # all others: the first that they take
 
 
 class Batch:
-    """Rows of tokens, and their rectangle. It knows nothing of minibert.layout, so that it can judge it."""
+    """Rows of tokens, and their rectangle. It knows nothing of minibert.fast.layout, so that it can judge it."""
 
     def __init__(self, lengths: Sequence[int], width: int, heads: int, head_size: int, device: torch.device) -> None:
         self.lengths, self.width, self.heads, self.head_size, self.device = lengths, width, heads, head_size, device
