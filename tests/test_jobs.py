@@ -153,8 +153,7 @@ def test_options_choose_columns_and_length(run, model, data, tmp_path, whole):
     assert (tmp_path / "long.tsv").read_bytes() == whole
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls"])
-@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize(("pooling", "normalize"), [("mean", True), ("cls", False)])
 def test_vectors_are_those_of_the_encoder_row_by_row(run, encoder, data, tmp_path, pooling, normalize):
     out = tmp_path / "out.npy"
     words = ("--pooling", pooling, *["--normalize"] * normalize)

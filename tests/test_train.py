@@ -271,6 +271,7 @@ def test_the_dropout_option_goes_everywhere(files, tmp_path):
     assert {config[name] for name in NO_DROPOUT} == {0.25}
 
 
+@pytest.mark.slow
 def test_a_small_model_learns_what_can_be_learned(tmp_path):
     """The words that decide are plain, so a working loop gets nearly all of them right."""
     files = {name: str(write_rows(tmp_path / f"{name}.tsv", 120, seed)) for seed, name in enumerate(("data", "test"))}

@@ -109,7 +109,7 @@ def test_output_and_gradients_equal_float64(dtype):
     [
         (32, HALF),
         pytest.param(128, HALF, marks=pytest.mark.slow),
-        (128, torch.float32),
+        pytest.param(128, torch.float32, marks=pytest.mark.slow),
         pytest.param(32, torch.float32, marks=pytest.mark.slow),
     ],
 )
