@@ -18,19 +18,19 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 class Batch(Protocol):
-    """What the model asks a batch, and nothing else: so its layers know nothing of how it lies in memory.
+    """All that the model asks a batch, so its layers need not know how it lies in memory.
 
-    `Padded` below answers for a rectangle [B, S]. Packed rows [T], without padding, answer the same (minibert.fast).
+    `Padded` below answers for a rectangle [B, S]; packed rows [T], without padding, answer the same (minibert.fast).
     """
 
     def positions(self, input_ids: Tensor, limit: int) -> Tensor:
-        """Where each token stands in its row, int64. ValueError: a row has more than `limit` tokens."""
+        """Each token's position in its row, int64. ValueError: a row has more than `limit` tokens."""
 
     def asking(self, x: Tensor, last: bool) -> Tensor:
-        """The vectors of the tokens whose answers are wanted from a layer; `last`: the one before the heads."""
+        """The vectors of the tokens that a layer has to answer; `last`: whether it is the one before the heads."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, backend: str, dropout_p: float) -> Tensor:
-        """What the heads answer. q: of the tokens that ask, k and v: of all; each […, H, D]. -> the shape of q."""
+        """The heads' weighted means. q: of the tokens that ask, k and v: of all; each […, H, D]. -> q's shape."""
 
     def first(self, x: Tensor) -> Tensor:
         """The vectors of [CLS]. […, E] -> [B, E]"""
@@ -42,7 +42,6 @@ class Keeper:
     kept: dict[Hashable, Any]
 
     def keep(self, what: Hashable, make: Callable[[], Any]) -> Any:
-        """What `make` gives, made when it is first asked for."""
         if what not in self.kept:
             self.kept[what] = make()
         return self.kept[what]
@@ -55,8 +54,7 @@ class Padded(Keeper):
         ids   101 4635 3189  102    0    0        keys   1 1 1 1 0 0
               101 2414 1184 3299 1045  102               1 1 1 1 1 1
 
-    keys: bool [B, S], True where a token is real and may be attended to; None when every position is real, which
-        lets a backend skip masking altogether.
+    keys: bool [B, S], True where a token is real and may be attended to; None: all are, and nothing has to be masked.
     none_empty: whether it is known without looking that every row has a real token.
     """
 
@@ -70,10 +68,8 @@ class Padded(Keeper):
 
         A mask on the CPU that hides nothing becomes None; one on a GPU, or of a graph in the making, is left alone.
         """
-        if attention_mask is None:
-            return cls(None)
-        keys = attention_mask.to(torch.bool)
-        if can_look(keys) and bool(keys.all()):
+        keys = None if attention_mask is None else attention_mask.to(torch.bool)
+        if keys is None or (can_look(keys) and bool(keys.all())):
             return cls(None)
         return cls(keys)
 
@@ -90,8 +86,8 @@ class Padded(Keeper):
             raise ValueError(f"input_ids has shape {list(input_ids.shape)}; give [batch, sequence]")
         if (S := input_ids.shape[1]) > limit:
             raise ValueError(
-                f"the sequence is {S} tokens long, more than max_position_embeddings {limit}; "
-                f"truncate with max_length={limit}"
+                f"the sequence is {S} tokens long, more than max_position_embeddings {limit}; truncate with"
+                f" max_length={limit}"
             )
         if self.keys is not None and self.keys.shape != input_ids.shape:
             raise ValueError(
@@ -122,20 +118,18 @@ def can_look(x: Tensor) -> bool:
 
 
 def scores(q: Tensor, k: Tensor, scale: float | None = None) -> Tensor:
-    """How well each query fits each key: q kᵀ / √D, before masking. [B, H, S, D] twice -> [B, H, S, S].
+    """q kᵀ / √D, before masking. [B, H, S, D] twice -> [B, H, S, S].
 
-    Without the 1/√D the scores grow with D, the softmax saturates and its gradient vanishes (Vaswani et al. 2017,
-    section 3.2.1).
+    Without the 1/√D the softmax saturates and its gradient vanishes (Vaswani et al. 2017, section 3.2.1).
     """
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     return q @ k.transpose(-2, -1) * scale  # [B, H, S, S]
 
 
 def probabilities(scores: Tensor, batch: Padded) -> Tensor:
-    """Softmax over the real keys. [B, H, S, S] -> [B, H, S, S], rows sum to 1, padding keys get exactly 0.
+    """Softmax over the real keys. [B, H, S, S] -> [B, H, S, S]: rows sum to 1, padding keys get exactly 0.
 
-    The most negative number stands for -∞: exp underflows to exactly 0 all the same, and a row in which nothing is
-    real stays free of NaN, to be zeroed by the second masking.
+    The lowest number stands for -∞: its exp is 0 too, and a row in which nothing is real gives 0, not NaN.
     """
     if batch.keys is None:
         return torch.softmax(scores, dim=-1)
@@ -147,8 +141,7 @@ def probabilities(scores: Tensor, batch: Padded) -> Tensor:
 def eager(q: Tensor, k: Tensor, v: Tensor, batch: Padded, dropout_p: float = 0.0, scale: float | None = None) -> Tensor:
     """The specification: scores -> probabilities -> dropout -> weighted mean of the values.
 
-    q, k, v: [B, H, S, D]. dropout_p: share of the probabilities to drop (0 outside training). scale: default 1 / √D.
-    Returns [B, H, S, D].
+    q, k, v: [B, H, S, D] -> [B, H, S, D]. dropout_p: share of the probabilities to drop. scale: default 1 / √D.
     """
     probs = probabilities(scores(q, k, scale), batch)
     return F.dropout(probs, dropout_p) @ v  # [B, H, S, D]
@@ -168,7 +161,7 @@ def sdpa(
 ) -> Tensor:
     """`torch.nn.functional.scaled_dot_product_attention`: never forms the [B, H, S, S] probabilities where it can.
 
-    Arguments and result as in `eager`. kernel: the one to take; None lets PyTorch choose. With no padding no mask is
+    Arguments and result as in `eager`. kernel: the one to take; None lets PyTorch choose. Without padding no mask is
     passed, because any mask closes the flash kernels.
     """
     mask = None if batch.keys is None else batch.keep(("bias", q.dtype), lambda: bias(batch, q.dtype))
@@ -179,11 +172,11 @@ def sdpa(
 
 
 def bias(batch: Padded, dtype: torch.dtype) -> Tensor:
-    """What is added to the scores: 0 for a real key, hardly less than the lowest number for a hidden one. [B, 1, 1, S].
+    """What is added to the scores: 0 for a real key, half of the lowest number for a hidden one. [B, 1, 1, S].
 
     The kernels on a GPU can add but not hide, and given a bool mask PyTorch makes this of it once more in every layer.
-    Half of the lowest number: some kernels multiply by log2(e) to use powers of two, and -∞ less -∞ would be NaN. In a
-    row without any real key nothing is hidden, for the same reason; `sdpa` sets its answers to 0.
+    Half, because some kernels multiply by log2(e), and -∞ less -∞ would be NaN. For the same reason nothing is hidden
+    in a row without any real key; `sdpa` sets its answers to 0.
     """
     hidden = ~batch.keys
     if batch.may_be_empty:
@@ -194,11 +187,9 @@ def bias(batch: Padded, dtype: torch.dtype) -> Tensor:
 
 def choice(kernel: SDPBackend | None, mask: Tensor | None, backward: bool) -> AbstractContextManager:
     """Which kernels SDPA may take."""
-    if kernel is not None:
-        return sdpa_kernel(kernel)
-    if mask is not None and mask.device.type == "cuda" and backward and breaks_cudnn(mask.shape[-1]):
+    if kernel is None and mask is not None and mask.device.type == "cuda" and backward and breaks_cudnn(mask.shape[-1]):
         return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
-    return nullcontext()
+    return nullcontext() if kernel is None else sdpa_kernel(kernel)
 
 
 def breaks_cudnn(width: int) -> bool:

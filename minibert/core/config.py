@@ -1,8 +1,7 @@
-"""What a BERT is made of: one frozen dataclass whose fields are the names in everybody's `config.json`.
+"""The sizes and constants of a BERT: one frozen dataclass, whose fields are the names in everybody's `config.json`.
 
-Because the names are BERT's own (Google's `bert_config.json`, Hugging Face's `config.json`), reading a config needs no
-mapping. Keys that only other software uses are ignored; keys that would change the arithmetic in a way minibert
-does not implement are refused.
+Google's `bert_config.json` and Hugging Face's `config.json` share these names. Keys that only other software uses are
+ignored; keys that would change the arithmetic in a way that model.py does not implement are refused.
 """
 
 from __future__ import annotations
@@ -25,18 +24,10 @@ ARITHMETIC_KEYS = {
     "tie_word_embeddings": True,
 }
 
-REQUIRED = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-
-# Far above any published BERT; a larger value is a damaged file, not a model.
-SIZES = {
-    "vocab_size": 5_000_000,
-    "hidden_size": 32_768,
-    "num_hidden_layers": 512,
-    "num_attention_heads": 1_024,
-    "intermediate_size": 262_144,
-    "max_position_embeddings": 1_048_576,
-    "type_vocab_size": 1_024,
-}
+# Limits far above any published BERT: a larger value is a damaged file, not a model.
+REQUIRED = {"vocab_size": 5_000_000, "hidden_size": 32_768, "num_hidden_layers": 512, "num_attention_heads": 1_024}
+REQUIRED |= {"intermediate_size": 262_144}  # in every config.json; the other sizes may be left out
+SIZES = {**REQUIRED, "max_position_embeddings": 1_048_576, "type_vocab_size": 1_024}
 LIMITS = {**SIZES, "num_labels": 100_000}
 REMEDY = "copy the config.json that belongs to the weights"
 
@@ -59,10 +50,9 @@ def check_size(name: str, value: object) -> None:
 
 @dataclass(frozen=True)
 class BertConfig:
-    """Sizes and constants of one model; defaults are bert-base-uncased (Devlin et al. 2018, section 3).
+    """The defaults are bert-base-uncased's (Devlin et al. 2018, section 3).
 
-    Raises:
-        ValueError: a value has the wrong type, is out of range, or does not fit another one.
+    Raises ValueError for a value that has the wrong type, is out of range, or does not fit another one.
     """
 
     vocab_size: int = 30522  # V: rows of the token embedding
@@ -140,10 +130,9 @@ class BertConfig:
 
     @classmethod
     def from_dict(cls, values: object, source: str = "config") -> BertConfig:
-        """Reads the dictionary of a `config.json`, of Hugging Face or of Google.
+        """Reads the dictionary of a `config.json`, of Hugging Face or of Google; `source` names it in errors.
 
-        Raises:
-            ValueError: not a BERT, a required field is missing, or a value is out of range; `source` names the file.
+        Raises ValueError where it is no BERT's, a required field is missing, or a value is out of range.
         """
         if not isinstance(values, dict):
             raise ValueError(f"{source}: holds a {type(values).__name__}, not an object of BERT's settings; {REMEDY}")
@@ -170,11 +159,7 @@ class BertConfig:
 
     @classmethod
     def from_file(cls, path: Path | str) -> BertConfig:
-        """Reads `config.json`.
-
-        Raises:
-            ValueError: the file is missing, is not UTF-8 JSON, or does not describe a BERT.
-        """
+        """Reads `config.json`. Raises ValueError where it is missing, is not UTF-8 JSON, or describes no BERT."""
         return cls.from_dict(read_json(Path(path), REMEDY), source=str(path))
 
     def to_dict(self) -> dict[str, object]:
@@ -183,13 +168,6 @@ class BertConfig:
         values["id2label"] = {str(i): label for i, label in self.id2label.items()}
         values["label2id"] = {label: i for i, label in self.id2label.items()}
         return {"model_type": "bert", **values, "position_embedding_type": "absolute"}
-
-    def num_parameters(self) -> int:
-        """Weights of the encoder with its pooler (no heads), counted from the sizes alone."""
-        E, F = self.hidden_size, self.intermediate_size
-        tables = self.vocab_size + self.max_position_embeddings + self.type_vocab_size
-        layer = 4 * (E * E + E) + (E * F + F) + (F * E + E) + 4 * E
-        return tables * E + 2 * E + self.num_hidden_layers * layer + E * E + E
 
 
 def _int_keys(labels: object) -> dict[int, object]:
@@ -203,17 +181,10 @@ def _int_keys(labels: object) -> dict[int, object]:
     return by_number
 
 
-# Google's published small sizes (github.com/google-research/bert, README of 2020-03-11); feed-forward is always 4 E.
+# Layers and width of Google's published sizes (github.com/google-research/bert, README of 2020-03-11).
+_PUBLISHED = {"tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "medium": (8, 512)}
+_PUBLISHED |= {"base": (12, 768), "large": (24, 1024)}
 PRESETS = {
-    name: dict(
-        num_hidden_layers=layers, hidden_size=width, num_attention_heads=width // 64, intermediate_size=4 * width
-    )
-    for name, layers, width in [
-        ("tiny", 2, 128),
-        ("mini", 4, 256),
-        ("small", 4, 512),
-        ("medium", 8, 512),
-        ("base", 12, 768),
-        ("large", 24, 1024),
-    ]
+    name: dict(num_hidden_layers=layers, hidden_size=E, num_attention_heads=E // 64, intermediate_size=4 * E)
+    for name, (layers, E) in _PUBLISHED.items()
 }

@@ -1,16 +1,14 @@
-"""BERT, from token ids to answers, in the order the data flows.
+"""BERT, from token ids to logits, in the order the data flows; each class is built of those above it.
 
     Embeddings → Layer × N (SelfAttention → FeedForward) → Pooler → BertModel → heads, and the models that end in them
 
-Each class is built only of those above it. Devlin et al. 2018 ("BERT", arXiv 1810.04805) and Google's modeling.py fix
-the arithmetic; Vaswani et al. 2017 is the Transformer it is made of. Letters used in shapes:
+Devlin et al. 2018 ("BERT", arXiv 1810.04805) and Google's modeling.py fix the arithmetic; the Transformer it is made of
+is Vaswani et al. 2017. Letters used in shapes:
 
     B batch   S sequence   E hidden size   H heads   D = E / H head size   F feed-forward   V vocabulary   L labels
 
-Shapes are those of a rectangle with padding, [B, S, …]. No layer depends on its first two dimensions: what does is
-asked of the batch (attention.py), so the same layers compute rows packed one after the other, [T, …].
-
-BERT is *post-LN*: every block adds its output to its input and then normalises the sum, `x = norm(x + block(x))`.
+Shapes are those of a padded batch, [B, S, …]. What depends on them is asked of the batch (attention.py), so the same
+layers compute rows packed one after the other, [T, …]. BERT is *post-LN*: `x = norm(x + block(x))` for every block.
 """
 
 from __future__ import annotations
@@ -24,6 +22,8 @@ from torch import Tensor, nn
 from .attention import Batch, Padded, can_look, check_name
 from .config import BertConfig
 from .weights import Pretrained
+
+Maybe = Tensor | None
 
 
 class BertOutput(NamedTuple):
@@ -176,10 +176,8 @@ class Pooler(nn.Module):
 class BertModel(BertBase):
     """The encoder: ids in, one vector per token out.
 
-    Args:
-        config: the sizes.
-        attention: a backend of attention.py; "auto" chooses. Whether a named one can run is decided when it is called.
-        pooler: whether to build the pooler (the masked LM alone has no use for it).
+    attention: a backend of attention.py; "auto" chooses. Whether a named one can run is decided when it is called.
+    pooler: whether to build the pooler (the masked LM alone has no use for it).
     """
 
     def __init__(self, config: BertConfig, attention: str = "auto", pooler: bool = True) -> None:
@@ -191,20 +189,13 @@ class BertModel(BertBase):
         self.init_weights(self)
 
     def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        batch: Batch | None = None,
+        self, input_ids: Tensor, attention_mask: Maybe = None, token_type_ids: Maybe = None, batch: Batch | None = None
     ) -> BertOutput:
-        """Args:
-            input_ids: [B, S].
-            attention_mask: [B, S], 1 = real, 0 = padding; None: all real.
-            token_type_ids: [B, S], 0 = first text, 1 = second; None: all first.
-            batch: in the place of attention_mask, where the batch is no rectangle: says what is real, and where it is.
+        """input_ids: [B, S]. attention_mask: [B, S], 1 = real, 0 = padding; None: all real.
+        token_type_ids: [B, S], 0 = first text, 1 = second; None: all first.
+        batch: in the place of attention_mask where the batch is no rectangle: says what is real, and where it is.
 
-        Raises:
-            ValueError: shapes differ, the sequence is too long, or (on the CPU) an id lies outside its table.
+        Raises ValueError where shapes differ, a row is too long, or (on the CPU) an id lies outside its table.
         """
         batch = as_batch(attention_mask, batch)
         positions = batch.positions(input_ids, self.config.max_position_embeddings)  # [S]
@@ -248,11 +239,7 @@ class BertForSequenceClassification(BertBase):
         self.init_weights(self.classifier)
 
     def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        batch: Batch | None = None,
+        self, input_ids: Tensor, attention_mask: Maybe = None, token_type_ids: Maybe = None, batch: Batch | None = None
     ) -> Tensor:
         """A batch (see BertModel.forward) -> logits [B, L]."""
         pooled = self.bert(input_ids, attention_mask, token_type_ids, batch).pooler_output  # [B, E]
@@ -271,10 +258,10 @@ class BertForMaskedLM(BertBase):
     def forward(
         self,
         input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
+        attention_mask: Maybe = None,
+        token_type_ids: Maybe = None,
         batch: Batch | None = None,
-        positions: Tensor | None = None,
+        positions: Maybe = None,
     ) -> Tensor:
         """A batch (see BertModel.forward) -> logits [B, S, V].
 
@@ -298,10 +285,10 @@ class BertForPreTraining(BertBase):
     def forward(
         self,
         input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
+        attention_mask: Maybe = None,
+        token_type_ids: Maybe = None,
         batch: Batch | None = None,
-        positions: Tensor | None = None,
+        positions: Maybe = None,
     ) -> PreTrainingOutput:
         """A batch and positions (see BertForMaskedLM.forward) -> logits [B, S, V] or [M, V], and [B, 2]."""
         x, pooled = self.bert(input_ids, attention_mask, token_type_ids, batch)
@@ -316,12 +303,8 @@ def chosen(x: Tensor, positions: Tensor | None) -> Tensor:
 # ---- checks ----
 
 
-def as_batch(attention_mask: Tensor | None, batch: Batch | None) -> Batch:
-    """The batch that was given, or the rectangle of the mask [B, S].
-
-    Raises:
-        ValueError: both are given, or what is given is no batch.
-    """
+def as_batch(attention_mask: Maybe, batch: Batch | None) -> Batch:
+    """The batch that was given, or the rectangle of the mask [B, S]. ValueError: both are given, or it is no batch."""
     if batch is None:
         return Padded.from_mask(attention_mask)
     if attention_mask is not None:
@@ -334,27 +317,24 @@ def as_batch(attention_mask: Tensor | None, batch: Batch | None) -> Batch:
     return batch
 
 
-def check_ids(config: BertConfig, input_ids: Tensor, mask: Tensor | None, token_type_ids: Tensor | None) -> None:
+def check_ids(config: BertConfig, input_ids: Tensor, attention_mask: Maybe, token_type_ids: Maybe) -> None:
     """Names what is wrong before an index error or, on a GPU, a device-side assertion would.
 
-    The ids' values are looked at on the CPU only: looking on a GPU would make every step wait for it.
+    Values are looked at on the CPU only: looking on a GPU would make every step wait for it.
     """
-    for name, tensor in (("attention_mask", mask), ("token_type_ids", token_type_ids)):
+    for name, tensor, size, remedy in (
+        ("attention_mask", attention_mask, None, ""),
+        ("token_type_ids", token_type_ids, "type_vocab_size", "use 0 and 1"),
+        ("input_ids", input_ids, "vocab_size", "does the vocabulary belong to this model?"),
+    ):
         if tensor is not None and tensor.shape != input_ids.shape:
             raise ValueError(
                 f"{name} has shape {list(tensor.shape)}, input_ids {list(input_ids.shape)}; make them equal"
             )
-    check_range("input_ids", input_ids, config.vocab_size, "vocab_size", "does the vocabulary belong to this model?")
-    if token_type_ids is not None:
-        check_range("token_type_ids", token_type_ids, config.type_vocab_size, "type_vocab_size", "use 0 and 1")
-
-
-def check_range(name: str, ids: Tensor, size: int, size_name: str, remedy: str) -> None:
-    """0 <= ids < size, where looking costs nothing."""
-    if not can_look(ids) or ids.numel() == 0:
-        return
-    low, high = (int(bound) for bound in torch.aminmax(ids))
-    if low < 0 or high >= size:
-        raise ValueError(
-            f"{name} holds {low if low < 0 else high}, outside 0 … {size - 1} ({size_name} {size}); {remedy}"
-        )
+        if tensor is None or size is None or tensor.numel() == 0 or not can_look(tensor):
+            continue
+        low, high = (int(bound) for bound in torch.aminmax(tensor))
+        limit = getattr(config, size)
+        if low < 0 or high >= limit:
+            wrong = low if low < 0 else high
+            raise ValueError(f"{name} holds {wrong}, outside 0 … {limit - 1} ({size} {limit}); {remedy}")
