@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 import warnings
 import zipfile
 from collections.abc import Iterable
@@ -17,7 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from minibert.core import shards
-from minibert.core.shards import DAMAGE, damaged, printable
+from minibert.core.shards import damaged, printable
+
+DAMAGE = (*shards.DAMAGE, AssertionError, EOFError, struct.error, zipfile.BadZipFile)
 
 
 def read_bin(path: Path) -> Iterable[tuple[str, Tensor]]:
@@ -44,7 +47,7 @@ def refuse_compressed(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except (*DAMAGE, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise damaged(path, error) from None
     size, unpacked = path.stat().st_size, sum(entry.file_size for entry in entries)
     if unpacked > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
@@ -64,7 +67,7 @@ def unpickle(path: Path) -> object:
         name = re.search(r"GLOBAL (\S+)", str(error))  # only the name: torch's own text also tells how to run the code
         what = f"calls {printable(name.group(1))}, which could run code" if name else "is no pickle of tensors"
         raise ValueError(f"{path}: refused, as it {what}; ask for a safetensors file, or copy it again") from None
-    except (*DAMAGE, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise damaged(path, error) from None
 
 

@@ -690,7 +690,7 @@ def test_a_config_replaces_the_files_own(tmp_path):
 
 
 def test_a_directory_without_weights_is_named(tmp_path):
-    assert "neither model.safetensors nor pytorch_model.bin" in refusal(BertModel, write(tmp_path))
+    assert "holds no model.safetensors and no pytorch_model.bin" in refusal(BertModel, write(tmp_path))
 
 
 def test_a_directory_without_config_is_named(tmp_path):
@@ -821,7 +821,7 @@ def test_flipped_bytes_in_safetensors_never_end_in_another_error(tmp_path):
 def test_a_directory_in_place_of_the_weights_is_refused(tmp_path):
     write(tmp_path)
     (tmp_path / "model.safetensors").mkdir()
-    assert "holds neither" in refusal(BertModel, tmp_path)
+    assert "holds no model.safetensors and no pytorch_model.bin" in refusal(BertModel, tmp_path)
 
 
 # ---- damaged and hostile .bin files ----

@@ -44,9 +44,13 @@ def atomic_write(path: Path | str, data: bytes | Callable[[BinaryIO], object]) -
         raise
 
 
-def write_json(path: Path, value: object) -> None:
+def json_bytes(value: object) -> bytes:
     """Indented, for people to read."""
-    atomic_write(path, (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode("utf-8"))
+    return (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode("utf-8")
+
+
+def write_json(path: Path, value: object) -> None:
+    atomic_write(path, json_bytes(value))
 
 
 def read_json(path: Path, remedy: str) -> object:

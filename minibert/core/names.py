@@ -1,5 +1,4 @@
-"""The names of weights: Hugging Face's in the files, ours in the model, one table between them; and the audit in which
-every key of a file is used exactly once, or named."""
+"""The names of weights: Hugging Face's in the files, ours in the model; and the audit that uses every key once."""
 
 from __future__ import annotations
 
@@ -13,7 +12,6 @@ from torch import Tensor
 from .shards import printable
 
 # Module by module, theirs -> ours; ".weight" and ".bias" follow by themselves.
-
 ENCODER = {
     "embeddings.word_embeddings": "embeddings.token",
     "embeddings.position_embeddings": "embeddings.position",
@@ -39,7 +37,7 @@ HEADS = {
 TABLE = {**{f"bert.{theirs}": f"bert.{ours}" for theirs, ours in ENCODER.items()}, **HEADS}
 BACK = {ours: theirs for theirs, ours in TABLE.items()}
 
-# Parts that a checkpoint may lack (then they are initialised) or bring in vain (then they are left), and their names.
+# Parts that a checkpoint may lack (they are initialised) or bring in vain (they are left), and what to call them.
 PARTS = {
     "bert.pooler": "a pooler",
     "classifier": "a classification head",
@@ -60,8 +58,7 @@ OLD_SUFFIXES = {"gamma": "weight", "beta": "bias"}  # LayerNorm's names in Googl
 
 
 def their_name(key: str) -> str:
-    """A key as a file spells it -> today's Hugging Face spelling with prefix: `embeddings.LayerNorm.gamma` ->
-    `bert.embeddings.LayerNorm.weight`."""
+    """A key in today's spelling: `embeddings.LayerNorm.gamma` -> `bert.embeddings.LayerNorm.weight`."""
     module, _, last = key.rpartition(".")
     if module.endswith("LayerNorm"):
         key = f"{module}.{OLD_SUFFIXES.get(last, last)}"
@@ -69,7 +66,7 @@ def their_name(key: str) -> str:
 
 
 def translate(key: str, table: Mapping[str, str]) -> str | None:
-    """Looks a key's module up in TABLE or BACK; the layer number is carried over. None: not in the table."""
+    """A key by TABLE or BACK, its layer number carried over. None: not in the table."""
     module, _, last = key.rpartition(".")
     number = re.search(r"(?<=\.)(0|[1-9][0-9]{0,3})(?=\.)", module)
     pattern = module if number is None else f"{module[: number.start()]}{{}}{module[number.end() :]}"
@@ -84,8 +81,6 @@ def back_name(key: str) -> str:
     assert theirs is not None, f"{key} is missing in the table"
     return theirs
 
-
-# ---- the audit ----
 
 FIT_REMEDY = "take config.json and weights that belong together, of a BERT"
 
@@ -102,15 +97,19 @@ class Audit(NamedTuple):
 def audit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], source: str) -> Audit:
     """Compares a model's tensors with a file's, by name, shape and kind of number; their values are not looked at."""
     offered, unexpected = rename(found, source)
-    missing = sorted(wanted.keys() - offered.keys())
-    unused = sorted(offered.keys() - wanted.keys())
-    fresh, left = whole_parts(missing, offered), whole_parts(unused, wanted)
-    mismatched = [mismatch(key, offered[key], wanted[key]) for key in sorted(wanted.keys() & offered.keys())]
-    problems = {
+    missing, unused = sorted(wanted.keys() - offered.keys()), sorted(offered.keys() - wanted.keys())
+    fresh, left = parts(missing) - parts(offered), parts(unused) - parts(wanted)
+    problems: dict[str, list[str]] = {
         "missing": [back_name(key) for key in missing if part_of(key) not in fresh],
         "unexpected": unexpected + [back_name(key) for key in unused if part_of(key) not in left],
-        "mismatched": list(filter(None, mismatched)),
+        "mismatched": [],
     }
+    for key in sorted(wanted.keys() & offered.keys()):
+        tensor, shape = offered[key], list(wanted[key].shape)
+        if list(tensor.shape) != shape:
+            problems["mismatched"].append(f"{back_name(key)} is {list(tensor.shape)}, wanted {shape}")
+        elif not tensor.dtype.is_floating_point:
+            problems["mismatched"].append(f"{back_name(key)} holds {tensor.dtype}, wanted floating-point numbers")
     return Audit(offered, fresh, left, problems)
 
 
@@ -135,15 +134,14 @@ def rename(found: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor],
 def untie(theirs: dict[str, Tensor], source: str) -> None:
     """Takes the second copy of a shared tensor out, after making sure that it is one."""
     for copy, original in TIED.items():
-        if copy not in theirs:
-            continue
-        tensor = theirs.pop(copy)
-        kept = theirs.setdefault(original, tensor)
-        if kept.shape != tensor.shape or not torch.equal(kept, tensor):
-            raise ValueError(
-                f"{source}: {copy} {list(tensor.shape)} differs from {original} {list(kept.shape)}, with which BERT"
-                " shares it; minibert has no untied decoder, choose a checkpoint with a tied one"
-            )
+        if copy in theirs:
+            tensor = theirs.pop(copy)
+            kept = theirs.setdefault(original, tensor)
+            if kept.shape != tensor.shape or not torch.equal(kept, tensor):
+                raise ValueError(
+                    f"{source}: {copy} {list(tensor.shape)} differs from {original} {list(kept.shape)}, with which BERT"
+                    " shares it; minibert has no untied decoder, choose a checkpoint with a tied one"
+                )
 
 
 def part_of(key: str) -> str | None:
@@ -151,29 +149,18 @@ def part_of(key: str) -> str | None:
     return next((part for part in PARTS if key.startswith(f"{part}.")), None)
 
 
-def whole_parts(absent: Iterable[str], other: Iterable[str]) -> set[str]:
-    """The optional parts among `absent` of which the other side has nothing at all."""
-    return {part for key in absent if (part := part_of(key))} - {part for key in other if (part := part_of(key))}
-
-
-def mismatch(key: str, offered: Tensor, wanted: Tensor) -> str | None:
-    """What is wrong with a tensor, or None."""
-    if offered.shape != wanted.shape:
-        return f"{back_name(key)} is {list(offered.shape)}, wanted {list(wanted.shape)}"
-    if not offered.dtype.is_floating_point:
-        return f"{back_name(key)} holds {offered.dtype}, wanted floating-point numbers"
-    return None
+def parts(keys: Iterable[str]) -> set[str]:
+    """The optional parts that these weights belong to."""
+    return {part for key in keys if (part := part_of(key))}
 
 
 def complain(source: str, problems: Mapping[str, list[str]], most: int = 6) -> None:
-    """Raises one ValueError that lists all problems, at most `most` of a kind by name."""
-    parts = []
+    """Raises one ValueError that lists all problems, at most `most` of a kind by name; nothing where there is none."""
+    lists = []
     for kind, rows in problems.items():
-        if rows:
-            more = f", … and {len(rows) - most} more" if len(rows) > most else ""
-            parts.append(f"{len(rows)} {kind}: {', '.join(rows[:most])}{more}")
-    if parts:
-        rows = [row for kind in problems.values() for row in kind]
-        head = all(row.startswith("classifier.") for row in rows)
+        more = f", … and {len(rows) - most} more" if len(rows) > most else ""
+        lists += [f"{len(rows)} {kind}: {', '.join(rows[:most])}{more}"] * bool(rows)
+    if lists:
+        head = all(row.startswith("classifier.") for rows in problems.values() for row in rows)
         remedy = "for other labels, save its encoder through BertModel and start from that" if head else FIT_REMEDY
-        raise ValueError(f"{source} does not fit this model: {'; '.join(parts)}; {remedy}")
+        raise ValueError(f"{source} does not fit this model: {'; '.join(lists)}; {remedy}")

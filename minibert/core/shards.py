@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from reprlib import repr as short
@@ -42,11 +41,7 @@ def weight_files(directory: Path) -> tuple[Path, list[Path]]:
             if absent := [shard for shard in shards if not shard.is_file()]:
                 raise ValueError(f"{absent[0]}: no such file, but {index.name} lists it; copy every shard")
             return index, shards
-    raise ValueError(
-        f"{directory}: holds neither {' nor '.join(WEIGHTS)}; give a model directory with its weights"
-        if len(WEIGHTS) > 1
-        else f"{directory}: holds no {WEIGHTS[0]}; give a model directory with its weights"
-    )
+    raise ValueError(f"{directory}: holds no {' and no '.join(WEIGHTS)}; give a model directory with its weights")
 
 
 def shard_names(index: Path) -> list[str]:
@@ -63,11 +58,9 @@ def shard_names(index: Path) -> list[str]:
     return list(dict.fromkeys(table.values()))
 
 
-# What safetensors and torch.load were seen to raise on files with flipped, cut and random bytes.
-DAMAGE = (
-    *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError),
-    *(TypeError, ValueError, struct.error, safetensors.SafetensorError),
-)
+# What safetensors and torch were seen to raise on files with flipped, cut and random bytes.
+DAMAGE = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
+DAMAGE += (safetensors.SafetensorError,)
 
 
 def damaged(path: Path, error: BaseException) -> ValueError:

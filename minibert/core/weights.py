@@ -1,13 +1,11 @@
-"""Weights on disk ↔ weights in a model: `from_pretrained` and `save_pretrained`.
+"""A model from a directory and back: config.json and model.safetensors (one file, or shards with an index).
 
-A model directory holds `config.json` and `model.safetensors` (one file, or shards with an index). The names inside are
-those of Hugging Face's BERT (names.py), so `transformers` and minibert read each other's directories; every key is used
-exactly once. Nothing is unpickled.
+The names inside are those of Hugging Face's BERT (names.py), so `transformers` and minibert read each other's
+directories. Nothing is unpickled.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -19,7 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .config import BertConfig, numbered_labels
-from .files import atomic_write
+from .files import atomic_write, json_bytes
 from .hub import resolve
 from .names import PARTS, audit, back_name, complain
 from .shards import read_weights
@@ -28,7 +26,7 @@ logger = logging.getLogger("minibert")
 
 
 class Pretrained:
-    """Gives a model class `from_pretrained` and `save_pretrained`; the class itself knows no files.
+    """`from_pretrained` and `save_pretrained` for a model class, which itself knows no files.
 
     The class brings its `config`, and `init_weights(module)` for the parts that a checkpoint lacks.
     """
@@ -47,16 +45,14 @@ class Pretrained:
     ) -> Self:
         """The model of a directory or of a Hugging Face hub name, in float32 and in eval mode.
 
-        Args:
-            attention: a backend of attention.py.
-            num_labels: size of the classification head, where the checkpoint has none or its config does not say.
-            config: replaces the checkpoint's own (to change dropout or name the labels).
-            fresh_heads: whether a head that the checkpoint lacks may be initialised (to be trained) or is an error.
-            mapped: leaves the weights in a safetensors file and reads what is used, when it is used (of the token
-                embedding a few rows for a short text): for a quick answer, as long as nobody writes into that file.
+        attention: a backend of attention.py.
+        num_labels: size of the classification head, where the checkpoint has none or its config does not say.
+        config: replaces the checkpoint's own (to change dropout or name the labels).
+        fresh_heads: whether a head that the checkpoint lacks may be initialised, to be trained, or is an error.
+        mapped: leaves the weights in the safetensors file and reads what is used when it is used: for a quick answer,
+            as long as nobody writes into that file.
 
-        Raises:
-            ValueError: the directory, its config or its weights cannot be used; the message says what and why.
+        Raises ValueError where the directory, its config or its weights cannot be used; it says what and why.
         """
         directory = resolve(name)
         config = config or BertConfig.from_file(directory / "config.json")
@@ -72,17 +68,14 @@ class Pretrained:
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in export_weights(self).items()}
-        weights = safetensors.torch.save(tensors, metadata={"format": "pt"})
         config = {"architectures": [type(self).__name__], **self.config.to_dict()}
-        text = json.dumps(config, ensure_ascii=False, indent=2) + "\n"
-        settings = text.encode("utf-8")  # may fail on a label's name, so before anything is written
-        atomic_write(directory / "model.safetensors", weights)
+        settings = json_bytes(config)  # may fail on a label's name, so before anything is written
+        atomic_write(directory / "model.safetensors", safetensors.torch.save(tensors, metadata={"format": "pt"}))
         atomic_write(directory / "config.json", settings)
 
 
 class _LeftUnfilled(TorchFunctionMode):
-    """Passes over the filling of fresh weights. On "meta" there is nothing to fill, yet to fill it PyTorch loads its
-    compiler, which takes longer than all else that reading a small model does."""
+    """Skips torch.nn.init: on "meta" there is nothing to fill, yet PyTorch would load its compiler for it."""
 
     def __torch_function__(
         self, function: Callable, types: object, arguments: tuple = (), options: dict | None = None
@@ -104,18 +97,13 @@ def load_weights(
     """Fills the model with a file's tensors, every key used exactly once, as float32. mapped: without copying them.
 
     A whole part (pooler or head) that the file lacks is freshly initialised; one that the model lacks is left. Both
-    are said in one line, as they change what is trained and saved.
-
-    Raises:
-        ValueError: listing missing, unexpected and mismatched keys with their shapes.
+    are logged in one line. Raises ValueError that lists missing, unexpected and mismatched keys with their shapes.
     """
     wanted = model_tensors(model)
-    checked = audit(wanted, found, source)
-    offered, fresh, left = checked.offered, checked.fresh, checked.left
+    offered, fresh, left, problems = audit(wanted, found, source)
     if fresh - {"bert.pooler"} and not fresh_heads:
         raise ValueError(f"{source} lacks {listed(fresh)}, so it has no answers yet; train it first (minibert train)")
-    complain(source, checked.problems)
-
+    complain(source, problems)
     state = {
         key: offered[key].to(torch.float32, copy=not mapped, memory_format=torch.contiguous_format).contiguous()
         for key in wanted.keys() & offered.keys()
@@ -126,9 +114,8 @@ def load_weights(
     if fresh:
         logger.warning("%s lacks %s: freshly initialised, to be trained", source, listed(fresh))
     if left:  # whoever trains loses them; whoever only asks does not miss them
-        logger.log(
-            logging.WARNING if fresh_heads else logging.INFO, "%s brings %s: not used here", source, listed(left)
-        )
+        level = logging.WARNING if fresh_heads else logging.INFO
+        logger.log(level, "%s brings %s: not used here", source, listed(left))
 
 
 def listed(parts: Iterable[str]) -> str:

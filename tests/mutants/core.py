@@ -223,6 +223,12 @@ MUTATIONS = {
             "tests/test_files.py::test_a_private_file_stays_private",
         ),
         (
+            "files: a name that cannot be written is another",
+            'indent=2) + "\\n").encode("utf-8")',
+            'indent=2) + "\\n").encode("utf-8", "replace")',
+            "tests/test_checkpoint.py::test_a_label_that_cannot_be_written_leaves_nothing_behind",
+        ),
+        (
             "files: a byte order mark breaks JSON",
             'encoding="utf-8-sig"',
             'encoding="utf-8"',
@@ -367,6 +373,12 @@ MUTATIONS = {
             "tests/test_model.py::test_every_gradient_equals_transformers",
         ),
         (
+            "an id as large as the vocabulary passes",
+            "if low < 0 or high >= limit:",
+            "if low < 0 or high > limit:",
+            "tests/test_model.py::test_impossible_inputs_are_named_before_any_index_error",
+        ),
+        (
             "segments that are left out are the second text's",
             "token_type_ids = torch.zeros_like(input_ids)",
             "token_type_ids = torch.ones_like(input_ids)",
@@ -406,8 +418,8 @@ MUTATIONS = {
         ),
         (
             "weights: half a head counts as none",
-            "- {part for key in other if (part := part_of(key))}",
-            "",
+            "parts(missing) - parts(offered)",
+            "parts(missing)",
             "tests/test_checkpoint.py::test_half_a_head_is_an_error",
         ),
     ],
@@ -611,10 +623,10 @@ MUTATIONS = {
             "tests/test_checkpoint.py::test_a_missing_head_is_initialised_and_said_in_one_line",
         ),
         (
-            "weights: a name that cannot be written is another",
-            'settings = text.encode("utf-8")',
-            'settings = text.encode("utf-8", "replace")',
-            "tests/test_checkpoint.py::test_a_label_that_cannot_be_written_leaves_nothing_behind",
+            "weights: a loaded model drops out",
+            "        return model.eval()",
+            "        return model",
+            "tests/test_checkpoint.py::test_a_loaded_model_is_ready_to_use_and_to_train",
         ),
         (
             "weights stay in the file where nobody asked for it",
