@@ -37,10 +37,10 @@ from torch import Tensor, nn
 from benchmarks.race import SEED, Contestant, Plan, config_of, corpora, joined, judged, race, run, take_times
 from benchmarks.tokenizer import CORES, Bound, Row
 from benchmarks.training import DECAY, LR, TOLERANCE
+from minibert.core.checkpoint import back_name
 from minibert.core.config import BertConfig
 from minibert.core.data import chunks, shuffled
-from minibert.core.names import back_name
-from minibert.core.train import optimizer_groups
+from minibert.core.optimizer import optimizer_groups
 from minibert.core.weights import export_weights
 from minibert.corpus import open_corpus
 from minibert.fast.prepare import compile_tokenwise, prepare

@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from minibert.core import shards
-from minibert.core.shards import damaged, printable
+from minibert.core import checkpoint as core
+from minibert.core.checkpoint import damaged, printable
 
-DAMAGE = (*shards.DAMAGE, AssertionError, EOFError, struct.error, zipfile.BadZipFile)
+DAMAGE = (*core.DAMAGE, AssertionError, EOFError, struct.error, zipfile.BadZipFile)
 
 
 def read_bin(path: Path) -> Iterable[tuple[str, Tensor]]:
@@ -78,6 +78,6 @@ def is_plain(tensor: object) -> bool:
     return tensor.layout is torch.strided and tensor.device.type == "cpu"
 
 
-if "pytorch_model.bin" not in shards.WEIGHTS:
-    shards.WEIGHTS.append("pytorch_model.bin")
-shards.READERS[".bin"] = read_bin
+if "pytorch_model.bin" not in core.WEIGHTS:
+    core.WEIGHTS.append("pytorch_model.bin")
+core.READERS[".bin"] = read_bin

@@ -19,10 +19,20 @@ import torch
 from torch import Tensor
 
 from minibert.command_options import DoctorOptions
+from minibert.core.checkpoint import (
+    PARTS,
+    TABLE,
+    TIED,
+    audit,
+    each_tensor,
+    printable,
+    their_name,
+    translate,
+    untie,
+    weight_files,
+)
 from minibert.core.config import BertConfig
 from minibert.core.files import read_json
-from minibert.core.names import PARTS, TABLE, TIED, audit, their_name, translate, untie
-from minibert.core.shards import each_tensor, printable, weight_files
 from minibert.core.tokenizer import MAX_LENGTH
 from minibert.core.vocabulary import SPECIAL_TOKENS
 from minibert.core.weights import listed, model_tensors, without_memory

@@ -37,11 +37,10 @@ from minibert.analysis import (
     token_contributions,
 )
 from minibert.command_options import ExplainOptions
+from minibert.core.checkpoint import part_of, read_weights, rename
 from minibert.core.encoding import Encoding
 from minibert.core.files import atomic_write
 from minibert.core.model import BertBase
-from minibert.core.names import part_of, rename
-from minibert.core.shards import read_weights
 from minibert.core.tokenizer import check_text
 from minibert.data import check_vocabulary
 from minibert.hub import resolve

@@ -23,10 +23,9 @@ from torch import Tensor, nn
 from minibert.activations import capture
 from minibert.command_options import LENGTHS, ParityOptions
 from minibert.core import reference
+from minibert.core.checkpoint import TABLE, read_weights, their_name, translate
 from minibert.core.config import BertConfig
 from minibert.core.model import BertBase
-from minibert.core.names import TABLE, their_name, translate
-from minibert.core.shards import read_weights
 from minibert.core.weights import export_weights
 from minibert.hub import resolve
 from minibert.loop import say

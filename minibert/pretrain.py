@@ -27,7 +27,7 @@ from minibert.command_options import PretrainOptions
 from minibert.core.config import PRESETS, BertConfig
 from minibert.core.data import chunks, shuffled
 from minibert.core.files import atomic_write, write_json
-from minibert.core.train import learning_rate, optimizer_groups
+from minibert.core.optimizer import learning_rate, optimizer_groups
 from minibert.core.wordpiece import is_punctuation
 from minibert.corpus import Corpus, Sentences, checked_paths, open_corpus
 from minibert.data import by_length, check_vocabulary, shuffled_by_tokens, token_chunks

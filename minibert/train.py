@@ -26,7 +26,7 @@ from minibert.command_options import TrainOptions
 from minibert.core.config import PRESETS, BertConfig
 from minibert.core.data import Examples, chunks, label_ids, label_names, shuffled
 from minibert.core.files import atomic_write, write_json
-from minibert.core.train import learning_rate, optimizer_groups
+from minibert.core.optimizer import learning_rate, optimizer_groups
 from minibert.data import (
     Batch,
     by_length,

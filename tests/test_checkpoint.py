@@ -23,9 +23,9 @@ from conftest import assert_near, outputs
 from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForPreTraining, AutoModelForSequenceClassification
 
 from minibert.checkpoint import read_bin
-from minibert.core import names, weights
+from minibert.core import checkpoint, weights
+from minibert.core.checkpoint import each_of_safetensors
 from minibert.core.config import BertConfig
-from minibert.core.shards import each_of_safetensors
 from minibert.core.weights import export_weights
 from minibert.model import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel
 
@@ -393,7 +393,7 @@ def test_the_tied_tensors_may_be_there_as_the_decoder_alone(tmp_path):
     assert_holds(BertForMaskedLM.from_pretrained(write(tmp_path, tensors)), tensors_of(BertForMaskedLM))
 
 
-@pytest.mark.parametrize(("copy", "original"), names.TIED.items())
+@pytest.mark.parametrize(("copy", "original"), checkpoint.TIED.items())
 def test_an_untied_decoder_is_refused(tmp_path, copy, original):
     tensors = tensors_of(BertForMaskedLM)
     tensors[copy] = tensors[original].clone()

@@ -16,7 +16,7 @@ import transformers
 from conftest import MODELS, small_config
 from torch import nn
 
-from minibert.core.train import learning_rate, optimizer_groups
+from minibert.core.optimizer import learning_rate, optimizer_groups
 from minibert.fast.dropout import dropout
 from minibert.loop import (
     METRICS,

@@ -12,7 +12,7 @@ import transformers
 from conftest import MODELS, assert_near, outputs, padded_batch, real_tokens, small_config, stir, twins
 from test_reference import FINAL, run_reference
 
-from minibert.core.names import BACK, translate
+from minibert.core.checkpoint import BACK, translate
 from minibert.core.weights import export_weights
 from minibert.fast.attention import usable_backends
 from minibert.fast.layout import Packed, pad

@@ -24,7 +24,7 @@ from conftest import MODELS, small_config, stir
 from torch import nn
 
 import minibert.state
-from minibert.core.train import optimizer_groups
+from minibert.core.optimizer import optimizer_groups
 from minibert.loop import METRICS, Means, append_metrics, read_metrics, seed_step
 from minibert.pretrain import PretrainOptions, pretrain
 from minibert.ranks import Ranks

@@ -6,8 +6,6 @@ The defaults are the paper's (appendix A.3); a small model learns with --epochs 
 notebook: `fit(model, loader, dev_loader)` with a model of model.py and two Loaders of data.py.
 """
 
-from __future__ import annotations
-
 import argparse
 import math
 
@@ -19,32 +17,16 @@ from .config import BertConfig
 from .data import Loader, label_names, read_examples
 from .hub import resolve
 from .model import BertForSequenceClassification
+from .optimizer import learning_rate, optimizer_groups
 from .tokenizer import Tokenizer
 
 WARMUP, DECAY, CLIP = 0.1, 0.01, 1.0  # share of all steps; weight decay; largest norm of the gradients
 
 
-def learning_rate(step: int, total: int, peak: float, warmup: float, schedule: str = "linear") -> float:
-    """The rate of step `step` (from 0) of `total`: rises linearly from 0 over the share `warmup` of all, then falls
-    linearly to 0 (Devlin et al. 2018, appendix A.2; Google's optimization.py, from 0 too), or along half a cosine."""
-    rising = int(warmup * total)
-    if step < rising:
-        return peak * step / rising
-    left = (total - step) / max(1, total - rising)
-    return peak * (left if schedule == "linear" else 0.5 - 0.5 * math.cos(math.pi * left))
-
-
-def optimizer_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Decay for matrices (Linear and Embedding weights), none for vectors (biases, LayerNorms): Google's BERT."""
-    matrices = [p for p in model.parameters() if p.dim() >= 2]
-    vectors = [p for p in model.parameters() if p.dim() < 2]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-
-
 def fit(
     model: nn.Module, loader: Loader, dev_loader: Loader, epochs: int = 3, lr: float = 5e-5, device: str = "cpu"
 ) -> list[float]:
-    """Trains the model in place; lr is the peak. Returns the loss of every batch. ValueError: it is no number."""
+    """Trains the model in place; lr is the highest rate. Returns every batch's loss. ValueError: one is no number."""
     model.to(device)
     optimizer = torch.optim.AdamW(optimizer_groups(model, DECAY), lr=lr, fused=True)
     losses, total = [], epochs * len(loader)
@@ -66,7 +48,7 @@ def fit(
             losses.append(loss.item())
             if not math.isfinite(losses[-1]):
                 raise ValueError(f"the loss is {losses[-1]} at step {len(losses)}; try a smaller lr than {lr:g}")
-            if (i + 1) % 5 == 0:
+            if i % 5 == 4:
                 accuracy = (output.argmax(dim=1) == label).float().mean().item()
                 print(f"epoch {epoch + 1}  batch {i + 1:>3}  loss {losses[-1]:.4f}  accuracy {accuracy:.3f}")
         loss, accuracy = evaluate(model, dev_loader, device)
@@ -77,33 +59,37 @@ def fit(
 def evaluate(model: nn.Module, loader: Loader, device: str = "cpu") -> tuple[float, float]:
     """Mean loss and accuracy over all rows, without dropout and without gradients."""
     model.eval()
-    loss, hits = 0.0, 0
+    loss = hits = 0
     with torch.no_grad():
-        for input_ids, attention_mask, token_type_ids, label in loader:
-            output = model(input_ids.to(device), attention_mask.to(device), token_type_ids.to(device)).cpu()
+        for batch in loader:
+            *inputs, label = (tensor.to(device) for tensor in batch)
+            output = model(*inputs)  # logits [B, L]
             loss += F.cross_entropy(output, label, reduction="sum").item()
             hits += (output.argmax(dim=1) == label).sum().item()
-    return loss / len(loader.labels), hits / len(loader.labels)
+    rows = len(loader.labels)
+    return loss / rows, hits / rows
 
 
 def main(words: list[str] | None = None) -> None:
     """The command line: reads, trains, and saves what `transformers` loads."""
-
-    parser = argparse.ArgumentParser(prog="python -m minibert.core.train", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser("python -m minibert.core.train", description=__doc__.splitlines()[0])
     for name in ("model", "data", "dev", "out"):
         parser.add_argument(f"--{name}", required=name != "out")
     for name, default in (("epochs", 3), ("batch-size", 32), ("lr", 5e-5), ("max-length", 128), ("seed", 0)):
         parser.add_argument(f"--{name}", type=type(default), default=default, help=f"default {default}")
     args = parser.parse_args(words)
     torch.manual_seed(args.seed)
-    directory, rows, dev = resolve(args.model), read_examples(args.data), read_examples(args.dev)
-    names, tokenizer = label_names(rows), Tokenizer.from_pretrained(directory)
+    directory = resolve(args.model)
+    rows = read_examples(args.data)
+    names = label_names(rows)
+    tokenizer = Tokenizer.from_pretrained(directory)
     tokenizer.model_max_length = args.max_length  # is saved with the model: texts are cut alike later
     config = BertConfig.from_file(directory / "config.json").replace(id2label=dict(enumerate(names)))
     model = BertForSequenceClassification.from_pretrained(directory, config=config)
     loader = Loader(rows, names, tokenizer, args.batch_size, args.max_length, args.seed)
-    dev_loader = Loader(dev, names, tokenizer, args.batch_size, args.max_length)
-    fit(model, loader, dev_loader, args.epochs, args.lr, "cuda" if torch.cuda.is_available() else "cpu")
+    dev_loader = Loader(read_examples(args.dev), names, tokenizer, args.batch_size, args.max_length)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    fit(model, loader, dev_loader, args.epochs, args.lr, device)
     if args.out:
         model.save_pretrained(args.out)
         tokenizer.save_pretrained(args.out)

@@ -1,6 +1,6 @@
 """A model from a directory and back: config.json and model.safetensors (one file, or shards with an index).
 
-The names inside are those of Hugging Face's BERT (names.py), so `transformers` and minibert read each other's
+The names inside are those of Hugging Face's BERT (checkpoint.py), so `transformers` and minibert read each other's
 directories. Nothing is unpickled.
 """
 
@@ -16,11 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from .checkpoint import PARTS, audit, back_name, complain, read_weights
 from .config import BertConfig, numbered_labels
 from .files import atomic_write, json_bytes
 from .hub import resolve
-from .names import PARTS, audit, back_name, complain
-from .shards import read_weights
 
 logger = logging.getLogger("minibert")
 
