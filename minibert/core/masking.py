@@ -10,7 +10,11 @@ IGNORED = -100  # the label that F.cross_entropy leaves out
 
 
 def hide_tokens(
-    input_ids: Tensor, special_ids: Tensor, choices: Tensor, mask_id: int, generator: torch.Generator | None = None
+    input_ids: Tensor,
+    special_ids: Tensor,
+    choices: Tensor,
+    mask_id: int,
+    generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
     """What the model gets and what it is asked for, both int64 [B, S], from rows of ids [B, S].
 

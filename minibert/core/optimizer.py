@@ -1,4 +1,7 @@
-"""How BERT's weights are moved: the learning rate of each step, and which weights decay."""
+"""The rules of BERT's optimizer, AdamW: the learning rate of each step, and which weights decay.
+
+Both are Google's (optimization.py), and Devlin et al. 2018, appendix A.2.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,11 @@ from torch import nn
 
 
 def learning_rate(step: int, total: int, peak: float, warmup: float, schedule: str = "linear") -> float:
-    """The rate of step `step` (from 0) of `total`: rises linearly from 0 over the share `warmup` of all, then falls
-    linearly to 0 (Devlin et al. 2018, appendix A.2; Google's optimization.py, from 0 too), or along half a cosine."""
+    """The rate of step `step`, from 0, of `total`.
+
+    It rises linearly from 0 to `peak` over the share `warmup` of all steps, then falls linearly to 0; with another
+    schedule than "linear" along half a cosine.
+    """
     rising = int(warmup * total)
     if step < rising:
         return peak * step / rising
@@ -18,7 +24,10 @@ def learning_rate(step: int, total: int, peak: float, warmup: float, schedule: s
 
 
 def optimizer_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Decay for matrices (Linear and Embedding weights), none for vectors (biases, LayerNorms): Google's BERT."""
+    """Decay for matrices (the weights of Linear and Embedding), none for vectors (biases, LayerNorms)."""
     matrices = [p for p in model.parameters() if p.dim() >= 2]
     vectors = [p for p in model.parameters() if p.dim() < 2]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
