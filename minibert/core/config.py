@@ -29,6 +29,8 @@ REQUIRED = {"vocab_size": 5_000_000, "hidden_size": 32_768, "num_hidden_layers":
 REQUIRED |= {"intermediate_size": 262_144}  # in every config.json; the other sizes may be left out
 SIZES = {**REQUIRED, "max_position_embeddings": 1_048_576, "type_vocab_size": 1_024}
 LIMITS = {**SIZES, "num_labels": 100_000}
+BELOW = {"hidden_dropout_prob": 1, "attention_probs_dropout_prob": 1, "classifier_dropout": 1}  # from 0
+BELOW |= {"initializer_range": 10, "layer_norm_eps": 1}
 REMEDY = "copy the config.json that belongs to the weights"
 
 
@@ -92,24 +94,18 @@ class BertConfig:
             raise ValueError(
                 f"config: hidden_act {short(self.hidden_act)} is unknown; known are {', '.join(ACTIVATIONS)}"
             )
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
-            self._check_number(name, low=0, high=1, optional=name == "classifier_dropout")
-        self._check_number("initializer_range", low=0, high=10)
-        self._check_number("layer_norm_eps", low=0, high=1)
+        for name, high in BELOW.items():
+            value = getattr(self, name)
+            if value is None and name == "classifier_dropout":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < high:
+                raise ValueError(f"config: {name} is {short(value)}; it must be a number from 0 to below {high}")
         if type(self.pad_token_id) is not int or not 0 <= self.pad_token_id < self.vocab_size:
             raise ValueError(
                 f"config: pad_token_id is {short(self.pad_token_id)}; it must be an id from 0 to below vocab_size"
                 f" {self.vocab_size}"
             )
         self._check_labels()
-
-    def _check_number(self, name: str, low: float, high: float, optional: bool = False) -> None:
-        """One float field: low <= value < high."""
-        value = getattr(self, name)
-        if value is None and optional:
-            return
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value < high:
-            raise ValueError(f"config: {name} is {short(value)}; it must be a number from {low} to below {high}")
 
     def _check_labels(self) -> None:
         labels = self.id2label
