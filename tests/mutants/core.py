@@ -224,8 +224,8 @@ MUTATIONS = {
         ),
         (
             "files: a byte order mark breaks JSON",
-            'encoding="utf-8-sig"',
-            'encoding="utf-8"',
+            'decode("utf-8-sig")',
+            'decode("utf-8")',
             "tests/test_files.py::test_a_byte_order_mark_is_skipped",
         ),
     ],
