@@ -5,7 +5,7 @@ from pathlib import Path
 
 NAMED: dict[str, Path] = {}  # names that stand for a directory; minibert/hub.py adds that of its bundled model
 
-# What minibert reads (weights may be shards with an index); everything else in a repository (TensorFlow, ONNX, Flax …) stays there.
+# What minibert reads; everything else in a repository (TensorFlow, ONNX, Flax …) stays there.
 PATTERNS = ["config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
 PATTERNS += ["added_tokens.json", "model.safetensors*", "model-*-of-*.safetensors"]
 OLD_PATTERNS = ["pytorch_model.bin*", "pytorch_model-*-of-*.bin"]  # fetched only where there are no safetensors

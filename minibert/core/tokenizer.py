@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from . import wordpiece
 from .encoding import Encoding, Flat, arrange, check_options
-from .vocabulary import SPECIAL_TOKENS, check_tokens, ids_to_list, read_settings, write_settings
+from .vocabulary import SPECIAL_TOKENS, SWITCHES, check_tokens, ids_to_list, read_settings, write_settings
 from .wordpiece import CONTINUES, Piece
 
 MAX_LENGTH = 512  # positions of every BERT that Google published
@@ -51,7 +51,7 @@ class Tokenizer:
         self.model_max_length = model_max_length
         self.special_tokens = SPECIAL_TOKENS | dict(special_tokens or {})
         named = self.special_tokens.values()
-        self.extra_special_tokens = [token for token in extra_special_tokens if token not in named]
+        self.extra_special_tokens = [token for token in dict.fromkeys(extra_special_tokens) if token not in named]
         self._ids = {token: number for number, token in enumerate(self.vocab)}
         self._special_ids = {token: self._special_id(token) for token in (*named, *self.extra_special_tokens)}
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (
@@ -181,14 +181,8 @@ class Tokenizer:
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Writes vocab.txt and tokenizer_config.json; beside a config.json `transformers`' AutoTokenizer reads them."""
-        config: dict[str, object] = {
-            "tokenizer_class": "BertTokenizer",
-            "do_lower_case": self.lowercase,
-            "strip_accents": self.strip_accents,
-            "tokenize_chinese_chars": self.tokenize_chinese_chars,
-            "model_max_length": self.model_max_length,
-            **self.special_tokens,
-        }
+        config = {key: getattr(self, name) for key, name in SWITCHES.items()}
+        config |= {"model_max_length": self.model_max_length, **self.special_tokens}
         if self.extra_special_tokens:
             config["additional_special_tokens"] = self.extra_special_tokens
         write_settings(Path(directory), self.vocab, config)

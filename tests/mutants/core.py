@@ -597,6 +597,18 @@ MUTATIONS = {
             "tests/test_tokenizer.py::test_special_tokens_may_be_objects",
         ),
         (
+            "vocabulary: core takes tokens that it does not do as the file says",
+            "    if wrong:",
+            "    if False:",
+            "tests/test_core_tokenizer.py::test_special_tokens_that_core_does_not_do_are_refused_with_a_remedy",
+        ),
+        (
+            "vocabulary: core leaves out the words of an added_tokens.json",
+            'if (added := directory / "added_tokens.json").exists():',
+            'if (added := directory / "added_tokens.json").is_dir():',
+            "tests/test_core_tokenizer.py::test_words_that_an_older_transformers_added_are_refused_with_a_remedy",
+        ),
+        (
             "vocabulary: core takes a tokenizer.json for a vocab.txt",
             'if path.is_file() and path.suffix == ".json":',
             "if False:",
