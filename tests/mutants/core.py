@@ -124,8 +124,8 @@ MUTATIONS = {
     "minibert/core/data.py": [
         (
             "data: classes in the order of their letters",
-            "return (0, int(name), name) if number else (1, 0, name)",
-            "return (0, 0, name)",
+            "sorted(numbers, key=lambda name: (int(name), name))",
+            "sorted(numbers)",
             "tests/test_data.py::test_numbers_are_classes_in_numeric_order_and_names_in_alphabetical_after_them",
         ),
         (
@@ -142,8 +142,8 @@ MUTATIONS = {
         ),
         (
             "heart's data: a pair's text is read twice",
-            "for name in (text, pair, label))",
-            "for name in (text, text, label))",
+            'picked.get("pair")',
+            'picked.get("pair") and picked["text"]',
             "tests/test_core_data.py::test_columns_of_texts_and_pairs_have_several_names",
         ),
         (
@@ -748,8 +748,8 @@ MUTATIONS = {
         ),
         (
             "data: rows held out are trained on too",
-            "examples.take(sorted(order[count:]))",
-            "examples.take(sorted(order))",
+            "take(examples, sorted(order[count:]))",
+            "take(examples, sorted(order))",
             "tests/test_data.py::test_holding_out_is_reproducible_disjoint_and_complete",
         ),
         (
