@@ -59,7 +59,6 @@ class Tokenizer:
         )
         longest_first = sorted(self._special_ids, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, longest_first)))
-        self._longest = max(map(len, self.vocab))
 
     @property
     def vocab_size(self) -> int:
@@ -140,7 +139,7 @@ class Tokenizer:
                 yield Piece(chars, begin, begin + len(chars))
                 continue
             unknown = self.special_tokens["unk_token"]
-            for token, start, end in wordpiece.tokenize(chars, self._ids, *switches, unknown, self._longest):
+            for token, start, end in wordpiece.tokenize(chars, self._ids, *switches, unknown=unknown):
                 yield Piece(token, begin + start, begin + end)
 
     def stretches(self, text: str, split_special_tokens: bool = False) -> Iterator[tuple[int, str, bool]]:
