@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import wordpiece
-from .encoding import Encoding, Flat, arrange, check_options
+from .encoding import Encoding, Flat, Options, arrange
 from .vocabulary import SPECIAL_TOKENS, SWITCHES, check_tokens, ids_to_list, read_settings, write_settings
 from .wordpiece import CONTINUES, Piece
 
@@ -93,16 +93,15 @@ class Tokenizer:
         """
         texts = as_list(texts, "texts")
         pairs = None if pairs is None else as_list(pairs, "pairs")
-        count = None if pairs is None else len(pairs)
-        check_options(len(texts), count, max_length, truncation, padding, pad_to_multiple_of)
+        options = Options(max_length, truncation, padding, pad_to_multiple_of)
+        options.check(len(texts), None if pairs is None else len(pairs))
         if pairs is None:
             most = None if truncation == "none" else max_length - 2
             flat = self._flat(texts, ("text {}",), split_special_tokens, return_offsets, most)
         else:
             both = list(chain.from_iterable(zip(texts, pairs, strict=True)))
             flat = self._flat(both, ("text {}", "pair {}"), split_special_tokens, return_offsets)
-        ids = self.cls_id, self.sep_id, self.pad_id
-        return arrange(flat, pairs is not None, max_length, truncation, padding, pad_to_multiple_of, *ids)
+        return arrange(flat, pairs is not None, options, self.cls_id, self.sep_id, self.pad_id)
 
     def encode(self, text: str, split_special_tokens: bool = False) -> list[int]:
         """The ids of one text, [CLS] and [SEP] included, whatever its length."""

@@ -124,7 +124,7 @@ def canonical_order(parts: Iterable[tuple[str, bool]]) -> Iterator[tuple[str, bo
     run: list[tuple[str, bool]] = []
     for part in chain(parts, [("", False)]):  # the end counts as one more beginning
         if part[0] not in COMBINING_CLASSES:
-            yield from sorted(run, key=lambda mark: COMBINING_CLASSES.get(mark[0], 0))
+            yield from sorted(run, key=lambda mark: COMBINING_CLASSES.get(mark[0], 0)) if len(run) > 1 else run
             run = []
         run.append(part)
 

@@ -174,8 +174,8 @@ MUTATIONS = {
         ),
         (
             "truncation forgets the special tokens",
-            "truncated_lengths(first, second, max_length - (3 if pairs else 2), truncation)",
-            "truncated_lengths(first, second, max_length - 2, truncation)",
+            "options.max_length - specials",
+            "options.max_length - 2",
             "tests/test_tokenizer.py::test_every_small_pair_is_truncated_as_by_tokenizers",
         ),
         (
@@ -186,8 +186,8 @@ MUTATIONS = {
         ),
         (
             "one segment for both texts",
-            "types.ravel()[ranges(starts + n + 2, m + 1)] = 1",
-            "types.ravel()[ranges(starts + n + 2, m + 1)] = 0",
+            "length - n - 2)] = 1",
+            "length - n - 2)] = 0",
             "tests/test_tokenizer.py::test_a_pair_has_a_second_segment",
         ),
         (
@@ -716,8 +716,8 @@ MUTATIONS = {
         ),
         (
             "marks not sorted",
-            "yield from sorted(run, key=lambda mark: COMBINING_CLASSES.get(mark[0], 0))",
-            "yield from run",
+            "if len(run) > 1 else run",
+            "if len(run) > 2 else run",
             "tests/test_wordpiece.py::test_two_marks_at_the_very_beginning_are_sorted_too",
         ),
         (
