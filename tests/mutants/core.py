@@ -465,15 +465,21 @@ MUTATIONS = {
             "tests/test_tokenizer.py::test_special_tokens_in_a_text_are_special_where_google_splits_them",
         ),
         (
+            "tokenizer: a special token hides a longer one",
+            "key=len, reverse=True)",
+            "key=len)",
+            "tests/test_tokenizer.py::test_the_longest_special_token_wins",
+        ),
+        (
             "tokenizer: first texts before all second ones",
-            "both = list(chain.from_iterable(zip(texts, pairs, strict=True)))",
-            "both = [*texts, *pairs]",
+            "list(chain.from_iterable(zip(texts, pairs, strict=True)))",
+            "[*texts, *pairs]",
             "tests/test_tokenizer.py::test_any_padded_batch_agrees_with_tokenizers",
         ),
         (
             "tokenizer: an untruncated text loses its end",
-            'None if truncation == "none" else max_length - 2',
-            "max_length - 2",
+            ' and truncation != "none" else None',
+            " else None",
             "tests/test_tokenizer.py::test_no_truncation_reads_a_long_text_to_its_end",
         ),
         (
@@ -496,8 +502,8 @@ MUTATIONS = {
         ),
         (
             "tokenizer: pieces after the first are not joined",
-            'text = token if first else token.removeprefix(CONTINUES) if token.startswith(CONTINUES) else f" {token}"',
-            'text = token if first else f" {token}"',
+            '.removeprefix(f" {CONTINUES}")',
+            "",
             "tests/test_tokenizer.py::test_decoding_random_ids_agrees_with_transformers",
         ),
     ],
