@@ -49,7 +49,7 @@ def read_examples(path: str | Path) -> Examples:
     path = Path(path)
     rows = list(read_rows(path))
     keys = rows[0][1] if rows else {}
-    columns = {kind: name for kind, known in COLUMNS.items() for name in known[::-1] if name in keys}
+    columns = {kind: name for kind, known in COLUMNS.items() for name in reversed(known) if name in keys}
     if "label" not in columns or "text" not in columns:
         raise ValueError(
             f"{path}: the columns are {list(keys)}; name one label and one of {', '.join(COLUMNS['text'])}"
