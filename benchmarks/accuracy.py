@@ -33,8 +33,8 @@ import transformers
 from torch.nn.functional import cross_entropy
 
 from minibert.core.config import PRESETS
-from minibert.core.data import Examples, chunks, label_ids, label_names, shuffled
-from minibert.data import read_examples
+from minibert.core.data import Examples, chunks, label_names, shuffled
+from minibert.data import label_ids, read_examples, take
 from minibert.inference import TextClassifier, score
 from minibert.loop import seed_step
 from minibert.train import TrainOptions, train
@@ -61,7 +61,7 @@ def write_splits(task: str, directory: Path) -> dict[str, Path]:
         files = {name: SHARED / "chnsenticorp" / f"{name}.tsv" for name in ("train", "dev", "test")}
         known = set(read_examples(files["train"], quoting="none").texts)
         rows = read_examples(files["test"], quoting="none")
-        new = rows.take([i for i, text in enumerate(rows.texts) if text not in known])
+        new = take(rows, [i for i, text in enumerate(rows.texts) if text not in known])
         return files | {"test without leaks": write_tsv(directory / "new.tsv", new.labels, new.texts)}
     prefix = {"sst5": "sst", "cfimdb": "cfimdb"}[task]
     files = {}

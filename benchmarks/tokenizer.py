@@ -493,10 +493,9 @@ def specification_case(corpus: Corpus, rounds: int) -> Iterator[Row]:
     """The fast twin against the specification, over the first texts."""
     corpus = corpus.first(SPECIFICATION_BYTES)
     tok, known = Tokenizer(corpus.vocab), {token: number for number, token in enumerate(corpus.vocab)}
-    longest = max(map(len, corpus.vocab))
 
     def specified(_: object = None) -> list[int]:
-        pieces = (wordpiece.tokenize(text, known, longest=longest) for text in corpus.texts)
+        pieces = (wordpiece.tokenize(text, known) for text in corpus.texts)
         return [known[piece.token] for found in pieces for piece in found]
 
     ids = specified()

@@ -52,8 +52,7 @@ def run_train(options: TrainOptions) -> None:
 
 def run_evaluate(options: EvaluateOptions) -> None:
     """Score a trained classifier on a labelled file."""
-    from minibert.core.data import label_ids
-    from minibert.data import encode_examples, read_examples
+    from minibert.data import encode_examples, label_ids, read_examples
     from minibert.inference import TextClassifier, classify, score
 
     columns = options.columns.split(",") if options.columns else None

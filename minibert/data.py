@@ -12,6 +12,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +23,8 @@ from torch import Tensor
 
 from minibert.core import data as core
 from minibert.core.config import BertConfig
-from minibert.core.data import Examples, chunks, read_text, shuffled
+from minibert.core.data import Examples, chunks, shuffled
+from minibert.core.files import read_text
 from minibert.fast.layout import Packed, upload
 from minibert.tokenizer import Encoding, Tokenizer
 
@@ -59,10 +61,10 @@ def read_examples(
         raise ValueError(f"{path}: unknown kind of file {kind!r}; use .tsv, .csv or .jsonl")
     if quoting not in ("minimal", "none"):
         raise ValueError(f"quoting {quoting!r} is unknown; choose minimal or none")
-    text = read_text(path)
+    text = read_text(path, "give a data file")
     rows = list(read_jsonl(text, path) if kind == ".jsonl" else read_table(text, path, columns, quoting))
     if not rows:
-        raise ValueError(f"{path}: holds no rows; give at least one")
+        raise ValueError(f"{path}: {'holds no rows' if text.strip() else 'is empty'}; give at least one")
     names = find_columns(list(dict.fromkeys(name for _, row in rows for name in row)), path, labelled)
     for line, row in rows:
         check_row(f"{path}:{line}", row, names)
@@ -167,6 +169,17 @@ def check_row(place: str, row: dict[str, object], names: dict[str, str]) -> None
             ) from None
 
 
+# ---- labels ----
+
+
+def label_ids(examples: Examples, names: Sequence[str]) -> NDArray[np.int64]:
+    """As core's; where classes have no names but transformers' LABEL_0, LABEL_1 …, 0, 1 … mean them too."""
+    if list(names) == (unnamed := [f"LABEL_{i}" for i in range(len(names))]):
+        meant = {str(i): name for i, name in enumerate(unnamed)}
+        examples = replace(examples, labels=[meant.get(label, label) for label in examples.labels])
+    return core.label_ids(examples, names)
+
+
 # ---- rows held out ----
 
 
@@ -174,7 +187,13 @@ def hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Exa
     """Splits rows at random, reproducibly: (what remains, the share held out)."""
     order = np.random.default_rng(seed).permutation(len(examples)).tolist()
     count = max(1, round(share * len(examples)))
-    return examples.take(sorted(order[count:])), examples.take(sorted(order[:count]))
+    return take(examples, sorted(order[count:])), take(examples, sorted(order[:count]))
+
+
+def take(examples: Examples, rows: Sequence[int]) -> Examples:
+    """Some of the rows."""
+    columns = (examples.texts, examples.pairs, examples.labels, examples.lines)
+    return Examples(*(None if column is None else [column[row] for row in rows] for column in columns), examples.source)
 
 
 # ---- batches ----

@@ -158,7 +158,7 @@ class Tokenizer(tokenizer.Tokenizer):
 
     def _encode_unit(self, chars: str) -> _Unit:
         switches = self.lowercase, self.strip_accents, self.tokenize_chinese_chars
-        pieces = wordpiece.tokenize(chars, self._ids, *switches, self.special_tokens["unk_token"], self._longest)
+        pieces = wordpiece.tokenize(chars, self._ids, *switches, unknown=self.special_tokens["unk_token"])
         return _Unit([self._ids[piece.token] for piece in pieces], [(piece.start, piece.end) for piece in pieces])
 
     @cached_property

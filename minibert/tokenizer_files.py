@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from minibert.core import vocabulary, wordpiece
-from minibert.core.vocabulary import add_tokens, ids_to_list, overlay, read_object, switch
+from minibert.core.vocabulary import SPECIAL_TOKENS, ids_to_list, read_object
 from minibert.hub import resolve
 
 BERT_JSON = (  # what a tokenizer.json must say to be a BERT's
@@ -120,12 +120,56 @@ def _from_json(path: Path) -> dict:
     model, normalizer = sections["model"], sections["normalizer"]
     if not isinstance(model.get("vocab"), dict):
         raise ValueError(f"{path}: model vocab must be an object of tokens and their ids")
-    settings = {
-        "vocab": ids_to_list(model["vocab"]),
-        "lowercase": switch(normalizer.get("lowercase"), "lowercase", path),
-        "strip_accents": switch(normalizer.get("strip_accents"), "strip_accents", path),
-        "tokenize_chinese_chars": switch(normalizer.get("handle_chinese_chars"), "handle_chinese_chars", path),
-        "special_tokens": {"unk_token": model["unk_token"]},
-    }
+    switches = {"do_lower_case": normalizer.get("lowercase"), "strip_accents": normalizer.get("strip_accents")}
+    switches["tokenize_chinese_chars"] = normalizer.get("handle_chinese_chars")
+    settings = {"vocab": ids_to_list(model["vocab"])}
     add_tokens(settings, [(entry.get("id"), entry) for entry in added], path)
+    overlay(settings, {**switches, "unk_token": model.get("unk_token")}, path)
     return settings
+
+
+def overlay(settings: dict, config: dict, path: Path) -> None:
+    """As core's, but a special token may be an object, and one that is new to the vocabulary is added to it.
+
+    Raises ValueError, with the file's name, for a value of the wrong type, and a token that is not one of BERT's kind.
+    """
+    numbered = config.get("added_tokens_decoder") or {}
+    more = config.get("additional_special_tokens") or config.get("extra_special_tokens") or []
+    if not isinstance(numbered, dict) or not isinstance(more, list):
+        raise ValueError(
+            f"{path}: added_tokens_decoder must be an object and additional_special_tokens a list, not "
+            f"{type(numbered).__name__} and {type(more).__name__}; copy the tokenizer's files again"
+        )
+    entries = [(int(number), entry) for number, entry in numbered.items()] + [(None, entry) for entry in more]
+    add_tokens(settings, entries, path)
+    names = {name: special_token(config[name], path) for name in SPECIAL_TOKENS if config.get(name) is not None}
+    plain = {"additional_special_tokens": settings["extra_special_tokens"], "added_tokens_decoder": None}
+    vocabulary.overlay(settings, config | names | plain, path)
+
+
+def add_tokens(settings: dict, entries: list[tuple[int | None, object]], path: Path) -> None:
+    """Makes special tokens of (id, entry), putting those new to the vocabulary at its end, as `tokenizers` does."""
+    vocab, extra = settings["vocab"], settings.setdefault("extra_special_tokens", [])
+    known = {token: number for number, token in enumerate(vocab)}
+    for number, entry in entries:
+        token = special_token(entry, path)
+        if token not in known:
+            known[token] = len(vocab)
+            vocab.append(token)
+        if number not in (None, known[token]):
+            raise ValueError(f"{path}: token {token!r} has id {number}, but {known[token]} in the vocabulary")
+        if token not in extra:
+            extra.append(token)
+
+
+def special_token(entry: object, path: Path) -> str:
+    """A special token as tokenizer files write it: "[SEP]" or {"content": "[SEP]", "lstrip": false, …}."""
+    if isinstance(entry, str):
+        return entry
+    if not isinstance(entry, dict) or not isinstance(entry.get("content"), str):
+        raise ValueError(f"{path}: {entry!r} is no token; write a string, or an object with content")
+    flags = [flag for flag in ("lstrip", "rstrip", "single_word", "normalized") if entry.get(flag)]
+    if flags or not entry.get("special", True):
+        flag = flags[0] if flags else "special: false"
+        raise ValueError(f"{path}: token {entry['content']!r} has {flag}, which no token of BERT has; add it without")
+    return entry["content"]

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from minibert.baselines import bag_of_tokens_accuracy, majority_accuracy
 from minibert.command_options import TrainOptions
 from minibert.core.config import PRESETS, BertConfig
-from minibert.core.data import Examples, chunks, label_ids, label_names, shuffled
+from minibert.core.data import Examples, chunks, label_names, shuffled
 from minibert.core.files import atomic_write, write_json
 from minibert.core.optimizer import learning_rate, optimizer_groups
 from minibert.data import (
@@ -35,6 +35,7 @@ from minibert.data import (
     collate_packed,
     encode_examples,
     hold_out,
+    label_ids,
     read_examples,
     shuffled_by_tokens,
     token_chunks,

@@ -99,11 +99,10 @@ def both(
     ids = {token: number for number, token in enumerate(vocab)}
     special = {token: ids[token] for token in (*SPECIAL, *extra)}
     pattern = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))
-    longest = max(map(len, vocab))
     calls: list[str] = []
 
     def plain(text: str, begin: int) -> Spans:
-        pieces = wordpiece.tokenize(text, ids, lowercase, strip_accents, chinese, longest=longest)
+        pieces = wordpiece.tokenize(text, ids, lowercase, strip_accents, chinese)
         return [(ids[token], begin + start, begin + end) for token, start, end in pieces]
 
     def slow(text: str, split_special_tokens: bool = False) -> Spans:

@@ -57,7 +57,7 @@ def refusal(tmp_path, content) -> str:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 (the callers check the text)
         BertConfig.from_file(path)
     text = str(caught.value)
-    assert text.startswith(f"{path}: ")
+    assert text.startswith(f"{path}:")
     assert "\n" not in text
     assert len(text) < len(path) + 400
     return text.removeprefix(path)

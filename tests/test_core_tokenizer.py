@@ -194,18 +194,54 @@ def test_both_save_the_same_bytes(tmp_path):
         assert (tmp_path / "0" / name).read_bytes() == (tmp_path / "1" / name).read_bytes()
 
 
-def test_special_tokens_that_the_configuration_adds_are_read(tmp_path):
-    twins(extra=())[0].save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
-    config["added_tokens_decoder"] = {str(len(SMALL)): {"content": "[NEW]", "special": True}}
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
-    assert Tokenizer.from_pretrained(tmp_path).tokenize("a[NEW]b") == ["a", "[NEW]", "b"]
+FLAGS = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
+
+
+def configured(directory: Path, **changes: object) -> Path:
+    """A directory as save_pretrained writes it, its tokenizer_config.json changed."""
+    twins(extra=())[0].save_pretrained(directory)
+    path = directory / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return directory
+
+
+def test_special_tokens_of_the_vocabulary_that_the_configuration_numbers_are_read(tmp_path):
+    numbers = {SMALL.index(token): {"content": token, **FLAGS} for token in (*SPECIAL, "[E1]")}
+    directory = configured(tmp_path, added_tokens_decoder=numbers, additional_special_tokens=["[E1]", "[E1][E1]"])
+    for kind in (Tokenizer, minibert.Tokenizer):
+        found = kind.from_pretrained(directory)
+        assert found.extra_special_tokens == ["[E1]", "[E1][E1]"]
+        assert found.tokenize("a[E1]b") == ["a", "[E1]", "b"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"added_tokens_decoder": {str(len(SMALL)): {"content": "[NEW]", **FLAGS}}},
+        {"added_tokens_decoder": {"9": {"content": "[CLS]", **FLAGS}}},
+        {"added_tokens_decoder": {"4": {"content": "[MASK]", **FLAGS, "lstrip": True}}},
+        {"added_tokens_decoder": {"5": {"content": "the", **FLAGS, "special": False}}},
+        {"added_tokens_decoder": ["[CLS]"]},
+        {"cls_token": {"content": "[CLS]", "lstrip": True}},
+        {"additional_special_tokens": [{"content": "[E1]"}]},
+        {"extra_special_tokens": {"image_token": "[E1]"}},
+    ],
+)
+def test_special_tokens_that_core_does_not_do_are_refused_with_a_remedy(tmp_path, changes):
+    with pytest.raises(ValueError, match=r"tokenizer_config\.json: .* read the directory with minibert\.Tokenizer"):
+        Tokenizer.from_pretrained(configured(tmp_path, **changes))
+
+
+def test_words_that_an_older_transformers_added_are_refused_with_a_remedy(tmp_path):
+    (configured(tmp_path) / "added_tokens.json").write_text('{"NewWord": 99}')
+    with pytest.raises(ValueError, match=r"added_tokens\.json: .* read the directory with minibert\.Tokenizer"):
+        Tokenizer.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("name", [".", "tokenizer.json"])
 def test_a_tokenizer_json_alone_is_refused_with_a_remedy(tmp_path, name):
     (tmp_path / "tokenizer.json").write_text(reference(SMALL, True).to_str(), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"vocab\.txt.* read its tokenizer\.json with minibert\.Tokenizer"):
+    with pytest.raises(ValueError, match=r"vocab\.txt.* read the directory with minibert\.Tokenizer"):
         Tokenizer.from_pretrained(tmp_path / name)
 
 

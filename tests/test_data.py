@@ -11,13 +11,14 @@ import pytest
 import torch
 from conftest import SHARED, needs_shared
 
-from minibert.core.data import Examples, chunks, label_ids, label_names, shuffled
+from minibert.core.data import Examples, chunks, label_names, shuffled
 from minibert.data import (
     by_length,
     collate,
     collate_packed,
     encode_examples,
     hold_out,
+    label_ids,
     read_examples,
     shuffled_by_tokens,
     token_chunks,

@@ -251,7 +251,7 @@ def refusal(path) -> str:
         read_json(path, "copy it again")
     text = str(caught.value)
     assert "\n" not in text
-    assert text.startswith(f"{path}: ")
+    assert text.startswith(f"{path}:")
     assert text.endswith("copy it again")
     return text
 

@@ -6,22 +6,21 @@ A file is a clean UTF-8 .tsv, .csv or .jsonl whose header (whose keys) names its
     好      房间很干净，下次还住          for pairs there is text_b or sentence2 as well
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from .encoding import Encoding
+from . import files
+from .encoding import Encoding, Ints
 
 COLUMNS = {
     "label": ("label",),
@@ -44,34 +43,31 @@ class Examples:
     def __len__(self) -> int:
         return len(self.texts)
 
-    def take(self, rows: Sequence[int]) -> Examples:
-        """Some of the rows."""
-        columns = (self.texts, self.pairs, self.labels, self.lines)
-        return Examples(*(None if column is None else [column[row] for row in rows] for column in columns), self.source)
-
 
 def read_examples(path: str | Path) -> Examples:
     """The rows of a whole file. Raises ValueError, with file, line and remedy, for what cannot be used."""
     path = Path(path)
     rows = list(read_rows(path))
     keys = rows[0][1] if rows else {}
-    label, text, pair = (next((name for name in known if name in keys), None) for known in COLUMNS.values())
-    if label is None or text is None:
-        wanted = ", ".join(COLUMNS["text"])
-        raise ValueError(f"{path}: the columns are {list(keys)}; name one label and one of {wanted}")
+    columns = {kind: name for kind, known in COLUMNS.items() for name in reversed(known) if name in keys}
+    if "label" not in columns or "text" not in columns:
+        raise ValueError(
+            f"{path}: the columns are {list(keys)}; name one label and one of {', '.join(COLUMNS['text'])}"
+        )
     for line, row in rows:
-        for name in filter(None, (label, text, pair)):
+        for name in columns.values():
             if None in row or not isinstance(row.get(name), str):  # None: DictReader's key of what is too much
                 raise ValueError(f"{path}:{line}: {name} is {row.get(name)!r}; give one string for each column")
-    texts, pairs, labels = ([row[name] for _, row in rows] if name else None for name in (text, pair, label))
-    return Examples(texts, pairs, [name.strip() for name in labels], [line for line, _ in rows], str(path))
+    picked = {kind: [row[name] for _, row in rows] for kind, name in columns.items()}
+    labels = [label.strip() for label in picked["label"]]
+    return Examples(picked["text"], picked.get("pair"), labels, [line for line, _ in rows], str(path))
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str | None, object]]]:
     """Each row's line and its fields by column; whole numbers as text. Raises ValueError, see read_examples."""
     if path.suffix not in DELIMITERS:
         raise ValueError(f"{path}: unknown kind of file {path.suffix!r}; use .tsv, .csv or .jsonl")
-    text, line = read_text(path), 0
+    text, line = files.read_text(path, "give a data file"), 0
     try:
         if path.suffix == ".jsonl":
             for line, row in enumerate(text.split("\n"), 1):
@@ -85,57 +81,23 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str | None, object]]]:
         raise ValueError(f"{path}:{max(1, line)}: cannot be read ({error}); repair this row or the one below") from None
 
 
-def read_text(path: Path) -> str:
-    """A whole UTF-8 file, with or without a byte order mark. Raises ValueError where it is none, or holds nothing."""
-    try:
-        data = path.read_bytes()
-        text = data.decode("utf-8-sig")
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}; give a data file") from None
-    except UnicodeDecodeError as error:
-        line, byte = data.count(b"\n", 0, error.start) + 1, data[error.start]
-        remedy = "convert the file (GBK is common for Chinese: iconv -f GBK -t UTF-8)"
-        raise ValueError(f"{path}:{line}: byte 0x{byte:02x} is not UTF-8; {remedy}") from None
-    if not text.strip():
-        raise ValueError(f"{path}: is empty; give a file with rows")
-    return text
-
-
-# ---- labels ----
-
-
 def label_names(examples: Examples) -> list[str]:
     """The classes of a training file: numbers in numeric order, then names in alphabetical order. ValueError: one."""
-
-    def order(name: str) -> tuple[int, int, str]:
-        number = name.isascii() and name.removeprefix("-").isdigit()
-        return (0, int(name), name) if number else (1, 0, name)
-
-    names = sorted(set(examples.labels), key=order)
+    numbers = {name for name in examples.labels if re.fullmatch("-?[0-9]+", name)}
+    names = sorted(numbers, key=lambda name: (int(name), name)) + sorted(set(examples.labels) - numbers)
     if len(names) < 2:
-        raise ValueError(
-            f"{examples.source}: every row has the label {names[0]!r}; a classifier needs two classes or more"
-        )
+        raise ValueError(f"{examples.source}: every row has the label {names[0]!r}; give two classes or more")
     return names
 
 
-def label_ids(examples: Examples, names: Sequence[str]) -> NDArray[np.int64]:
-    """Labels as numbers, [N]. Where classes have no names but transformers' LABEL_0, LABEL_1 …, 0, 1 … mean them too.
-
-    Raises ValueError for a label that the model was not trained on.
-    """
+def label_ids(examples: Examples, names: Sequence[str]) -> Ints:
+    """Labels as their places in `names`, [N]. Raises ValueError for a label that the model was not trained on."""
     index = {name: i for i, name in enumerate(names)}
-    if list(names) == [f"LABEL_{i}" for i in range(len(names))]:
-        index |= {str(i): i for i in range(len(names))}
     for label, line in zip(examples.labels, examples.lines, strict=True):
         if label not in index:
-            raise ValueError(
-                f"{examples.source}:{line}: label {label!r} is none of the training data's {', '.join(names)[:200]}"
-            )
+            known = ", ".join(names)[:200]
+            raise ValueError(f"{examples.source}:{line}: label {label!r} is none of the training data's {known}")
     return np.array([index[label] for label in examples.labels], np.int64)
-
-
-# ---- batches ----
 
 
 def shuffled(count: int, seed: int, epoch: int) -> list[int]:
@@ -150,14 +112,14 @@ def chunks(order: Sequence[int], size: int) -> list[Sequence[int]]:
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-def collate(encoding: Encoding, labels: NDArray[np.int64], rows: Sequence[int], pad_id: int) -> tuple[Tensor, ...]:
+def collate(encoding: Encoding, labels: Ints, rows: Sequence[int], pad_id: int) -> tuple[Tensor, ...]:
     """Some rows as input_ids, attention_mask and token_type_ids, each int64 [B, S], and their labels [B].
 
     encoding: of all texts, with padding="none". S is the longest row's length; the others get `pad_id`, 0 and 0.
     """
     columns = ((encoding.input_ids, pad_id), (encoding.attention_mask, 0), (encoding.token_type_ids, 0))
-    cut = (([torch.from_numpy(column[row]) for row in rows], value) for column, value in columns)
-    return *(pad_sequence(part, True, value) for part, value in cut), torch.from_numpy(labels[np.asarray(rows)])
+    padded = (pad_sequence([torch.from_numpy(column[row]) for row in rows], True, value) for column, value in columns)
+    return *padded, torch.from_numpy(labels[np.asarray(rows)])
 
 
 class Loader:
@@ -184,8 +146,7 @@ class Loader:
         return len(chunks(range(len(self.labels)), self.batch_size))
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        count = len(self.labels)
-        order = range(count) if self.seed is None else shuffled(count, self.seed, self.epoch)
+        order = range(len(self.labels)) if self.seed is None else shuffled(len(self.labels), self.seed, self.epoch)
         self.epoch += 1
         for rows in chunks(order, self.batch_size):
             yield collate(self.encoding, self.labels, rows, self.pad_id)

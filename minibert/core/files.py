@@ -1,6 +1,4 @@
-"""Whole files: written completely or not at all, and JSON read with an error that names the file."""
-
-from __future__ import annotations
+"""Whole files: written completely or not at all; UTF-8 text and JSON, read with an error that names the file."""
 
 import contextlib
 import json
@@ -14,16 +12,12 @@ JSON_LIMIT = 100_000_000  # bytes; the settings and indices of a model directory
 
 
 def atomic_write(path: Path | str, data: bytes | Callable[[BinaryIO], object]) -> None:
-    """Writes to a temporary name beside `path`, forces it to the disk, then renames it into place.
+    """Writes bytes, or what a function writes to the open file it is given, under another name, then renames the file.
 
-    data: the bytes, or a function that writes them to the open file it is given.
+    Whoever reads `path` sees the old file or the new one, never a part. A new file's permissions follow the umask, an
+    old one's stay. A symbolic link is replaced: what it points to may be shared, as in the hub's cache.
 
-    Whoever reads `path` sees the old file or the new one, never a part; a full disk leaves the old one standing. As
-    with an ordinary open(), a new file's permissions follow the umask and an old one's stay. A symbolic link is
-    replaced, not written through: what it points to may be shared, as in the hub's cache.
-
-    Raises:
-        OSError: the directory cannot be written or the disk is full.
+    Raises OSError where the directory cannot be written or the disk is full; the old file then still stands.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -53,21 +47,24 @@ def write_json(path: Path, value: object) -> None:
     atomic_write(path, json_bytes(value))
 
 
-def read_json(path: Path, remedy: str) -> object:
-    """What a JSON file holds; `remedy` tells what to do when there is none.
-
-    Raises:
-        ValueError: the file is missing, cannot be read, is far too large, or is not UTF-8 JSON.
-    """
+def read_text(path: Path, remedy: str) -> str:
+    """A UTF-8 file without its byte order mark. Raises ValueError, ending in `remedy`: it is missing, or not UTF-8."""
     try:
-        if path.stat().st_size > JSON_LIMIT:
-            raise ValueError(f"{path}: {path.stat().st_size} bytes, more than the limit of {JSON_LIMIT}; {remedy}")
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); is the file damaged? {remedy}") from None
+        return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror or error}; {remedy}") from None
+    except UnicodeDecodeError as error:
+        line, byte = error.object.count(b"\n", 0, error.start) + 1, error.object[error.start]
+        convert = "convert the file (GBK is common for Chinese: iconv -f GBK -t UTF-8)"
+        raise ValueError(f"{path}:{line}: byte 0x{byte:02x} is not UTF-8; {convert}, or {remedy}") from None
+
+
+def read_json(path: Path, remedy: str) -> object:
+    """What a JSON file holds. Raises ValueError, ending in `remedy`: as read_text does; too large; not JSON."""
+    if os.path.isfile(path) and (size := os.path.getsize(path)) > JSON_LIMIT:
+        raise ValueError(f"{path}: {size} bytes, more than the limit of {JSON_LIMIT}; {remedy}")
+    text = read_text(path, remedy)
     try:
         return json.loads(text)
-    except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
+    except (ValueError, RecursionError) as error:  # a JSONDecodeError, or a number of thousands of digits
         raise ValueError(f"{path}: not JSON ({error}); is the file damaged? {remedy}") from None

@@ -1,36 +1,20 @@
 """Where a model's files are: in a directory, or on the Hugging Face hub under a name."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
 NAMED: dict[str, Path] = {}  # names that stand for a directory; minibert/hub.py adds that of its bundled model
 
 # What minibert reads; everything else in a repository (TensorFlow, ONNX, Flax …) stays there.
-PATTERNS = [
-    "config.json",
-    "model.safetensors*",  # the file, or the index of its shards
-    "model-*-of-*.safetensors",
-    "vocab.txt",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-]
+PATTERNS = ["config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
+PATTERNS += ["added_tokens.json", "model.safetensors*", "model-*-of-*.safetensors"]
 OLD_PATTERNS = ["pytorch_model.bin*", "pytorch_model-*-of-*.bin"]  # fetched only where there are no safetensors
-
-OFFLINE_REMEDY = (
-    "give a local directory, or set HF_ENDPOINT to a mirror (such as https://hf-mirror.com), or fill the cache once"
-    " where there is a network and set HF_HUB_OFFLINE=1"
-)
 
 
 def resolve(name: str | Path) -> Path:
     """The directory that holds a model's files: that of NAMED, `name` itself, or the hub's cache after a download.
 
-    Raises:
-        ValueError: no such directory, no such name, or no network; the message says what to do.
+    Raises ValueError, with what to do: there is no such directory, no such name, or no network.
     """
     text = str(name)
     if text in NAMED:
@@ -46,7 +30,7 @@ def resolve(name: str | Path) -> Path:
 
 
 def downloaded(name: str) -> Path:
-    """The directory of a hub name, in the hub's cache; see `resolve`. Only who asks the hub waits for its library."""
+    """The directory of a hub name, in the hub's cache. Only who asks the hub waits for its library."""
     # HTTPError is the base of all errors of the hub's HTTP library (requests, httpx or httpx2, by version).
     from huggingface_hub.errors import HFValidationError, HTTPError, RepositoryNotFoundError
 
@@ -55,17 +39,17 @@ def downloaded(name: str) -> Path:
         if not any(directory.glob("model*.safetensors*")):
             directory = fetch(name, OLD_PATTERNS)
         return directory
-    except HFValidationError:
-        raise ValueError(f"{name!r} is neither a directory nor a hub name such as bert-base-chinese") from None
-    except RepositoryNotFoundError:
+    except (HFValidationError, RepositoryNotFoundError):
         raise ValueError(
-            f"{name!r} is neither a directory here nor a public model on the hub; check the spelling, or log in first"
-            " where it is private"
+            f"{name!r} is neither a directory nor a hub name such as bert-base-chinese, or is not public on the hub;"
+            " check the spelling, or log in first where it is private"
         ) from None
     except (HTTPError, OSError) as error:
         reason = (str(error).split("\n")[0].strip() or type(error).__name__)[:200]
         raise ValueError(
-            f"{name!r}: no such directory, and it cannot be fetched from the hub ({reason}); {OFFLINE_REMEDY}"
+            f"{name!r}: no such directory, and it cannot be fetched from the hub ({reason}); give a local directory,"
+            " or set HF_ENDPOINT to a mirror (such as https://hf-mirror.com), or fill the cache once where there is a"
+            " network and set HF_HUB_OFFLINE=1"
         ) from None
 
 

@@ -10,8 +10,6 @@ and every formula is written out. In double precision its own rounding (about 1e
 Letters: B batch, S sequence, E hidden size, H heads, D = E / H, F feed-forward, V vocabulary.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 
@@ -21,10 +19,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Weights = Mapping[str, Array]
 
-
-# The error function: numpy has none, the standard library has one for single numbers.
-erf = np.vectorize(math.erf, otypes=[np.float64])
-
+erf = np.vectorize(math.erf, otypes=[np.float64])  # numpy has none, the standard library one for single numbers
 ACTIVATIONS = {
     "gelu": lambda x: x * (1 + erf(x / np.sqrt(2))) / 2,
     "gelu_new": lambda x: x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))) / 2,
@@ -77,11 +72,10 @@ def forward(
 ) -> dict[str, Array]:
     """Every stage of one forward pass, by name, in the order in which it is computed.
 
-    Args:
-        weights: arrays under Hugging Face's key names, with or without the "bert." prefix; heads that are there are
-            computed, the others are left out.
-        config: anything with BERT's config fields as attributes (BertConfig, or transformers' own).
-        input_ids, attention_mask, token_type_ids: [B, S], as for BertModel.
+    weights: arrays under Hugging Face's key names, with or without the "bert." prefix; heads that are there are
+        computed, the others are left out.
+    config: anything with BERT's config fields as attributes (BertConfig, or transformers' own).
+    input_ids, attention_mask, token_type_ids: [B, S], as for BertModel.
     """
     w = {name.removeprefix("bert."): np.asarray(array, np.float64) for name, array in weights.items()}
     act, eps = ACTIVATIONS[config.hidden_act], config.layer_norm_eps

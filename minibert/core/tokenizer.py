@@ -7,16 +7,15 @@ Google's tokenization.py differs, tests/test_wordpiece.py names it. No torch in 
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import wordpiece
-from .encoding import Encoding, Flat, arrange, check_options
-from .vocabulary import SPECIAL_TOKENS, check_tokens, ids_to_list, read_settings, write_settings
-from .wordpiece import CONTINUES, Piece
+from .encoding import Encoding, Flat, Options, arrange
+from .vocabulary import SPECIAL_TOKENS, SWITCHES, check_tokens, ids_to_list, read_settings, write_settings
+from .wordpiece import CONTINUES, Piece, tokenize
 
 MAX_LENGTH = 512  # positions of every BERT that Google published
 
@@ -24,8 +23,7 @@ MAX_LENGTH = 512  # positions of every BERT that Google published
 class Tokenizer:
     """BERT's tokenizer: a vocabulary and the three switches of its normalisation.
 
-    vocab: the tokens in the order of their ids, or {token: id}.
-    strip_accents: None means as `lowercase` says.
+    vocab: the tokens in the order of their ids, or {token: id}. strip_accents: None means as `lowercase` says.
     special_tokens: other spellings, by the names in SPECIAL_TOKENS.
     extra_special_tokens: more tokens of the vocabulary that are never split.
     model_max_length: what the model's files say; callers choose `max_length` themselves.
@@ -45,33 +43,22 @@ class Tokenizer:
     ) -> None:
         self.vocab = ids_to_list(vocab) if isinstance(vocab, Mapping) else list(vocab)
         check_tokens(self.vocab)
-        self.lowercase = lowercase
-        self.strip_accents = strip_accents
+        self.vocab_size = len(self.vocab)
+        self.lowercase, self.strip_accents = lowercase, strip_accents
         self.tokenize_chinese_chars = tokenize_chinese_chars
         self.model_max_length = model_max_length
         self.special_tokens = SPECIAL_TOKENS | dict(special_tokens or {})
         named = self.special_tokens.values()
-        self.extra_special_tokens = [token for token in extra_special_tokens if token not in named]
+        self.extra_special_tokens = list(dict.fromkeys(token for token in extra_special_tokens if token not in named))
         self._ids = {token: number for number, token in enumerate(self.vocab)}
-        self._special_ids = {token: self._special_id(token) for token in (*named, *self.extra_special_tokens)}
-        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (
-            self._special_ids[self.special_tokens[name]] for name in SPECIAL_TOKENS
-        )
-        longest_first = sorted(self._special_ids, key=len, reverse=True)
-        self._special = re.compile("|".join(map(re.escape, longest_first)))
-        self._longest = max(map(len, self.vocab))
-
-    @property
-    def vocab_size(self) -> int:
-        return len(self.vocab)
-
-    def _special_id(self, token: str) -> int:
-        if not token or token not in self._ids:
-            raise ValueError(
-                f"the vocabulary of {self.vocab_size} tokens lacks {token or 'an empty token'}; "
-                f"BERT needs its special tokens: add a line for it, or say which one it has instead"
-            )
-        return self._ids[token]
+        for token in (special := [*named, *self.extra_special_tokens]):
+            if not token or token not in self._ids:
+                lack = f"the vocabulary of {self.vocab_size} tokens lacks {token or 'an empty token'}"
+                raise ValueError(f"{lack}; add a line for it, or say which special token stands for it")
+        self._special_ids = {token: self._ids[token] for token in special}
+        ids = (self._ids[self.special_tokens[name]] for name in SPECIAL_TOKENS)
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = ids
+        self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))
 
     def __call__(
         self,
@@ -86,66 +73,60 @@ class Tokenizer:
     ) -> Encoding:
         """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP]; a str counts as a batch of one.
 
-        max_length: counts the special tokens.
-        truncation: longest_first | only_first | only_second | none. padding: longest | max_length | none | packed.
+        truncation: longest_first | only_first | only_second | none, to max_length with the special tokens counted.
+        padding: longest | max_length | none | packed.
         split_special_tokens: reads "[SEP]" in a text as plain text, as Google's tokenizer does.
 
         Raises ValueError for texts that are not str or hold lone surrogates, a max_length without room, unequal counts.
         """
         texts = as_list(texts, "texts")
         pairs = None if pairs is None else as_list(pairs, "pairs")
-        count = None if pairs is None else len(pairs)
-        check_options(len(texts), count, max_length, truncation, padding, pad_to_multiple_of)
-        if pairs is None:
-            most = None if truncation == "none" else max_length - 2
-            flat = self._flat(texts, ("text {}",), split_special_tokens, return_offsets, most)
-        else:
-            both = list(chain.from_iterable(zip(texts, pairs, strict=True)))
-            flat = self._flat(both, ("text {}", "pair {}"), split_special_tokens, return_offsets)
-        ids = self.cls_id, self.sep_id, self.pad_id
-        return arrange(flat, pairs is not None, max_length, truncation, padding, pad_to_multiple_of, *ids)
+        options = Options(max_length, truncation, padding, pad_to_multiple_of)
+        options.check(len(texts), None if pairs is None else len(pairs))
+        names = ("text {}",) if pairs is None else ("text {}", "pair {}")
+        most = max_length - 2 if pairs is None and truncation != "none" else None
+        both = texts if pairs is None else list(chain.from_iterable(zip(texts, pairs, strict=True)))
+        flat = self._flat(both, names, split_special_tokens, return_offsets, most)
+        return arrange(flat, pairs is not None, options, self.cls_id, self.sep_id, self.pad_id)
 
     def encode(self, text: str, split_special_tokens: bool = False) -> list[int]:
         """The ids of one text, [CLS] and [SEP] included, whatever its length."""
         return [self.cls_id, *self._flat([text], ("text",), split_special_tokens).ids.tolist(), self.sep_id]
 
     def tokenize(self, text: str, split_special_tokens: bool = False) -> list[str]:
-        """The text's tokens, without [CLS] and [SEP]."""
-        return [self.vocab[number] for number in self._flat([text], ("text",), split_special_tokens).ids.tolist()]
+        """The tokens of one text, without [CLS] and [SEP], whatever its length."""
+        return self.ids_to_tokens(self.encode(text, split_special_tokens)[1:-1])
 
     def _flat(
         self,
         texts: list[str],
         names: tuple[str, ...],
-        split_special_tokens: bool = False,
+        split: bool = False,
         spans: bool = False,
         most: int | None = None,
     ) -> Flat:
         """All texts, each by itself: the specification of what a faster tokenizer may do at once.
 
-        names: what to call the texts in errors, in turn. most: tokens of each text that the caller needs; a text may
-        come with more of them.
+        names: what to call the texts in errors, in turn. split: as split_special_tokens. most: tokens of each text that
+        the caller needs, None for all; a text may come with more of them.
         """
         check_texts(texts, names)
-        rows = [list(islice(self._pieces(text, split_special_tokens), most)) for text in texts]
+        rows = [list(self._pieces(text, split)) for text in texts]
         pieces = list(chain.from_iterable(rows))
         ids = np.array([self._ids[piece.token] for piece in pieces], np.int32)
         places = np.array([(piece.start, piece.end) for piece in pieces], np.int32).reshape(-1, 2) if spans else None
         return Flat(ids, np.array(list(map(len, rows)), np.int64), places)
 
-    def _pieces(self, text: str, split_special_tokens: bool) -> Iterator[Piece]:
+    def _pieces(self, text: str, split: bool) -> Iterator[Piece]:
         switches = self.lowercase, self.strip_accents, self.tokenize_chinese_chars
-        for begin, chars, special in self.stretches(text, split_special_tokens):
-            if special:
-                yield Piece(chars, begin, begin + len(chars))
-                continue
-            unknown = self.special_tokens["unk_token"]
-            for token, start, end in wordpiece.tokenize(chars, self._ids, *switches, unknown, self._longest):
+        unknown = self.special_tokens["unk_token"]
+        for begin, chars, special in self.stretches(text, split):
+            pieces = [(chars, 0, len(chars))] if special else tokenize(chars, self._ids, *switches, unknown=unknown)
+            for token, start, end in pieces:
                 yield Piece(token, begin + start, begin + end)
 
     def stretches(self, text: str, split_special_tokens: bool = False) -> Iterator[tuple[int, str, bool]]:
-        """The parts of a text that are encoded each by itself: the index of their first character, the part, whether it
-        is a special token. Those are looked for in the raw text."""
+        """The parts of the raw text that are encoded each by itself: (where it begins, part, is it a special token)."""
         begin = 0
         for match in () if split_special_tokens else self._special.finditer(text):
             yield begin, text[begin : match.start()], False
@@ -158,9 +139,9 @@ class Tokenizer:
         array = np.asarray(ids)
         if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
             raise ValueError(f"ids must be one row of integers, not shape {list(array.shape)} of {array.dtype}")
-        if len(outside := np.flatnonzero((array < 0) | (array >= self.vocab_size))):
+        for place in np.flatnonzero((array < 0) | (array >= self.vocab_size)):
             raise ValueError(
-                f"id {array[outside[0]]} at position {outside[0]} is outside the vocabulary 0 … {self.vocab_size - 1}"
+                f"id {array[place]} at position {place} is outside the vocabulary 0 … {self.vocab_size - 1}"
             )
         return [self.vocab[number] for number in array.tolist()]
 
@@ -169,26 +150,20 @@ class Tokenizer:
         tokens = self.ids_to_tokens(ids)
         if skip_special_tokens:
             tokens = [token for token in tokens if token not in self._special_ids]
-        return "".join(_glued(token, first=position == 0) for position, token in enumerate(tokens))
+        parts = tokens[:1] + [f" {token}".removeprefix(f" {CONTINUES}") for token in tokens[1:]]
+        for spaced, close in _CLOSE.items():  # in each part by itself
+            parts = [part.replace(spaced, close) for part in parts]
+        return "".join(parts)
 
     @classmethod
     def from_pretrained(cls, name: str | Path) -> "Tokenizer":
-        """Reads a model directory, a hub name, or one vocab.txt (see `read_settings`).
-
-        Raises ValueError for a missing, broken or foreign file, with its name.
-        """
+        """Reads a model directory, a hub name, or one vocab.txt. ValueError: a missing, broken or foreign file."""
         return cls(**read_settings(name))
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Writes vocab.txt and tokenizer_config.json; beside a config.json `transformers`' AutoTokenizer reads them."""
-        config: dict[str, object] = {
-            "tokenizer_class": "BertTokenizer",
-            "do_lower_case": self.lowercase,
-            "strip_accents": self.strip_accents,
-            "tokenize_chinese_chars": self.tokenize_chinese_chars,
-            "model_max_length": self.model_max_length,
-            **self.special_tokens,
-        }
+        config = {key: getattr(self, name) for key, name in SWITCHES.items()}
+        config |= {"model_max_length": self.model_max_length, **self.special_tokens}
         if self.extra_special_tokens:
             config["additional_special_tokens"] = self.extra_special_tokens
         write_settings(Path(directory), self.vocab, config)
@@ -215,19 +190,11 @@ def check_text(text: str, name: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{name}: lone surrogate U+{ord(text[error.start]):04X} at character {error.start}, which is no character; "
-            f'read the file as UTF-8, or clean the text with text.encode(errors="replace").decode()'
-        ) from None
+        half = f"lone surrogate U+{ord(text[error.start]):04X} at character {error.start}, which is no character"
+        remedy = 'read the file as UTF-8, or clean the text with text.encode(errors="replace").decode()'
+        raise ValueError(f"{name}: {half}; {remedy}") from None
 
 
-def _glued(token: str, first: bool) -> str:
-    """A token as it joins the text before it; the replacements are those of `tokenizers`' WordPiece decoder."""
-    text = token if first else token.removeprefix(CONTINUES) if token.startswith(CONTINUES) else f" {token}"
-    for spaced, close in _CLOSE:
-        text = text.replace(spaced, close)
-    return text
-
-
-_CLOSE = [(spaced, spaced.strip()) for spaced in (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")]
-_CLOSE.append((" do not", " don't"))
+# What the WordPiece decoder of `tokenizers` closes up
+_CLOSE = {spaced: spaced.strip() for spaced in (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")}
+_CLOSE[" do not"] = " don't"

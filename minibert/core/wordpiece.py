@@ -21,6 +21,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator
 from functools import cache
+from itertools import chain
 from typing import NamedTuple
 
 from . import unicode_tables
@@ -31,16 +32,6 @@ CONTINUES = "##"  # stands before every piece that does not begin its word
 
 WHITESPACE = "\t\n\r \xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
 WHITESPACE += "\u2028\u2029\u202f\u205f\u3000"
-CHINESE = (  # CJK ideographs; not kana, not Hangul, and nothing from U+30000 on
-    (0x4E00, 0x9FFF),
-    (0x3400, 0x4DBF),
-    (0x20000, 0x2A6DF),
-    (0x2A700, 0x2B73F),
-    (0x2B740, 0x2B81F),
-    (0x2B920, 0x2CEAF),  # Unicode's block begins at U+2B820; the reference's slip is part of its behaviour
-    (0xF900, 0xFAFF),
-    (0x2F800, 0x2FA1F),
-)
 
 Chars = Iterable[tuple[str, int]]  # characters, each with its index in the source text
 
@@ -53,35 +44,24 @@ class Piece(NamedTuple):
     end: int
 
 
-def tokenize(
-    text: str,
-    vocab: Container[str],
-    lowercase: bool = True,
-    strip_accents: bool | None = None,
-    tokenize_chinese_chars: bool = True,
-    unknown: str = UNKNOWN,
-    longest: int = MAX_WORD,
-) -> list[Piece]:
-    """The pieces of a text that holds no special tokens.
+def tokenize(text: str, vocab: Container[str], *switches: bool | None, unknown: str = UNKNOWN) -> list[Piece]:
+    """The pieces of a text that holds no special tokens. switches: those of `steps`.
 
     >>> tokenize("Unwantéd!", {"un", "##want", "##ed"})  # doctest: +NORMALIZE_WHITESPACE
     [Piece(token='un', start=0, end=2), Piece(token='##want', start=2, end=6), Piece(token='##ed', start=6, end=8),
      Piece(token='[UNK]', start=8, end=9)]
     """
-    chars = normalize(text, lowercase, strip_accents, tokenize_chinese_chars)
     return [
         Piece(token, sources[start], sources[end - 1] + 1)
-        for word, sources in words(chars)
-        for token, start, end in wordpiece(word, vocab, unknown, longest)
+        for word, sources in words(normalize(text, *switches))
+        for token, start, end in wordpiece(word, vocab, unknown)
     ]
 
 
-def normalize(
-    text: str, lowercase: bool = True, strip_accents: bool | None = None, tokenize_chinese_chars: bool = True
-) -> Chars:
-    """The text before splitting. strip_accents=None means: as lowercase says, as in the original BERT."""
+def normalize(text: str, *switches: bool | None) -> Chars:
+    """The text before splitting. switches: those of `steps`."""
     chars: Chars = zip(text, range(len(text)), strict=True)
-    for step in steps(lowercase, strip_accents, tokenize_chinese_chars):
+    for step in steps(*switches):
         chars = step(chars)
     return chars
 
@@ -89,7 +69,7 @@ def normalize(
 def steps(
     lowercase: bool = True, strip_accents: bool | None = None, tokenize_chinese_chars: bool = True
 ) -> list[Callable[[Chars], Chars]]:
-    """What `normalize` does, in its order."""
+    """What `normalize` does, in its order. strip_accents=None: as lowercase says, as in the original BERT."""
     chosen: list[Callable[[Chars], Chars]] = [clean]
     if tokenize_chinese_chars:
         chosen.append(isolate_chinese)
@@ -115,12 +95,8 @@ def clean(chars: Chars) -> Chars:
 def isolate_chinese(chars: Chars) -> Chars:
     """Spaces around every Chinese character: each becomes a word of its own."""
     for char, source in chars:
-        if is_chinese(char):
-            yield " ", source
-            yield char, source
-            yield " ", source
-        else:
-            yield char, source
+        for part in f" {char} " if is_chinese(char) else char:
+            yield part, source
 
 
 def decompose(chars: Chars) -> Chars:
@@ -146,12 +122,11 @@ def decompose(chars: Chars) -> Chars:
 def canonical_order(parts: Iterable[tuple[str, bool]]) -> Iterator[tuple[str, bool]]:
     """Sorts every run of marks by combining class, equal ones as they stood; a character of class 0 begins a run."""
     run: list[tuple[str, bool]] = []
-    for part in parts:
-        if combining_class(part[0]) == 0:
-            yield from run if len(run) == 1 else sorted(run, key=lambda mark: combining_class(mark[0]))
+    for part in chain(parts, [("", False)]):  # the end counts as one more beginning
+        if part[0] not in COMBINING_CLASSES:
+            yield from sorted(run, key=lambda mark: COMBINING_CLASSES.get(mark[0], 0)) if len(run) > 1 else run
             run = []
         run.append(part)
-    yield from sorted(run, key=lambda mark: combining_class(mark[0]))
 
 
 def drop_accents(chars: Chars) -> Chars:
@@ -192,11 +167,11 @@ def words(chars: Chars) -> Iterator[tuple[str, list[int]]]:
         yield "".join(word), sources
 
 
-def wordpiece(word: str, vocab: Container[str], unknown: str = UNKNOWN, longest: int = MAX_WORD) -> list[Piece]:
+def wordpiece(word: str, vocab: Container[str], unknown: str = UNKNOWN) -> list[Piece]:
     """Cuts a word into pieces, always taking the longest one the vocabulary has; spans count from the word's start.
 
     Pieces after the first carry "##". Where the rest begins with no piece the whole word is unknown: nothing is tried
-    again with shorter ones. longest: of the vocabulary's tokens, if known; saves the time to look for longer ones.
+    again with shorter ones.
 
     >>> wordpiece("unaffable", {"un", "##aff", "##able", "##a"})  # doctest: +NORMALIZE_WHITESPACE
     [Piece(token='un', start=0, end=2), Piece(token='##aff', start=2, end=5),
@@ -208,7 +183,7 @@ def wordpiece(word: str, vocab: Container[str], unknown: str = UNKNOWN, longest:
     start = 0
     while start < len(word):
         prefix = CONTINUES if start else ""
-        for end in range(min(len(word), start + longest), start, -1):
+        for end in range(len(word), start, -1):
             if prefix + word[start:end] in vocab:
                 pieces.append(Piece(prefix + word[start:end], start, end))
                 start = end
@@ -239,6 +214,10 @@ def members(ranges: Iterable[tuple[int, int]]) -> Callable[[str], bool]:
     return inside
 
 
+# CJK ideographs; not kana, not Hangul, and nothing from U+30000 on. Unicode's block of 2B920 begins at 2B820: the
+# reference's slip is part of its behaviour.
+CHINESE = spans("4E00-9FFF 3400-4DBF 20000-2A6DF 2A700-2B73F 2B740-2B81F 2B920-2CEAF F900-FAFF 2F800-2FA1F")
+
 is_chinese = members(CHINESE)
 is_removed = members(spans(unicode_tables.REMOVED))
 is_punctuation = members(spans(unicode_tables.PUNCTUATION))
@@ -253,28 +232,14 @@ def decomposition(char: str) -> tuple[tuple[str, bool], ...]:
     return tuple((part, position == 0) for position, part in enumerate(parts))
 
 
-def _read_classes(table: str) -> dict[str, int]:
-    """ "300-301:230" -> {U+0300: 230, U+0301: 230}"""
-    classes = {}
-    for entry in table.split():
-        span, _, number = entry.partition(":")
-        for first, last in spans(span):
-            classes.update((chr(code), int(number)) for code in range(first, last + 1))
-    return classes
-
-
-def _read_lowercase(table: str) -> dict[str, str]:
-    """ "41-42+20 100/102+1" -> {"A": "a", "B": "b", "Ā": "ā", "Ă": "ă"}"""
-    letters = {"\u0130": "i\u0307"}
-    for first, step, last, delta in re.findall(r"(\w+)([-/])(\w+)([+-]\w+)", table):
-        for code in range(int(first, 16), int(last, 16) + 1, 2 if step == "/" else 1):
-            letters[chr(code)] = chr(code + int(delta, 16))
-    return letters
-
-
-COMBINING_CLASSES = _read_classes(unicode_tables.COMBINING_CLASSES)
-LOWERCASE = _read_lowercase(unicode_tables.LOWERCASE)
-
-
-def combining_class(char: str) -> int:
-    return COMBINING_CLASSES.get(char, 0)
+COMBINING_CLASSES = {  # "300-301:230" -> {U+0300: 230, U+0301: 230}; those of all others are 0
+    chr(code): int(number)
+    for span, number in re.findall(r"(\S+):(\d+)", unicode_tables.COMBINING_CLASSES)
+    for first, last in spans(span)
+    for code in range(first, last + 1)
+}
+LOWERCASE = {"\u0130": "i\u0307"} | {  # "41-42+20 100/102+1" -> {"A": "a", "B": "b", "Ā": "ā", "Ă": "ă"}
+    chr(code): chr(code + int(delta, 16))
+    for first, step, last, delta in re.findall(r"(\w+)([-/])(\w+)([+-]\w+)", unicode_tables.LOWERCASE)
+    for code in range(int(first, 16), int(last, 16) + 1, 2 if step == "/" else 1)
+}

@@ -180,8 +180,8 @@ MUTATIONS = {
     "minibert/core/data.py": [
         (
             "data: classes in the order of their letters",
-            "return (0, int(name), name) if number else (1, 0, name)",
-            "return (0, 0, name)",
+            "sorted(numbers, key=lambda name: (int(name), name))",
+            "sorted(numbers)",
             "tests/test_data.py::test_numbers_are_classes_in_numeric_order_and_names_in_alphabetical_after_them",
         ),
         (
@@ -198,8 +198,8 @@ MUTATIONS = {
         ),
         (
             "heart's data: a pair's text is read twice",
-            "for name in (text, pair, label))",
-            "for name in (text, text, label))",
+            'picked.get("pair")',
+            'picked.get("pair") and picked["text"]',
             "tests/test_core_data.py::test_columns_of_texts_and_pairs_have_several_names",
         ),
         (
@@ -230,8 +230,8 @@ MUTATIONS = {
         ),
         (
             "truncation forgets the special tokens",
-            "truncated_lengths(first, second, max_length - (3 if pairs else 2), truncation)",
-            "truncated_lengths(first, second, max_length - 2, truncation)",
+            "options.max_length - specials",
+            "options.max_length - 2",
             "tests/test_tokenizer.py::test_every_small_pair_is_truncated_as_by_tokenizers",
         ),
         (
@@ -242,8 +242,8 @@ MUTATIONS = {
         ),
         (
             "one segment for both texts",
-            "types.ravel()[ranges(starts + n + 2, m + 1)] = 1",
-            "types.ravel()[ranges(starts + n + 2, m + 1)] = 0",
+            "length - n - 2)] = 1",
+            "length - n - 2)] = 0",
             "tests/test_tokenizer.py::test_a_pair_has_a_second_segment",
         ),
         (
@@ -286,8 +286,8 @@ MUTATIONS = {
         ),
         (
             "files: a byte order mark breaks JSON",
-            'encoding="utf-8-sig"',
-            'encoding="utf-8"',
+            'decode("utf-8-sig")',
+            'decode("utf-8")',
             "tests/test_files.py::test_a_byte_order_mark_is_skipped",
         ),
     ],
@@ -489,15 +489,21 @@ MUTATIONS = {
             "tests/test_tokenizer.py::test_special_tokens_in_a_text_are_special_where_google_splits_them",
         ),
         (
+            "tokenizer: a special token hides a longer one",
+            "key=len, reverse=True)",
+            "key=len)",
+            "tests/test_tokenizer.py::test_the_longest_special_token_wins",
+        ),
+        (
             "tokenizer: first texts before all second ones",
-            "both = list(chain.from_iterable(zip(texts, pairs, strict=True)))",
-            "both = [*texts, *pairs]",
+            "list(chain.from_iterable(zip(texts, pairs, strict=True)))",
+            "[*texts, *pairs]",
             "tests/test_tokenizer.py::test_any_padded_batch_agrees_with_tokenizers",
         ),
         (
             "tokenizer: an untruncated text loses its end",
-            'None if truncation == "none" else max_length - 2',
-            "max_length - 2",
+            ' and truncation != "none" else None',
+            " else None",
             "tests/test_tokenizer.py::test_no_truncation_reads_a_long_text_to_its_end",
         ),
         (
@@ -520,8 +526,8 @@ MUTATIONS = {
         ),
         (
             "tokenizer: pieces after the first are not joined",
-            'text = token if first else token.removeprefix(CONTINUES) if token.startswith(CONTINUES) else f" {token}"',
-            'text = token if first else f" {token}"',
+            '.removeprefix(f" {CONTINUES}")',
+            "",
             "tests/test_tokenizer.py::test_decoding_random_ids_agrees_with_transformers",
         ),
     ],
@@ -609,6 +615,18 @@ MUTATIONS = {
             "tests/test_tokenizer.py::test_special_tokens_may_be_objects",
         ),
         (
+            "vocabulary: core takes tokens that it does not do as the file says",
+            "    if wrong:",
+            "    if False:",
+            "tests/test_core_tokenizer.py::test_special_tokens_that_core_does_not_do_are_refused_with_a_remedy",
+        ),
+        (
+            "vocabulary: core leaves out the words of an added_tokens.json",
+            'if (added := directory / "added_tokens.json").exists():',
+            'if (added := directory / "added_tokens.json").is_dir():',
+            "tests/test_core_tokenizer.py::test_words_that_an_older_transformers_added_are_refused_with_a_remedy",
+        ),
+        (
             "vocabulary: core takes a tokenizer.json for a vocab.txt",
             'if path.is_file() and path.suffix == ".json":',
             "if False:",
@@ -638,14 +656,14 @@ MUTATIONS = {
     "minibert/core/wordpiece.py": [
         (
             "chinese block one character short",
-            "(0x4E00, 0x9FFF)",
-            "(0x4E00, 0x9FFE)",
+            "4E00-9FFF",
+            "4E00-9FFE",
             "tests/test_wordpiece.py::test_every_border_of_the_unicode_tables_agrees_with_tokenizers",
         ),
         (
             "chinese block as Unicode has it",
-            "(0x2B920, 0x2CEAF)",
-            "(0x2B820, 0x2CEAF)",
+            "2B920-2CEAF",
+            "2B820-2CEAF",
             "tests/test_wordpiece.py::test_where_google_differs_the_words_are_those_of_tokenizers",
         ),
         (
@@ -680,8 +698,8 @@ MUTATIONS = {
         ),
         (
             "shortest match first",
-            "in range(min(len(word), start + longest), start, -1)",
-            "in range(start + 1, min(len(word), start + longest) + 1)",
+            "in range(len(word), start, -1)",
+            "in range(start + 1, len(word) + 1)",
             "tests/test_wordpiece.py::test_the_longest_piece_wins",
         ),
         (
@@ -716,8 +734,8 @@ MUTATIONS = {
         ),
         (
             "marks not sorted",
-            "yield from run if len(run) == 1 else sorted(",
-            "yield from run if len(run) <= 2 else sorted(",
+            "if len(run) > 1 else run",
+            "if len(run) > 2 else run",
             "tests/test_wordpiece.py::test_two_marks_at_the_very_beginning_are_sorted_too",
         ),
         (
@@ -748,8 +766,8 @@ MUTATIONS = {
         ),
         (
             "data: rows held out are trained on too",
-            "examples.take(sorted(order[count:]))",
-            "examples.take(sorted(order))",
+            "take(examples, sorted(order[count:]))",
+            "take(examples, sorted(order))",
             "tests/test_data.py::test_holding_out_is_reproducible_disjoint_and_complete",
         ),
         (
