@@ -622,7 +622,7 @@ def test_a_batch_of_ones_own_may_ask_in_any_order():
 )
 @pytest.mark.parametrize("prepared", [prepare, lambda model: model], ids=["prepared", "plain"])
 def test_a_batch_that_does_not_answer_the_model_is_named_in_a_line(batch, missing, prepared):
-    message = f"batch is a {type(batch).__name__}, which does not answer {missing}; give an attention_mask, or a batch"
+    message = f"a {type(batch).__name__} does not answer {missing}; give an attention_mask, or a Batch"
     with pytest.raises(ValueError, match=message) as caught:
         prepared(BertForMaskedLM(small_config()))(torch.zeros(7, dtype=torch.long), batch=batch)
     assert str(caught.value).isprintable()

@@ -103,7 +103,7 @@ def test_private_names_stay_in_their_file(name):
 # ---- size ----
 
 READING_PATH = ["wordpiece", "tokenizer", "encoding", "attention", "model", "weights", "masking", "data", "train"]
-LINES = {"core": 2840, "its reading path": 1760}  # more only in the commit that needs it; less is aimed at: 2300, 1550
+LINES = {"core": 2530, "its reading path": 1550}  # aims: 2300, 1550. More only in the commit that needs it
 DENSITY = 9.5
 DENSE = {  # formulas over arrays, which are nearly all names and brackets: as measured, not to grow
     "core.reference": 11.3,

@@ -147,9 +147,6 @@ def eager(q: Tensor, k: Tensor, v: Tensor, batch: Padded, dropout_p: float = 0.0
     return F.dropout(probs, dropout_p) @ v  # [B, H, S, D]
 
 
-# ---- the same by PyTorch's fused kernels ----
-
-
 def sdpa(
     q: Tensor,
     k: Tensor,

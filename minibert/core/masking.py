@@ -10,16 +10,15 @@ IGNORED = -100  # the label that F.cross_entropy leaves out
 
 
 def hide_tokens(
-    input_ids: Tensor,
-    special_ids: Tensor,
-    choices: Tensor,
-    mask_id: int,
-    generator: torch.Generator | None = None,
+    input_ids: Tensor, special_ids: Tensor, choices: Tensor, mask_id: int, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
     """What the model gets and what it is asked for, both int64 [B, S], from rows of ids [B, S].
 
+    The labels are the hidden ids, and IGNORED everywhere else.
+
     special_ids: [K], never hidden: [CLS], [SEP], [PAD] …
     choices: [N], the ids that a random token is drawn from: all of the vocabulary but special and unused ones.
+    generator: of the random numbers; None: PyTorch's own.
 
     Of each row's n ordinary tokens 0.15 n are hidden, that many at random, rounded up or down at random so that the
     mean is exact. Google's create_pretraining_data.py rounds to the nearest number, and to one at least.

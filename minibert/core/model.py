@@ -69,8 +69,7 @@ class BertBase(Pretrained, nn.Module):
 
 
 def activation(name: str, x: Tensor) -> Tensor:
-    """The feed-forward's nonlinearity, elementwise. "gelu" is x·Φ(x) with erf (Hendrycks & Gimpel 2016); the tanh
-    form of Google's later code differs from it by up to 5e-4."""
+    """Elementwise. "gelu" is x·Φ(x) by erf (Hendrycks & Gimpel 2016); the tanh forms differ by up to 5e-4."""
     if name == "relu":
         return F.relu(x)
     return F.gelu(x, approximate="none" if name == "gelu" else "tanh")
@@ -103,10 +102,7 @@ class SelfAttention(nn.Module):
         self.heads, self.head_size = config.num_attention_heads, config.head_size
         self.backend = backend
         self.dropout_p = config.attention_probs_dropout_prob
-        self.query = nn.Linear(E, E)
-        self.key = nn.Linear(E, E)
-        self.value = nn.Linear(E, E)
-        self.output = nn.Linear(E, E)
+        self.query, self.key, self.value, self.output = (nn.Linear(E, E) for _ in range(4))
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.norm = nn.LayerNorm(E, eps=config.layer_norm_eps)
 
@@ -182,9 +178,8 @@ class BertModel(BertBase):
 
     def __init__(self, config: BertConfig, attention: str = "auto", pooler: bool = True) -> None:
         super().__init__(config)
-        backend = check_name(attention)
         self.embeddings = Embeddings(config)
-        self.layers = nn.ModuleList(Layer(config, backend) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(Layer(config, check_name(attention)) for _ in range(config.num_hidden_layers))
         self.pooler = Pooler(config) if pooler else None
         self.init_weights(self)
 
@@ -263,10 +258,7 @@ class BertForMaskedLM(BertBase):
         batch: Batch | None = None,
         positions: Maybe = None,
     ) -> Tensor:
-        """A batch (see BertModel.forward) -> logits [B, S, V].
-
-        positions: int64 [M], the places in the flattened batch that are asked for -> [M, V]; None: all.
-        """
+        """A batch (see BertModel.forward) -> logits [B, S, V]; of the M places `positions` of B · S alone: [M, V]."""
         x = self.bert(input_ids, attention_mask, token_type_ids, batch).last_hidden_state
         return self.mlm(chosen(x, positions), self.bert.embeddings.token.weight)
 
@@ -296,11 +288,8 @@ class BertForPreTraining(BertBase):
 
 
 def chosen(x: Tensor, positions: Tensor | None) -> Tensor:
-    """The tokens at these places of the flattened batch. [B, S, E] -> [M, E]; None: x as it is."""
+    """The tokens at these places of the flattened batch, int64 [M]. [B, S, E] -> [M, E]; None: x as it is."""
     return x if positions is None else x.reshape(-1, x.shape[-1]).index_select(0, positions)
-
-
-# ---- checks ----
 
 
 def as_batch(attention_mask: Maybe, batch: Batch | None) -> Batch:
@@ -310,10 +299,8 @@ def as_batch(attention_mask: Maybe, batch: Batch | None) -> Batch:
     if attention_mask is not None:
         raise ValueError("attention_mask and batch are both given; leave attention_mask out: batch says what is real")
     if missing := [name for name in ("positions", "asking", "attend", "first") if not hasattr(batch, name)]:
-        raise ValueError(
-            f"batch is a {type(batch).__name__}, which does not answer {', '.join(missing)}; give an attention_mask, or"
-            " a batch as core/attention.py describes it"
-        )
+        kind = type(batch).__name__
+        raise ValueError(f"batch: a {kind} does not answer {', '.join(missing)}; give an attention_mask, or a Batch")
     return batch
 
 

@@ -44,8 +44,7 @@ class Pretrained:
     ) -> Self:
         """The model of a directory or of a Hugging Face hub name, in float32 and in eval mode.
 
-        attention: a backend of attention.py.
-        num_labels: size of the classification head, where the checkpoint has none or its config does not say.
+        attention: a backend of attention.py. num_labels: of the classification head, where the config does not say.
         config: replaces the checkpoint's own (to change dropout or name the labels).
         fresh_heads: whether a head that the checkpoint lacks may be initialised, to be trained, or is an error.
         mapped: leaves the weights in the safetensors file and reads what is used when it is used: for a quick answer,

@@ -232,10 +232,10 @@ def decomposition(char: str) -> tuple[tuple[str, bool], ...]:
     return tuple((part, position == 0) for position, part in enumerate(parts))
 
 
-COMBINING_CLASSES = {  # "300-301:230" -> {U+0300: 230, U+0301: 230}; those of all others are 0
+COMBINING_CLASSES = {  # "230: 300-301 307" -> {U+0300: 230, U+0301: 230, U+0307: 230}; those of all others are 0
     chr(code): int(number)
-    for span, number in re.findall(r"(\S+):(\d+)", unicode_tables.COMBINING_CLASSES)
-    for first, last in spans(span)
+    for number, ranges in re.findall(r"(\d+):([^:]+)(?=\s\d+:|$)", unicode_tables.COMBINING_CLASSES)
+    for first, last in spans(ranges)
     for code in range(first, last + 1)
 }
 LOWERCASE = {"\u0130": "i\u0307"} | {  # "41-42+20 100/102+1" -> {"A": "a", "B": "b", "Ā": "ā", "Ă": "ă"}

@@ -32,7 +32,7 @@ NOTES = {
     "PUNCTUATION": "Each stands as a word of its own.",
     "NONSPACING_MARKS": "Accents, after decomposition.",
     "DECOMPOSABLE": "Characters that NFD takes apart; Python is asked into what, which Unicode's policy keeps stable.",
-    "COMBINING_CLASSES": "first-last:class, decimal, for every class above 0: NFD sorts neighbouring marks by it.",
+    "COMBINING_CLASSES": "Behind each class above 0, decimal, its characters: NFD sorts neighbouring marks by it.",
     "LOWERCASE": "first-last+delta for neighbours, first/last+delta for every second. U+0130 gives two and is apart.",
 }
 
@@ -68,13 +68,10 @@ def combining_classes() -> str:
         for other_number, other in representatives.items():
             swapped = nfd(other + mark) == mark + other != other + mark
             assert swapped == (number < other_number), f"U+{ord(mark):04X} is not of class {number}"
-    runs: list[list[int]] = []
-    for mark, number in classes.items():
-        if runs and runs[-1][1] == ord(mark) - 1 and runs[-1][2] == number:
-            runs[-1][1] = ord(mark)
-        else:
-            runs.append([ord(mark), ord(mark), number])
-    return " ".join(f"{span_text(first, last)}:{number}" for first, last, number in runs)
+    return " ".join(
+        f"{number}: " + " ".join(span_text(*span) for span in spans(ord(m) for m in classes if classes[m] == number))
+        for number in sorted(representatives)
+    )
 
 
 def lowercase() -> str:
