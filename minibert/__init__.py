@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from minibert.model import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel
     from minibert.tokenizer import Encoding, Tokenizer
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _HOME = {
     "BertConfig": "core.config",

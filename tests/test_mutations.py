@@ -52,6 +52,8 @@ def test_a_file_has_two_mutations_one_of_them_in_its_longest_function(file):
         assert any(place in spots for place in places), f"none of {file} is in its longest function, {longest.name}()"
 
 
-@pytest.mark.parametrize(("file", "words"), [("README.md", "in {} ways"), ("README.zh-CN.md", "用 {} 种方式")])
-def test_the_readme_says_how_many_there_are(file, words):
+@pytest.mark.parametrize(
+    ("file", "words"), [("docs/correctness.md", "in {} ways"), ("docs/correctness.zh-CN.md", "用 {} 种方式")]
+)
+def test_the_docs_say_how_many_there_are(file, words):
     assert words.format(len(MUTATIONS) + len(BUGS)) in source(file)

@@ -1,129 +1,145 @@
-"""Proves that what the README says is so: its commands, its example, its tables. Run: pytest tests/test_readme.py"""
+"""Proves that the README is short, and that what it says is so: code out of core/, commands, example, tables.
 
-import os
+Run: pytest tests/test_readme.py. What holds for docs/ as well is in tests/test_docs.py.
+"""
+
+import json
 import re
-import shlex
-import subprocess
-import sys
-from pathlib import Path
+import unicodedata
 
 import pytest
+from conftest import SHARED, needs_shared
+from pages import BENCHMARKS, PAGES, README, ROOT, cells
 
-from benchmarks import accuracy, bundled, corpus, race, tokenizer
-from minibert import cli, command_options
+from benchmarks import race, tokenizer
+from minibert.table import encoding_table
+from minibert.tokenizer import Tokenizer
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
-
-
-def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
-    """On the beginning of each file of reviews."""
-    for file in command_options.REVIEWS.glob("*.tsv"):
-        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-        (tmp_path / file.name).write_text("".join(lines[:121]), encoding="utf-8")
-    monkeypatch.setattr(command_options, "REVIEWS", tmp_path)
-    monkeypatch.chdir(tmp_path)
-    (example,) = blocks("python")
-    exec(compile(example, "README.md", "exec"), {})
-    printed = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"\[\('(positive|negative)', 0\.\d+\), \('(positive|negative)', 0\.\d+\)\]", printed[0])
-    assert printed[1].startswith("torch.Size([1, ")
+LANGUAGES = {"english": README.english, "chinese": README.chinese}
+both = pytest.mark.parametrize("text", LANGUAGES.values(), ids=LANGUAGES)
+H200 = json.loads((ROOT / "benchmarks/results/first-h200-2026-11-27.json").read_text(encoding="utf-8"))
 
 
-def test_the_python_example_is_about_ten_lines():
-    (example,) = blocks("python")
-    assert len(example.strip().splitlines()) <= 12
+def columns(line: str) -> int:
+    """As a terminal shows it: a Chinese character is two columns wide."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in line)
 
 
-def test_the_example_that_looks_inside_prints_what_is_said(minilm, capsys):
-    text = README[README.index("## Look inside") :]
-    example, printed = re.search(r"```py\n(.*?)```\n\n```\n(.*?)```", text, flags=re.S).groups()
-    exec(compile(example.replace("sentence-transformers/all-MiniLM-L6-v2", str(minilm)), "README.md", "exec"), {})
-    assert capsys.readouterr().out == printed
+@both
+def test_it_has_at_most_170_lines(text):
+    assert len(text.splitlines()) <= 170
 
 
-LINES = [line.removeprefix("pip install -e . && ") for block in blocks("bash") for line in block.splitlines()]
-COMMANDS = [shlex.split(line, comments=True) for line in LINES if re.match("minibert|torchrun", line)]
+@both
+def test_no_line_outside_tables_is_wider_than_120_columns(text):
+    assert [line for line in text.splitlines() if not line.startswith("|") and columns(line) > 120] == []
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_every_command_in_the_readme_parses(words):
-    cli.parse(words[words.index("minibert") + 1 :])
+def test_it_has_at_most_1700_words():
+    assert len(README.english.split()) <= 1700
 
 
-@pytest.mark.slow
-def test_every_command_in_the_readme_runs_one_after_the_other(minilm, tmp_path):
-    """With MiniLM in the place of bert-base-chinese, bundled reviews in those of the corpus and the data files."""
-    (tmp_path / "bert-base-chinese").symlink_to(minilm)
-    (tmp_path / "sentence-transformers").mkdir()
-    (tmp_path / "sentence-transformers" / "all-MiniLM-L6-v2").symlink_to(minilm)
-    for name in ("train.tsv", "dev.tsv", "test.tsv"):
-        rows = (ROOT / "minibert" / "assets" / "reviews" / name).read_text(encoding="utf-8").splitlines()
-        (tmp_path / name).write_text("\n".join(rows[:81]) + "\n", encoding="utf-8")
-    texts = [row.split("\t")[1] for row in rows[1:]]
-    (tmp_path / "reviews.tsv").write_text("\n".join(["text", *texts]), encoding="utf-8")
-    (tmp_path / "reviews.txt").write_text("\n".join(texts), encoding="utf-8")
-    (tmp_path / "poems.txt").write_text(
-        "\n\n".join(re.sub("(?<=[。.])", "\n", text) for text in texts), encoding="utf-8"
-    )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for words in COMMANDS:
-        words = [word.replace("node=8", "node=2") for word in words]  # as many processes as CI has cores
-        program = ["-m", "torch.distributed.run", *words[1:]] if words[0] == "torchrun" else ["-m", *words]
-        command = [sys.executable, *program]
-        run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-        expected = 0
-        if words[1] == "doctor" and "something is wrong" in run.stdout:
-            expected = 1
-        elif "--resume" in words:  # the command before has not been interrupted; tests/test_state.py does that
-            expected = 2
-            assert "nothing to resume; the run is complete" in run.stderr
-        assert run.returncode == expected, f"{shlex.join(words)}\n{run.stdout[-2000:]}{run.stderr[-8000:]}"
+def excerpts() -> list[tuple[str, list[str]]]:
+    """(file, lines): the code that the README takes out of core/; the first line of a part names its file."""
+    parts = re.findall(r"^# (minibert/core/\w+\.py)\n(.*?)(?=^# minibert|\Z)", "\n".join(CODE), flags=re.M | re.S)
+    return [(file, [line for line in body.splitlines() if line.strip() not in ("", "...")]) for file, body in parts]
+
+
+CODE = [block for block in README.blocks("python") if block.startswith("# minibert/core/")]
+
+
+@pytest.mark.parametrize(("file", "shown"), excerpts(), ids=lambda value: value if isinstance(value, str) else "")
+def test_the_code_that_is_shown_stands_in_core_in_that_order(file, shown):
+    lines = iter((ROOT / file).read_text(encoding="utf-8").splitlines())
+    for line in shown:
+        assert line in lines, f"{file} has no such line, or has it earlier: {line}"  # the iterator goes on
+
+
+def test_the_model_takes_about_40_lines_and_the_loop_about_25():
+    model, loop = (block.splitlines() for block in CODE)
+    assert len(model) <= 45
+    assert len(loop) <= 25
+    assert {file for file, _ in excerpts()} == {f"minibert/core/{name}.py" for name in ("attention", "model", "train")}
+
+
+@pytest.mark.parametrize(
+    "step", ["output = model(", "F.cross_entropy(", ".zero_grad()", "loss.backward()", "optimizer.step()"]
+)
+def test_the_loop_shows_every_step_of_training(step):
+    assert step in CODE[1]
 
 
 def test_ci_runs_the_readmes_test_command_word_for_word():
-    (command,) = [block.strip() for block in blocks("bash") if "pytest" in block]
+    (command,) = [block.strip() for block in README.blocks("bash") if "pytest" in block]
     assert command in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
 
 
-def test_every_file_of_the_map_exists():
-    for path in re.findall(r"`((?:minibert|tests|benchmarks)/[\w/.]*)`", README):
-        assert (ROOT / path).exists(), path
+def test_two_commands_install_and_do_all_the_rest():
+    installing = [line for block in README.blocks("bash") for line in block.splitlines() if "pip" in line]
+    assert installing == ["pip install -e . && minibert train", 'pip install -e ".[test]" && pytest']
 
 
-def test_every_module_is_on_the_map():
-    modules = {path.name for path in (ROOT / "minibert").glob("*.py")} - {"__init__.py", "__main__.py"}
-    assert [name for name in sorted(modules) if name not in README] == []
+def test_the_training_that_is_shown_is_that_of_the_walk():
+    """Which tests/test_docs.py runs."""
+    for page in (README, PAGES["fine-tuning"]):
+        ((_, shown),) = [pair for pair in page.shown("bash") if pair[0].endswith("minibert train\n")]
+        walk = iter(WALK.replace("first-run", "runs/train-1").splitlines())
+        assert [line for line in shown.splitlines() if line not in walk] == [], page.name
 
 
-def test_the_accuracy_table_is_that_of_the_committed_results():
-    assert accuracy.show() in README, "paste the output of python -m benchmarks.accuracy --show"
+((_, WALK),) = [pair for pair in PAGES["ten-stops"].shown("bash") if pair[0].startswith("minibert train")]
 
 
-def test_the_tokenizers_tables_are_those_of_the_committed_results():
-    shown = tokenizer.show()
-    remedy = "paste the output of python -m benchmarks.tokenizer --show"
-    assert shown in (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8"), remedy
-    section = README[README.index("## How fast is text?") :].split("\n## ")[0]
-    part = [line for line in section.splitlines() if line.startswith("|")]
-    assert len(part) >= 10
-    assert [line for line in part if line not in shown.splitlines()] == [], remedy
+def test_the_table_of_encode_is_what_the_command_prints():
+    (shown,) = [block for block in README.blocks("") if block.startswith("tokens ")]
+    (command,) = [words for words in README.commands() if words[1] == "encode"]
+    assert shown.rstrip("\n") == encoding_table(Tokenizer.from_pretrained("bundled"), command[2:]).rstrip("\n")
 
 
-@pytest.mark.parametrize("name", ["encoder", "training"])
-def test_the_tables_of_speed_are_those_of_the_committed_results(name):
-    assert race.show(name, asked=True) in README, f"paste the output of python -m benchmarks.{name} --show --asked"
+@needs_shared
+def test_the_table_of_encode_in_docs_is_bert_base_chineses():
+    (shown,) = PAGES["tokenizer"].blocks("")
+    chinese = Tokenizer.from_pretrained(SHARED / "vocab/bert-base-chinese.vocab.txt")
+    assert shown.rstrip("\n") == encoding_table(chinese, "白日依山尽,").rstrip("\n")
 
 
-def test_every_picture_is_there():
-    for path in re.findall(r"!\[[^]]*\]\(([^)]*)\)", README):
-        assert (ROOT / path).is_file(), path
+def as_dicts(table: str) -> list[dict[str, str]]:
+    """The rows of markdown tables, each by its columns' names."""
+    rows, heads = [], []
+    for before, line in zip(["", *table.splitlines()], [*table.splitlines(), ""], strict=True):
+        if line.startswith("|---"):
+            heads = cells(before)
+        elif line.startswith("|") and heads:
+            rows.append(dict(zip(heads, cells(line), strict=False)))
+    return rows
 
 
-def test_the_tables_of_pretraining_are_those_of_the_committed_results():
-    assert bundled.show().split("\n\n")[0] in README
-    assert corpus.show() in README
+@both
+def test_the_five_rows_of_speed_are_those_of_the_committed_results(text):
+    section = text[text.index("| what | against |") :].split("\n\n")[0]
+    rows = as_dicts(section)
+    measured = [row for name in ("encoder", "training") for row in as_dicts(race.show(name))]
+    measured += as_dicts(tokenizer.show())
+    assert len(rows) == 5
+    for row in rows:
+        assert [found for found in measured if row.items() <= found.items()], row
+
+
+@both
+def test_the_step_on_a_gpu_is_that_of_the_committed_result(text):
+    case = "pretraining, 256 examples of up to 128 tokens"
+    ours, theirs = (
+        next(row["ms"] for row in H200["rows"] if row["case"] == case and row["who"] == who)
+        for who in ("minibert", "transformers")
+    )
+    (line,) = [line for line in text.splitlines() if "H200" in line]
+    assert re.findall(r"\b\d+\b", line) == [str(int(ours)), str(round(theirs))]
+
+
+def test_all_rows_of_the_tokenizers_race_are_those_of_the_committed_results():
+    assert tokenizer.show() in BENCHMARKS, "paste the output of python -m benchmarks.tokenizer --show"
+
+
+def test_there_are_five_rows_of_what_is_right():
+    section = README.english[README.english.index("## Is it right?") :].split("\n\n")[0]
+    assert len([line for line in section.splitlines() if line.startswith("|")]) == 2 + 5
