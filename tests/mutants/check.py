@@ -27,10 +27,10 @@ MUTATIONS = {
             "tests/test_course.py::test_the_losses_and_adam_equal_pytorchs",
         ),
         (
-            "lesson: bug 0 is the last",
-            "and 1 <= int(name) <= len(BUGS)",
-            "and int(name) <= len(BUGS)",
-            "tests/test_course.py::test_an_unknown_bug_is_one_line",
+            "lesson: it begins everywhere but there",
+            "if rung.stage == first else",
+            "if rung.stage != first else",
+            "tests/test_course.py::test_the_command_lists_and_shows",
         ),
     ],
     "minibert/data_checks.py": [
