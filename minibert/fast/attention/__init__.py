@@ -53,7 +53,6 @@ BACKENDS: dict[str, Backend] = {
     **torch_backends.SDPA,
     "flex": flex.BACKEND,
     "varlen": torch_backends.VARLEN,
-    "nested": torch_backends.NESTED,
     "triton": Backend((Packed,), "Our own kernel for packed rows.", triton_obstacle, triton_attention),
 }
 

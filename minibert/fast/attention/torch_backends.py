@@ -1,4 +1,4 @@
-"""PyTorch's own attention behind our signature: the four kernels of SDPA, varlen_attn, and nested tensors.
+"""PyTorch's own attention behind our signature: the four kernels of SDPA, and varlen_attn.
 
 What each cannot do is said before the call and with a remedy. These limits are PyTorch's own, as far as they are known
 here; one that is missing shows as PyTorch's error.
@@ -7,20 +7,17 @@ here; one that is missing shows as PyTorch's error.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend
 
 from minibert.core.attention import Padded, breaks_cudnn, sdpa
 from minibert.fast.attention.backend import AMPERE, HALF, Backend, Case, no_obstacle
 from minibert.fast.dropout import kept
-from minibert.fast.layout import Packed, pack, pad, starts, upload
+from minibert.fast.layout import Packed, pack, pad
 
 MATH, FLASH = SDPBackend.MATH, SDPBackend.FLASH_ATTENTION
 EFFICIENT, CUDNN = SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION
@@ -148,32 +145,6 @@ def varlen_obstacle(case: Case) -> str | None:
     return case.needs_gpu() or case.needs_dtype(*HALF) or case.needs_head_size(8, 256) or case.needs_no_dropout()
 
 
-def nested(
-    q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float = 0.0, scale: float | None = None
-) -> Tensor:
-    """The rows as one jagged tensor [B, n, H, D] whose n differs from row to row, for SDPA.
-
-    Rows without tokens are left out: the fused kernels refuse them. The heads have to be contiguous (a copy of a view
-    of fused q, k, v), or the kernel for the CPU refuses them.
-    """
-    offsets = layout.keep("offsets", partial(row_offsets, layout))
-    shortest = min(length for length in layout.lengths if length)
-    q, k, v = (
-        torch.nested.nested_tensor_from_jagged(
-            tensor.contiguous(), offsets, min_seqlen=shortest, max_seqlen=layout.max_length
-        ).transpose(1, 2)
-        for tensor in (q, k, v)
-    )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The PyTorch API of nested tensors is in prototype stage")
-        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p, scale=scale).transpose(1, 2).values()
-
-
-def row_offsets(layout: Packed) -> Tensor:
-    """Where each row that has tokens begins, and T: int64."""
-    return upload(starts(np.array([length for length in layout.lengths if length])), layout.device)
-
-
 # ---- the backends ----
 
 
@@ -191,4 +162,3 @@ SDPA = {
     "sdpa-cudnn": sdpa_backend(CUDNN, "NVIDIA's cuDNN, which takes a mask.", cudnn_obstacle),
 }
 VARLEN = Backend((Packed,), "FlashAttention-2 for packed rows; no attention dropout.", varlen_obstacle, varlen)
-NESTED = Backend((Packed,), "PyTorch's jagged tensors; readable rather than fast.", Case.needs_int32, nested)
