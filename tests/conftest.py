@@ -25,8 +25,10 @@ os.environ.setdefault("TRITON_INTERPRET", "0" if torch.cuda.is_available() else 
 import transformers
 
 from minibert.core import attention, weights
+from minibert.core.attention import Padded
 from minibert.core.config import BertConfig
 from minibert.fast.attention import BACKENDS, add_backend
+from minibert.fast.attention.backend import Case
 from minibert.model import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel
 
 # What tests start imports this checkout's package, whatever its folder, and the same broken module as they do.
@@ -132,6 +134,12 @@ def real_tokens(tensor: torch.Tensor | np.ndarray, mask: torch.Tensor) -> torch.
     """[T, *] of a [B, S, *] and its mask [B, S]; what has no place for each token stays as it is."""
     tensor = torch.as_tensor(tensor)
     return tensor[mask.bool()] if tensor.dim() == 3 else tensor
+
+
+def usable_backends(head_size: int, dropout_p: float = 0.0, needs_grad: bool = True) -> list[str]:
+    """Those that can run on a CPU, with a backward pass and without padding."""
+    case = Case(torch.device("cpu"), torch.float32, head_size, Padded(None), dropout_p, needs_grad)
+    return [name for name, backend in BACKENDS.items() if backend.obstacle(case) is None]
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from conftest import MODELS, PACKED_ONLY, outputs, padded_batch, small_config, stir
+from conftest import MODELS, PACKED_ONLY, outputs, padded_batch, small_config, stir, usable_backends
 from test_model import first_only, loss_of, packed_batch, rectangle
 from test_reference import run_reference
 
@@ -19,7 +19,6 @@ from minibert.activations import capture, intervene
 from minibert.core import attention as formula
 from minibert.core.config import BertConfig
 from minibert.fast import attention
-from minibert.fast.attention import usable_backends
 from minibert.fast.layout import Packed, pad
 from minibert.fast.prepare import compile_tokenwise
 from minibert.model import BertForSequenceClassification, BertModel

@@ -11,7 +11,7 @@ import numpy as np
 import processes
 import pytest
 import torch
-from conftest import PACKED_ONLY
+from conftest import PACKED_ONLY, usable_backends
 from torch.nn.attention import SDPBackend
 
 from minibert import attention_backends, cli
@@ -24,7 +24,6 @@ from minibert.fast.attention import (
     check_name,
     flex,
     resolve_backend,
-    usable_backends,
 )
 from minibert.fast.attention.backend import Case
 from minibert.fast.layout import Packed, pack, pad

@@ -23,7 +23,7 @@ import triton.language as tl  # noqa: E402
 from triton.runtime.interpreter import InterpretedFunction, InterpreterBuilder  # noqa: E402
 
 from minibert.fast.attention import triton_kernel  # noqa: E402
-from minibert.fast.attention.triton_kernel import BACKWARD, FORWARD, attention, attention_qkv, plan  # noqa: E402
+from minibert.fast.attention.triton_kernel import BACKWARD, FORWARD, attention, attention_qkv, fitting  # noqa: E402
 from minibert.fast.layout import Packed  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning")  # Triton 3.6's interpreter
@@ -354,7 +354,7 @@ def test_a_gpu_with_less_shared_memory_gets_the_same_numbers(monkeypatch):
 @pytest.mark.parametrize("table", [*FORWARD.values(), *BACKWARD.values()])
 @pytest.mark.parametrize("limit", [99, 163, 227])  # sm_86 and sm_89; A100; H100 and H200
 def test_every_length_has_exactly_one_variant_of_a_direction(table, limit):
-    chosen = list(plan(table, limit))
+    chosen = list(fitting(table, limit))
     assert all(variant.shared <= limit for variant, _ in chosen)
     for length in (1, 64, 65, 128, 129, 256, 257, 10**6):
         kernels = [v.kernel.__name__ for v, above in chosen if above < length <= (v.up_to or length)]

@@ -65,21 +65,17 @@ def resolve_backend(
     dropout_p: float = 0.0,
     head_size: int = 64,
     needs_grad: bool = False,
+    elements: int = 0,
 ) -> str:
     """The backend that `name` stands for: itself, or for "auto" the one to take for such a batch.
 
     Raises:
         ValueError: no backend has that name, or it cannot run here: the reason, and the nearest that can.
     """
-    return resolve(name, Case(torch.device(device), dtype, head_size, layout, dropout_p, needs_grad))
-
-
-def resolve(name: str, case: Case) -> str:
-    """See resolve_backend."""
-    check_name(name)
-    if name != "auto" and (reason := BACKENDS[name].obstacle(case)) is None:
+    case = Case(torch.device(device), dtype, head_size, layout, dropout_p, needs_grad, elements)
+    if check_name(name) != "auto" and (reason := BACKENDS[name].obstacle(case)) is None:
         return name
-    packed_on_gpu = case.on_gpu and isinstance(case.layout, Packed)
+    packed_on_gpu = case.on_gpu and isinstance(layout, Packed)
     order = ("triton", "varlen", "sdpa") if packed_on_gpu else ("sdpa",)
     nearest = next(other for other in order if BACKENDS[other].obstacle(case) is None)
     if name == "auto":
@@ -116,20 +112,6 @@ def attention_backends(
     return rows
 
 
-def usable_backends(
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
-    head_size: int = 64,
-    layout: Layout | None = None,
-    dropout_p: float = 0.0,
-    needs_grad: bool = True,
-) -> list[str]:
-    """The names of those that can run in such a case, by default with a backward pass and without padding."""
-    layout = Padded(None) if layout is None else layout
-    case = Case(torch.device(device), dtype, head_size, layout, dropout_p, needs_grad)
-    return [name for name, backend in BACKENDS.items() if backend.obstacle(case) is None]
-
-
 def attend(
     q: Tensor,
     k: Tensor,
@@ -164,8 +146,8 @@ def attend(
     check_inputs(q, k, v, layout, dropout_p)
     q, k, v = (tensor if tensor.stride(-1) == 1 else tensor.contiguous() for tensor in (q, k, v))
     elements = max(1 + sum((n - 1) * s for n, s in zip(t.shape, t.stride(), strict=True)) for t in (q, k, v))
-    case = Case(q.device, q.dtype, q.shape[-1], layout, dropout_p, needs_grad(q, k, v), elements)
-    chosen = BACKENDS[resolve(backend, case)]
+    grads = needs_grad(q, k, v)
+    chosen = BACKENDS[resolve_backend(backend, q.device, q.dtype, layout, dropout_p, q.shape[-1], grads, elements)]
     if isinstance(layout, Packed):
         return attend_packed(chosen, q, k, v, layout, dropout_p, scale)
     if chosen.padded is not None:
@@ -195,14 +177,14 @@ def attend_first(
         [B, H, D].
     """
     check_name(backend)
-    run = eager.first_attention if backend == "eager" else torch_backends.first_sdpa
+    run = eager.packed_attention if backend == "eager" else torch_backends.first_sdpa
     return run(q, k, v, layout, dropout_p, scale)
 
 
 def attend_packed(
     backend: Backend, q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float, scale: float | None
 ) -> Tensor:
-    """[T, H, D] three times -> [T, H, D]. Where there is nothing no kernel is asked; the sum keeps the graph whole."""
+    """[T, H, D] three times -> [T, H, D]. Empty input: q + k + v is empty too and stays connected to autograd."""
     return backend.packed(q, k, v, layout, dropout_p, scale) if q.numel() else q + k + v
 
 

@@ -42,7 +42,7 @@ import triton.language as tl
 from torch import Tensor
 
 from minibert.fast.attention.triton_backward import backward_fused, backward_keys, backward_queries
-from minibert.fast.attention.triton_parts import LOG2_E, dot, draw, kept, load, place, store
+from minibert.fast.attention.triton_parts import LOG2_E, dot, draw, keep_mask, load, place, store
 from minibert.fast.layout import Packed
 
 INTERPRETED = bool(triton.knobs.runtime.interpret)  # TRITON_INTERPRET=1: kernels run in numpy, on the CPU, slowly
@@ -74,7 +74,7 @@ def forward_short(
     share = 1 / l
     if DROPOUT:
         drop = draw(dropout_p, seed, row, head, DROPOUT)
-        p = tl.where(kept(drop, queries[:, None], keys[None, :]), p, 0.0)
+        p = tl.where(keep_mask(drop, queries[:, None], keys[None, :]), p, 0.0)
         share /= 1 - dropout_p
     o = dot(p.to(v.dtype.element_ty), v_tile) * share[:, None]  # dividing after: D columns instead of n
     store(out + at_out, start, n, H * D, o, TILE, D)
@@ -97,7 +97,7 @@ def _online(
     shrink = tl.exp2(m - m_new)  # 0 at the first step, where m = -∞
     l = l * shrink + tl.sum(p, 1)
     if DROPOUT:
-        p = tl.where(kept(drop, queries[:, None], keys[None, :]), p, 0.0)
+        p = tl.where(keep_mask(drop, queries[:, None], keys[None, :]), p, 0.0)
     v_tile = load(v, at, n, STRIDE, STEP, D, WHOLE)
     return m_new, l, o * shrink[:, None] + dot(p.to(v_tile.dtype), v_tile)
 
@@ -221,7 +221,7 @@ def shared_memory(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).shared_memory_per_block_optin // 1024
 
 
-def plan(table: tuple[Variant, ...], limit: int) -> Iterator[tuple[Variant, int]]:
+def fitting(table: tuple[Variant, ...], limit: int) -> Iterator[tuple[Variant, int]]:
     """The variants that fit into `limit` KiB of shared memory, each with the length that its rows have to exceed."""
     longer_than = 0
     for variant in table:
@@ -231,8 +231,8 @@ def plan(table: tuple[Variant, ...], limit: int) -> Iterator[tuple[Variant, int]
 
 
 def variants(backward: bool, head_size: int, element_size: int, device: torch.device) -> list[tuple[Variant, int]]:
-    """What `plan` gives on this device."""
-    return list(plan((BACKWARD if backward else FORWARD)[head_size, element_size], shared_memory(device)))
+    """What `fitting` gives on this device."""
+    return list(fitting((BACKWARD if backward else FORWARD)[head_size, element_size], shared_memory(device)))
 
 
 def work(backward: bool, head_size: int, element_size: int, layout: Packed) -> list[tuple[Variant, Tensor, int]]:
