@@ -29,7 +29,7 @@ from minibert.core.weights import listed, model_tensors, without_memory
 from minibert.data_checks import check_data
 from minibert.findings import Finding, error, note, refusal, text_encoding, warning
 from minibert.hub import resolve
-from minibert.parity import model_class
+from minibert.model import model_class
 from minibert.tokenizer import Tokenizer
 from minibert.tokenizer_files import mojibake, read_settings
 

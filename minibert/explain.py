@@ -40,12 +40,18 @@ from minibert.command_options import ExplainOptions
 from minibert.core.encoding import Encoding
 from minibert.core.files import atomic_write
 from minibert.core.model import BertBase
-from minibert.core.names import part_of, rename
 from minibert.core.shards import read_weights
 from minibert.core.tokenizer import check_text
 from minibert.data import check_vocabulary
 from minibert.hub import resolve
-from minibert.model import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel, BertOutput
+from minibert.model import (
+    BertForMaskedLM,
+    BertForPreTraining,
+    BertForSequenceClassification,
+    BertModel,
+    BertOutput,
+    model_class,
+)
 from minibert.table import ROWS
 from minibert.tokenizer import Tokenizer
 from minibert.trace import Stretch, trace
@@ -370,14 +376,7 @@ def load(name: str, attention: str) -> tuple[BertBase, Tokenizer]:
     """
     directory = resolve(name)
     tokenizer = Tokenizer.from_pretrained(directory)
-    listed, found = read_weights(directory)
-    parts = {part_of(key) for key in rename(found, str(listed))[0]}
-    if "classifier" in parts:
-        kind: type[BertBase] = BertForSequenceClassification
-    elif "mlm" in parts:
-        kind = BertForPreTraining if {"nsp", "bert.pooler"} <= parts else BertForMaskedLM
-    else:
-        kind = BertModel
+    kind = model_class(read_weights(directory)[1])
     return kind.from_pretrained(directory, attention, fresh_heads=False, mapped=True), tokenizer
 
 

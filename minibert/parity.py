@@ -11,7 +11,7 @@ right depends on the processor's kernels. The first stage above the limit is whe
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ from minibert.core.shards import read_weights
 from minibert.core.weights import export_weights
 from minibert.hub import resolve
 from minibert.loop import say
-from minibert.model import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel
+from minibert.model import model_class
 
 TOLERANCE = 1e-5
 BACKENDS = ("eager", "sdpa")  # of the others the tests take care
@@ -87,17 +87,6 @@ def load_candidates(name: str) -> dict[str, nn.Module]:
         getattr(transformers, kind.__name__).from_pretrained(resolve(name), dtype=torch.float32).eval()
     )
     return candidates
-
-
-def model_class(keys: Iterable[str]) -> type[nn.Module]:
-    """The model that a file's keys are made for: the first of these heads that it has, or none."""
-    names = {their_name(key) for key in keys}
-    heads = {
-        "classifier.weight": BertForSequenceClassification,
-        "cls.seq_relationship.weight": BertForPreTraining,
-        "cls.predictions.bias": BertForMaskedLM,
-    }
-    return next((heads[name] for name in heads if name in names), BertModel)
 
 
 def pick_lengths(wanted: str | None, config: BertConfig) -> list[int]:
