@@ -49,6 +49,10 @@ class Rung:
         """The largest difference that float32 explains."""
         return TOLERANCE * max(1.0, self.size)
 
+    def take(self, who: str, difference: float) -> None:
+        """The worst that a candidate has shown; NaN is worse than any number."""
+        self.differences[who] = float(np.maximum(difference, self.differences.get(who, 0)))
+
 
 def ladder(options: ParityOptions) -> list[Rung]:
     """Runs the sweep. One rung per stage, in the order of computation."""
@@ -67,8 +71,7 @@ def ladder(options: ParityOptions) -> list[Rung]:
                 rung = rungs.setdefault(stage, Rung(stage, 0.0, {}))
                 rung.size = max(rung.size, float(np.abs(of_real_tokens(value, real)).max()))
                 if stage in seen:
-                    difference = np.abs(of_real_tokens(seen[stage] - value, real)).max()
-                    rung.differences[who] = float(np.maximum(difference, rung.differences.get(who, 0)))  # keeps NaN
+                    rung.take(who, np.abs(of_real_tokens(seen[stage] - value, real)).max())
     return list(rungs.values())
 
 
@@ -188,7 +191,7 @@ def merge_layers(rungs: list[Rung]) -> list[Rung]:
         into = merged.setdefault(stage, Rung(stage, 0.0, {}))
         into.size = max(into.size, rung.size)
         for who, difference in rung.differences.items():
-            into.differences[who] = float(np.maximum(difference, into.differences.get(who, 0)))
+            into.take(who, difference)
     return list(merged.values())
 
 

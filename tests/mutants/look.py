@@ -180,8 +180,8 @@ MUTATIONS = {
         ),
         (
             "parity: only the last length counts",
-            "float(np.maximum(difference, rung.differences.get(who, 0)))  # keeps",
-            "float(difference)  # keeps",
+            "float(np.maximum(difference, self.differences.get(who, 0)))",
+            "float(difference)",
             "tests/test_parity.py::test_the_worst_of_all_lengths_counts",
         ),
         (
