@@ -23,10 +23,8 @@ from minibert.fast.layout import Packed, pad
 from minibert.fast.prepare import compile_tokenwise
 from minibert.model import BertForSequenceClassification, BertModel
 
-pytestmark = pytest.mark.numeric
-
 BACKENDS = [*usable_backends(head_size=5, needs_grad=False), PACKED_ONLY]
-pytestmark = pytest.mark.usefixtures("packed_only")
+pytestmark = [pytest.mark.numeric, pytest.mark.usefixtures("packed_only")]
 LENGTHS = [5, 1, 13, 5, 2]
 ROWS = re.findall(r"^ {4}(\S+) +\[(.+?)\](?: {2}|$)", activations.__doc__, flags=re.M)  # of the table: name, shape
 LAST = "layers.1"  # of the small model

@@ -28,7 +28,7 @@ MUTATIONS = {
         ),
         (
             "capture: padding is compared too",
-            "    if isinstance(layout, Padded) and layout.keys is not None:\n        ours, theirs",
+            "    if isinstance(batch, Padded) and batch.keys is not None:\n        ours, theirs",
             "    if False:\n        ours, theirs",
             "tests/test_activations.py::test_every_number_of_a_padded_batch_of_pairs_equals_the_reference",
         ),
