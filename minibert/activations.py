@@ -293,6 +293,7 @@ class Intervention(Watcher):
 
 
 def changed(name: str, x: Tensor, change: Change) -> Tensor:
+    """x of any shape -> what a change makes of it, of the same shape and type."""
     if isinstance(change, int | float):
         return torch.full_like(x, change)
     new = change if isinstance(change, Tensor) else change(x)
@@ -402,7 +403,7 @@ def uncompiled(module: nn.Module) -> AbstractContextManager[None]:
 
 
 def whole_layer(layer: Layer, x: Tensor, batch: Batch, last: bool = False) -> Tensor:
-    """The layer for all tokens, also where the first ones are all that is wanted of it."""
+    """The layer for all tokens, [B, S, E] or [T, E], also where the first ones are all that is wanted: [B, E]."""
     return batch.asking(Layer.forward(layer, x, batch), last)
 
 

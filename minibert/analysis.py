@@ -34,7 +34,7 @@ class Stream(NamedTuple):
 
 
 def residual_stream(seen: Mapping[str, Tensor]) -> Stream:
-    """seen: a capture of STREAM."""
+    """seen: a capture of STREAM, [B, S, E] each."""
     x = stacked(seen)  # [N + 1, B, S, E]
     return Stream(x.norm(dim=-1), torch.cosine_similarity(x, x[:1], dim=-1))
 
@@ -164,7 +164,7 @@ def gradient_times_heads(model: BertBase, inputs: Inputs, score: Score) -> Tenso
 
 
 def gradients_times_themselves(model: BertBase, inputs: Inputs, score: Score, pattern: str) -> list[Tensor]:
-    """Of all activations that the pattern names, elementwise."""
+    """Of all activations that the pattern names, elementwise: each of its own shape, [B, S, E]."""
     with torch.enable_grad(), capture(model, pattern, grad=True) as seen:
         total = score(model(**inputs)).sum()
     found = list(seen.values())

@@ -107,7 +107,10 @@ def codes(text: str) -> NDArray[np.int64]:
 def pretraining_losses(
     words: Tensor, word_labels: Tensor, follows: Tensor, follows_labels: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Masked LM, over the masked places alone (labels are -100 elsewhere), and next sentence, over all rows."""
+    """Masked LM, over the masked places alone (labels are -100 elsewhere), and next sentence, over all rows.
+
+    words: [T, V], word_labels: [T]; follows: [B, 2], follows_labels: [B] -> two scalars.
+    """
     mlm = F.cross_entropy(words, word_labels, ignore_index=-100)
     return mlm, F.cross_entropy(follows, follows_labels)
 
@@ -123,7 +126,7 @@ def losses() -> Stages:
 
 def adam_step(p: Tensor, g: Tensor, m: Tensor, v: Tensor, t: int, lr: float = 0.01) -> None:
     """Kingma & Ba 2015, algorithm 1, in place; t counts from 1. m and v start at zero, so early on they are too small
-    by 1 - βᵗ each, which the correction makes up for."""
+    by 1 - βᵗ each, which the correction makes up for. p, g, m, v: of one shape, any."""
     m.lerp_(g, 0.1)
     v.lerp_(g * g, 0.001)
     p -= lr * (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)

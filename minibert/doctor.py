@@ -178,6 +178,7 @@ def read_summaries(patient: Patient) -> None:
 
 
 def summarise(tensor: Tensor) -> Summary:
+    """A tensor of any shape."""
     if not tensor.dtype.is_floating_point or not tensor.numel():
         return Summary(tuple(tensor.shape), tensor.dtype, 0, 0, False, False, math.nan, math.nan)
     x = tensor.float()

@@ -151,6 +151,7 @@ def as_json(value: object) -> object:
 
 
 def plain(x: NDArray) -> list:
+    """Any shape, as nested lists."""
     return (np.round(x.astype(np.float64), 6) if x.dtype.kind == "f" else x).tolist()
 
 
@@ -229,6 +230,7 @@ def looked_at(
 
 
 def array(x: Tensor) -> NDArray:
+    """Any shape, as numpy's single precision."""
     return x.detach().float().cpu().numpy()
 
 
@@ -271,7 +273,7 @@ def sources_of(stretches: list[list[Stretch]], row: Encoding) -> list[tuple[int,
 def answered(
     model: BertBase, tokenizer: Tokenizer, output: object, ids: NDArray, seen: Mapping[str, Tensor]
 ) -> tuple[Prediction, Score]:
-    """What the model says, and the score that heads and tokens contribute to, of what its encoder returns.
+    """What the model says, and the score [B] that heads and tokens contribute to, of what its encoder returns.
 
     The score of a label or token is its logit minus the mean of all logits, since adding the same to all of them
     changes nothing; that of a vector its cosine to what it is when nothing is taken away.
@@ -311,7 +313,7 @@ def centred(logits: Tensor, best: int) -> Tensor:
 
 
 def lens_of(model: BertBase, tokenizer: Tokenizer, seen: Mapping[str, Tensor]) -> Lens | None:
-    """Layer by layer, as the logits of all at once would not fit."""
+    """Layer by layer, as the logits of all, [N + 1, S, V], would not fit."""
     if isinstance(model, BertModel):
         return None
     N = model.config.num_hidden_layers
@@ -329,13 +331,15 @@ def lens_of(model: BertBase, tokenizer: Tokenizer, seen: Mapping[str, Tensor]) -
 
 
 def stack(parts: list, which: int) -> NDArray:
+    """Values (0) or indices (1) of N + 1 calls of topk, [S, GUESSES] or [L] each -> [N + 1, …]."""
     return torch.stack([part[which] for part in parts]).cpu().numpy()
 
 
 def contributed(
     encoder: BertModel, inputs: dict[str, Tensor], score: Score, answer: Prediction, mask_id: int
 ) -> Contributions:
-    """As far as it does not take too long. A vector's cosine to itself is at its largest, so its gradient is 0."""
+    """As far as it does not take too long; inputs are [1, S]. A vector's cosine to itself is at its largest, so its
+    gradient is 0."""
     S, config = inputs["input_ids"].shape[1], encoder.config
     layers = config.num_hidden_layers * (4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size)
     slopes = answer.kind != "vector"

@@ -94,8 +94,8 @@ def part_of(name: str) -> int:
 
 
 def coded(x: NDArray, width: int) -> tuple[str, bytes]:
-    """Little-endian bytes, and what they are. The square root gives small probabilities more steps: the smallest is
-    1/255², 0.000015."""
+    """Little-endian bytes of x, of any shape, and what they are. The square root gives small probabilities more steps:
+    the smallest is 1/255², 0.000015."""
     if width == 1:
         return "u1", np.rint(np.sqrt(x.clip(0, 1)) * 255).astype(np.uint8).tobytes()
     if width == 2 and np.abs(x).max(initial=0) <= LARGEST_HALF:

@@ -123,7 +123,7 @@ def of_real_tokens(stage: NDArray, real: NDArray[np.bool_]) -> NDArray:
 
 
 def record_stages(model: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, NDArray]:
-    """One forward pass; what was computed on the way, under the reference's names for it."""
+    """One forward pass over ids, mask, segments [B, S]; what was computed on the way, under the reference's names."""
     ids, mask, segments = batch
     ours = isinstance(model, BertBase)
     with torch.no_grad(), capture(model, "*", check=False) if ours else recording(model) as seen:

@@ -25,6 +25,6 @@ def keep_mask(shape: Sequence[int], p: float) -> tuple[Tensor, float]:
 
 
 def dropout(x: Tensor, p: float) -> Tensor:
-    """x with each element 0 at probability p, the others larger by 1 / (1 - p)."""
+    """x, of any shape, with each element 0 at probability p, the others larger by 1 / (1 - p)."""
     stays, share = keep_mask(x.shape, p)
     return (x * stays).mul_(1 / share)

@@ -23,7 +23,8 @@ from minibert.fast.layout import Packed, pack, packed_form, pad
 def triton_attention(
     q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float = 0.0, scale: float | None = None
 ) -> Tensor:
-    """Our own kernel. Imported when it is first called, as it needs a package that PyTorch's CPU build lacks."""
+    """Our own kernel, [T, H, D] three times -> [T, H, D]. Imported when it is first called, as it needs a package that
+    PyTorch's CPU build lacks."""
     from minibert.fast.attention import triton_kernel
 
     return triton_kernel.attention(q, k, v, layout, dropout_p, scale)

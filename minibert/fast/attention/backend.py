@@ -37,7 +37,7 @@ class Case(NamedTuple):
 
     @property
     def keys(self) -> Tensor | None:
-        """The mask of the rectangle, None where it needs none."""
+        """The mask of the rectangle, bool [B, S], None where it needs none."""
         return (self.layout.padded if isinstance(self.layout, Packed) else self.layout).keys
 
     def needs_gpu(self, capability: tuple[int, int] = AMPERE) -> str | None:

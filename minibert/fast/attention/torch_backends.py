@@ -137,7 +137,7 @@ def cudnn_obstacle(case: Case) -> str | None:
 def varlen(
     q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float = 0.0, scale: float | None = None
 ) -> Tensor:
-    """FlashAttention-2 over packed rows, by `torch.nn.attention.varlen`."""
+    """FlashAttention-2 over packed rows, by `torch.nn.attention.varlen`. [T, H, D] three times -> [T, H, D]."""
     from torch.nn.attention.varlen import varlen_attn
 
     longest = layout.max_length

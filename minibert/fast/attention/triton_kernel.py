@@ -267,7 +267,7 @@ COMPILED: dict[tuple, Any] = {}
 def _run(
     backward: bool, tensors: dict[str, tuple[Tensor, ...]], numbers: tuple[float, ...], q: Tensor, layout: Packed
 ) -> None:
-    """Launches each variant over the tiles that are its work. tensors: the first arguments of each kernel."""
+    """Launches each variant over the tiles that are its work. tensors: each kernel's first arguments; q: [T, H, D]."""
     (T, H, D), dropout = q.shape, numbers[1] > 0
     common = backward, q.dtype, layout.device, H, D, *numbers[3:], dropout
     with torch.cuda.device_of(layout.cu_seqlens):
@@ -369,6 +369,7 @@ def attention_qkv(
 def _attention(
     tensors: tuple[Tensor, ...], layout: Packed, dropout_p: float, scale: float | None, seed: int | None
 ) -> Tensor:
+    """tensors: q, k, v [T, H, D], or one of [T, 3, H, D] -> [T, H, D]."""
     q, k, v = three = tensors if len(tensors) == 3 else tensors[0].unbind(1)
     _check_tensors(q, k, v, layout)
     if not all(_is_readable(x) and x.stride() == q.stride() for x in three):
