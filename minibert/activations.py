@@ -121,8 +121,8 @@ def intervene(model: BertBase, changes: Mapping[str, Change]) -> Intervention:
 
 
 class Place(NamedTuple):
-    """Where a name's tensor passes: the input or the output of a module, a head's columns of its input, or in between
-    the queries and the context of a SelfAttention."""
+    """Where a name's tensor passes: the input or the output of a module, a head's columns of its input, or in the midst
+    of a SelfAttention."""
 
     module: nn.Module
     side: str  # "input", "output", "head", "attend"
@@ -152,7 +152,8 @@ def places(model: BertBase) -> dict[str, Place]:
 def layer_places(layer: Layer) -> dict[str, Place]:
     attention, ffn = layer.attention, layer.ffn
     return {
-        **{f"attention.{name}": Place(attention, "attend") for name in ("query", "key", "value", "scores", "probs")},
+        **{f"attention.{name}": Place(getattr(attention, name), "output") for name in ("query", "key", "value")},
+        **{f"attention.{name}": Place(attention, "attend") for name in FORMED},
         "attention.context": Place(attention.output, "input"),
         **{f"heads.{h}": Place(attention.output, "head", h) for h in range(attention.heads)},
         "attention.output": Place(attention.output, "output"),
@@ -342,9 +343,9 @@ class Session:
             for i, layer in enumerate(layers):
                 if any(place.module is layer.attention for place in wanted.values()):
                     attend = partial(attend_and_look, layer.attention, f"layers.{i}.attention", self)
-                    stack.enter_context(replaced(layer.attention, "attend", attend))
+                    stack.enter_context(exchanged(layer.attention, "attend", attend))
             if any(name.startswith(f"layers.{len(layers) - 1}.") for name in wanted):
-                stack.enter_context(replaced(layers[-1], "forward", partial(whole_layer, layers[-1])))
+                stack.enter_context(exchanged(layers[-1], "forward", partial(whole_layer, layers[-1])))
             self.installed = stack.pop_all()
 
 
@@ -379,26 +380,22 @@ def hooked(name: str, place: Place, tap: Tap, head_size: int) -> Iterator[None]:
 
 
 @contextmanager
-def replaced(module: nn.Module, attribute: str, value: object) -> Iterator[None]:
-    """The object's own attribute instead of its class's."""
-    own = module.__dict__
-    had, before = attribute in own, own.get(attribute)
-    own[attribute] = value
+def exchanged(owner: object, name: str, value: object) -> Iterator[None]:
+    """owner.name is `value` inside, and what it was afterwards, whatever happens; also where it was inherited."""
+    inherited, before = name not in vars(owner), getattr(owner, name)
+    setattr(owner, name, value)
     try:
         yield
     finally:
-        if had:
-            own[attribute] = before
-        else:
-            del own[attribute]
+        delattr(owner, name) if inherited else setattr(owner, name, before)
 
 
 def uncompiled(module: nn.Module) -> AbstractContextManager[None]:
     """Compiled code was made without hooks and would run without them: `compile_tokenwise` is undone for a while."""
     if isinstance(module, SelfAttention) and "residual" in module.__dict__:
-        return replaced(module, "residual", partial(type(module).residual, module))
+        return exchanged(module, "residual", partial(type(module).residual, module))
     if module._compiled_call_impl is not None:
-        return replaced(module, "_compiled_call_impl", None)
+        return exchanged(module, "_compiled_call_impl", None)
     return nullcontext()
 
 
@@ -419,31 +416,24 @@ def attend_and_look(
     v: Tensor,
     batch: Padded | Packed,
 ) -> Tensor:
-    """SelfAttention.attend with queries, keys and values shown, and where they are asked for scores and probabilities.
+    """SelfAttention.attend with scores and probabilities shown.
 
     Padded: [B, S, H, D] three times -> [B, S, H, D]; packed [T, H, D] -> [T, H, D].
     """
     assert len(q) == len(k), "whole_layer lets all tokens ask"
-    q, k, v = (tap_heads(f"{at}.{name}", x, session) for name, x in (("query", q), ("key", k), ("value", v)))
     watchers = session.who_wants(*(f"{at}.{name}" for name in FORMED))
     forms = any(watcher.forms for watcher in watchers)
     fused = attention.backend != "eager"  # which is the formula itself
     dropping = attention.training and attention.dropout_p > 0
-    check = bool(watchers) and fused and not dropping and all(watcher.check for watcher in watchers)
-    if watchers:
-        with torch.set_grad_enabled(forms and torch.is_grad_enabled()):
-            ours = attend_by_formula(attention, at, session, (q, k, v), batch, forms)
+    check = fused and not dropping and all(watcher.check for watcher in watchers)
+    with torch.set_grad_enabled(forms and torch.is_grad_enabled()):
+        ours = attend_by_formula(attention, at, session, (q, k, v), batch, forms)
     if check or not forms:
         with torch.set_grad_enabled(not forms and torch.is_grad_enabled()):
             theirs = SelfAttention.attend(attention, q, k, v, batch)
     if check:
         assert_equal(f"{at}.context", attention.backend, ours, theirs, batch)
     return ours if forms else theirs
-
-
-def tap_heads(name: str, x: Tensor, session: Session) -> Tensor:
-    """A tap that sees all heads side by side. [B, S, H, D] or [T, H, D], and so returned."""
-    return session.tap(name, x.flatten(-2)).reshape(x.shape) if session.who_wants(name) else x
 
 
 def attend_by_formula(

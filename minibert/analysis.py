@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from minibert.activations import capture, encoder_of, intervene, matching, replaced
+from minibert.activations import capture, encoder_of, exchanged, intervene, matching
 from minibert.core.attention import Batch
 from minibert.core.model import BertBase
 from minibert.model import BertForSequenceClassification
@@ -118,7 +118,7 @@ def head_contributions(model: BertBase, inputs: Inputs, score: Score) -> Tensor:
         }
         with torch.no_grad(), ExitStack() as stack:
             for layer in encoder.layers[:i]:
-                stack.enter_context(replaced(layer, "forward", passed_over))
+                stack.enter_context(exchanged(layer, "forward", passed_over))
             stack.enter_context(intervene(model, changes))
             lost.append(whole - score(model(**copies)).view(H, B))
     return torch.stack(lost)

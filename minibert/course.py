@@ -12,8 +12,8 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from minibert.activations import exchanged
 from minibert.command_options import CourseOptions as CourseOptions  # to be found here as well
 from minibert.core import attention as formula
 from minibert.core import model as bert
@@ -143,17 +144,6 @@ def steps() -> Stages:
 
 
 # ---- putting a bug in ----
-
-
-@contextmanager
-def exchanged(owner: object, name: str, wrong: object) -> Iterator[None]:
-    """owner.name is `wrong` inside, and what it was afterwards, whatever happens."""
-    inherited, right = name not in vars(owner), getattr(owner, name)
-    setattr(owner, name, wrong)
-    try:
-        yield
-    finally:
-        delattr(owner, name) if inherited else setattr(owner, name, right)
 
 
 RIGHT_PROBABILITIES, RIGHT_NORMALIZE = formula.probabilities, wordpiece.normalize

@@ -9,12 +9,6 @@ MUTATIONS = {
             "tests/test_course.py::test_the_lesson_does_not_depend_on_random_numbers_drawn_before",
         ),
         (
-            "lesson: a bug stays where its method was inherited",
-            "delattr(owner, name) if inherited else setattr(owner, name, right)",
-            "setattr(owner, name, right)",
-            "tests/test_course.py::test_nothing_of_a_bug_stays_not_even_after_an_exception",
-        ),
-        (
             "lesson: infinity in JSON",
             "{who: d if math.isfinite(d) else None for who, d in rung.differences.items()}",
             "dict(rung.differences)",

@@ -51,6 +51,12 @@ MUTATIONS = {
             "tests/test_activations.py::test_gradients_are_those_of_autograd_and_the_parameters_keep_theirs",
         ),
         (
+            "lesson: a bug stays where its method was inherited",
+            "delattr(owner, name) if inherited else setattr(owner, name, before)",
+            "setattr(owner, name, before)",
+            "tests/test_course.py::test_nothing_of_a_bug_stays_not_even_after_an_exception",
+        ),
+        (
             "capture: hooks stay",
             "        handle.remove()",
             "        pass",
