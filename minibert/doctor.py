@@ -228,10 +228,8 @@ def pointers(patient: Patient) -> Iterator[Finding]:
     for name in sorted(patient.files):
         path = patient.directory / name
         if path.is_file() and path.stat().st_size < 1000 and path.read_bytes().startswith(b"version https://git-lfs."):
-            part = parts.get(name, "weights")
-            yield error(
-                f"{part}-pointer", f"{name} is a pointer of git-lfs, not the file", "git lfs pull, or download it"
-            )
+            what = f"{name} is a pointer of git-lfs, not the file"
+            yield error(f"{parts.get(name, 'weights')}-pointer", what, "git lfs pull, or download it")
 
 
 # ---- checks: vocabulary ----
@@ -256,18 +254,13 @@ def vocabulary_lines(patient: Patient) -> Iterator[Finding]:
         what = f"{len(blank)} empty lines, the first is {blank[0]}: each takes an id, or has lost its token"
         yield error("vocabulary-empty-lines", what, f"{COPY_AGAIN}; do not delete lines, ids would move")
     first: dict[str, int] = {}
-    twice = []
-    for line, token in enumerate(tokens, 1):
-        if token.strip() and first.setdefault(token, line) != line:
-            twice.append((token, first[token], line))
+    twice = [line for line, token in enumerate(tokens, 1) if token.strip() and first.setdefault(token, line) != line]
     if twice and mojibake(tokens) is None:
-        token, one, two = twice[0]
-        what = f"{len(twice)} tokens stand twice, first of all {token!r} on lines {one} and {two}"
+        token = tokens[twice[0] - 1]
+        what = f"{len(twice)} tokens stand twice, first of all {token!r} on lines {first[token]} and {twice[0]}"
         yield error("vocabulary-duplicates", what, f"a token has one id: {COPY_AGAIN}")
     if (example := mojibake(tokens)) is not None and not_utf8(patient) is None:
-        what = (
-            f"line {tokens.index(example) + 1} is {example!r}, and many are like it: UTF-8 was read in another encoding"
-        )
+        what = f"line {tokens.index(example) + 1} is {example!r}, like many: UTF-8 was read in another encoding"
         yield error("vocabulary-mojibake", what, COPY_AGAIN)
 
 
@@ -312,9 +305,8 @@ def vocabulary_size(patient: Patient) -> Iterator[Finding]:
         "config.json": patient.config and patient.config.vocab_size,
         "the embedding": embedding and embedding.shape and embedding.shape[0],
     }
-    sizes = {name: size for name, size in sizes.items() if size}
-    if len(set(sizes.values())) > 1:
-        what = ", ".join(f"{name} {size}" for name, size in sizes.items())
+    if len(set(filter(None, sizes.values()))) > 1:
+        what = ", ".join(f"{name} {size}" for name, size in sizes.items() if size)
         yield error("vocabulary-size", f"sizes differ: {what}", "take vocab.txt, config.json and weights of one model")
 
 
@@ -357,9 +349,7 @@ def case(patient: Patient) -> Iterator[Finding]:
     name, lowered = KNOWN.get(fingerprint(tokens), (None, not cased))
     says = f"do_lower_case is {str(patient.tokenizer.lowercase).lower()}"
     if patient.tokenizer.lowercase and not lowered:
-        what = (
-            f"{says} (or not said), but the vocabulary is cased: {len(upper)} tokens such as {upper[:3]} are never used"
-        )
+        what = f"{says} (or not said), but the vocabulary is cased: {len(upper)} tokens, as {upper[:3]}, are never used"
         yield warning("tokenizer-lowercases", what, 'write "do_lower_case": false into tokenizer_config.json')
     elif not patient.tokenizer.lowercase and lowered and letters:
         what = f"{says}, but the vocabulary has no upper-case words: every capital letter makes [UNK]"
@@ -371,9 +361,7 @@ def longest_text(patient: Patient) -> Iterator[Finding]:
     length, config = patient.model_max_length, patient.config
     if length is not None and config is not None and length > config.max_position_embeddings:
         what = f"model_max_length is {length}, but the model has {config.max_position_embeddings} positions"
-        remedy = (
-            f"write {config.max_position_embeddings} into tokenizer_config.json; other programs crash on longer texts"
-        )
+        remedy = f"write {config.max_position_embeddings} into tokenizer_config.json: others crash on longer texts"
         yield warning("tokenizer-max-length", what, remedy)
 
 
@@ -399,9 +387,9 @@ def labels(patient: Patient) -> Iterator[Finding]:
     if head is not None and head.shape and head.shape[0] != config.num_labels:
         what = f"the classifier has {head.shape[0]} rows, config.json names {config.num_labels} labels"
         yield error("labels-count", what, "name every row in id2label, in the order of training")
-    backwards = (patient.raw_config or {}).get("label2id")
-    forwards = {label: number for number, label in config.id2label.items()}
-    if (patient.raw_config or {}).get("id2label") and isinstance(backwards, dict) and backwards != forwards:
+    raw = patient.raw_config or {}
+    backwards, forwards = raw.get("label2id"), {label: number for number, label in config.id2label.items()}
+    if raw.get("id2label") and isinstance(backwards, dict) and backwards != forwards:
         what = f"id2label and label2id disagree: {forwards} against {backwards}"[:200]
         yield warning("labels-disagree", what, "make label2id the reverse of id2label")
     if head is not None and all(re.fullmatch(r"LABEL_\d+", label) for label in forwards):
@@ -427,7 +415,7 @@ def key_names(patient: Patient) -> Iterator[Finding]:
         yield note("weights-old-names", f"{len(old)} names are of the old kind, such as {old[0]}; they are understood")
 
 
-def fit(patient: Patient) -> Iterator[Finding]:
+def tensors(patient: Patient) -> Iterator[Finding]:
     """Every weight that the config asks for is there, in its shape, and no other."""
     if patient.config is None or not patient.weights or wrapper(patient.weights) or any(tied(patient)):
         return
@@ -491,12 +479,8 @@ def fresh(patient: Patient) -> Iterator[Finding]:
     layers = [part.rpartition(".")[2] for part in untouched if ".layer." in part]
     if layers:
         total = sum(".layer." in part for part in state)
-        which = (
-            "every layer looks"
-            if len(layers) == total
-            else f"{len(layers)} of {total} layers ({', '.join(layers)}) look"
-        )
-        what = f"{which} fresh: zero biases, weights as initialised"
+        some = f"{len(layers)} of {total} layers ({', '.join(layers)}) look"
+        what = f"{'every layer looks' if len(layers) == total else some} fresh: zero biases, weights as initialised"
         yield warning("weights-fresh", what, "were the trained weights loaded before this was saved?")
     if heads := [part for part in untouched if part.startswith(("classifier", "cls."))]:
         what = f"{' and '.join(heads)} look fresh, so answers are chance"
@@ -517,5 +501,5 @@ def looks_fresh(weight: Summary, bias: Summary, std: float) -> bool:
 CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
     *(absent_parts, pointers),
     *(vocabulary_bytes, vocabulary_lines, special_tokens, vocabulary_size, two_vocabularies, known_vocabulary),
-    *(case, longest_text, arithmetic, labels, tied, key_names, fit, numbers, fresh),
+    *(case, longest_text, arithmetic, labels, tied, key_names, tensors, numbers, fresh),
 )

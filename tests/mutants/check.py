@@ -85,10 +85,10 @@ MUTATIONS = {
             "tests/test_doctor.py::test_fresh_weights_of_googles_kind_look_fresh_too",
         ),
         (
-            "doctor: any weights without bias look fresh",
-            "    return any(abs(weight.std / (std * cut) - 1) < spread for cut in (1, CUT_NORMAL)) if std else False",
-            "    return True",
-            "tests/test_doctor.py::test_fresh_weights_of_googles_kind_look_fresh_too",
+            "doctor: a wrong number of labels is told twice",
+            "if rows := [row for row in rows if not row.startswith(told)]:",
+            "if rows:",
+            "tests/test_doctor.py::test_what_is_broken_is_named_and_no_other_error",
         ),
         (
             "doctor: Google's fresh weights are not known",
