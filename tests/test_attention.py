@@ -17,7 +17,6 @@ from torch.nn.attention import SDPBackend
 from minibert import attention_backends, cli
 from minibert.core import attention as formula
 from minibert.core.attention import Padded
-from minibert.fast import attention
 from minibert.fast.attention import (
     BACKENDS,
     attend,
@@ -431,7 +430,7 @@ def gpu(monkeypatch):
 
     def pretend(capability: tuple[int, int] = (9, 0), triton: bool = True) -> None:
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
-        monkeypatch.setattr(attention, "installed", lambda package: triton)
+        monkeypatch.setattr("minibert.fast.attention.backend.installed", lambda package: triton)
         monkeypatch.setattr(flex, "installed", lambda package: triton)
 
     pretend()

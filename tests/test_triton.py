@@ -378,15 +378,15 @@ def refusals():
     layout, qkv, _ = draw((3, 2))
     q, k, v = qkv.unbind(1)
     wide = qkv.new_zeros(5, 3, 1, 96)
-    yield "shape", lambda: attention(q, k[:4], v, layout), r"k is \[4, 1, 64\] .* give all three alike"
-    yield "dtype", lambda: attention(q, k, v.float(), layout), "v is .*float32.* give all three alike"
-    yield "tokens", lambda: attention(q[:4], k[:4], v[:4], layout), "the layout has 5 tokens"
+    yield "shape", lambda: attention(q, k[:4], v, layout), r"k \[4, 1, 64\].*; give three equal ones"
+    yield "dtype", lambda: attention(q, k, v.float(), layout), "float32; give one floating-point type"
+    yield "tokens", lambda: attention(q[:4], k[:4], v[:4], layout), "the lengths add up to 5 tokens"
     yield "qkv", lambda: attention_qkv(qkv[:, :2], layout), r"give \[T, 3, H, D\]"
-    yield "head size", lambda: attention_qkv(wide, layout), "head size 96 .* give 32, 64 or 128"
-    yield "float64", lambda: attention_qkv(qkv.double(), layout), "float64 has no kernel"
-    yield "integers", lambda: attention_qkv(qkv.to(torch.int16), layout), "int16 has no kernel"
-    yield "device", lambda: attention_qkv(qkv.to("meta"), layout), "make the layout there"
-    yield "dropout_p", lambda: attention_qkv(qkv, layout, dropout_p=1.0), "give 0 <= dropout_p < 1"
+    yield "head size", lambda: attention_qkv(wide, layout), "head sizes 32, 64 and 128, not 96; .*sdpa"
+    yield "float64", lambda: attention_qkv(qkv.double(), layout), "not float64"
+    yield "integers", lambda: attention_qkv(qkv.to(torch.int16), layout), "int16; give one floating-point type"
+    yield "device", lambda: attention_qkv(qkv.to("meta"), layout), "meta and cpu; use one device"
+    yield "dropout_p", lambda: attention_qkv(qkv, layout, dropout_p=1.0), r"dropout_p 1.0 is outside \[0, 1\)"
     yield "scale", lambda: attention_qkv(qkv, layout, scale=-1.0), "scale is -1.0; give a positive number"
     yield "seed", lambda: attention_qkv(qkv, layout, dropout_p=0.1, seed=2**31), r"give 0 <= seed < 2\^31"
 

@@ -20,14 +20,14 @@ MUTATIONS = {
             '("varlen", "triton", "sdpa") if packed_on_gpu',
             "tests/test_attention.py::test_auto_takes_what_suits_the_batch",
         ),
+    ],
+    "minibert/fast/attention/backend.py": [
         (
             "attention: tokens beyond the lengths are not noticed",
             "if q.dim() != 3 or len(q) != T:",
             "if q.dim() != 3:",
             "tests/test_attention.py::test_inputs_that_do_not_fit_are_named",
         ),
-    ],
-    "minibert/fast/attention/backend.py": [
         (
             "backends: any GPU will do",
             "        if found < capability:",
