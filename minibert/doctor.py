@@ -60,8 +60,9 @@ def diagnose(options: DoctorOptions) -> list[Finding]:
             raise ValueError(f"{file}: no such file; give a data file")
     patient = examine(resolve(options.model))
     found = [finding for check in CHECKS for finding in check(patient)]
-    broken = {finding.part for finding in found if finding.severity == "error"}
-    found += [refused for refused in patient.refused if not CAUSES[refused.part] & broken]
+    named = {finding.part for finding in found if finding.severity == "error"}
+    named |= {"tokenizer"} if "vocabulary" in named else set()
+    found += [refused for refused in patient.refused if refused.part not in named]  # else its cause has been
     limits = patient.model_max_length, patient.config and patient.config.max_position_embeddings
     max_length = options.max_length or min(filter(None, limits), default=MAX_LENGTH)
     columns = options.columns.split(",") if options.columns else None
@@ -119,15 +120,6 @@ class Patient:
         return list(self.config.id2label.values())
 
 
-# Where a refusal needs no telling: an error in one of these parts has been named.
-CAUSES = {
-    "config": {"config"},
-    "vocabulary": {"vocabulary"},
-    "tokenizer": {"vocabulary", "tokenizer"},
-    "weights": {"weights"},
-}
-
-
 def examine(directory: Path) -> Patient:
     """Reads all parts; a reader's refusal is kept."""
     patient = Patient(directory, {path.name for path in directory.iterdir()})
@@ -135,12 +127,12 @@ def examine(directory: Path) -> Patient:
     has_vocabulary = bool({"vocab.txt", "tokenizer.json"} & patient.files)
     if not has_weights and not has_vocabulary and "config.json" not in patient.files:
         raise ValueError(f"{directory}: holds no config.json, no vocab.txt, no weights; give a model's directory")
-    readers = {
-        "config": (read_config, "config.json" in patient.files),
-        "tokenizer": (read_tokenizer, has_vocabulary),
-        "weights": (read_summaries, has_weights),
-    }
-    for part, (read, present) in readers.items():
+    readers = (
+        ("config", read_config, "config.json" in patient.files),
+        ("tokenizer", read_tokenizer, has_vocabulary),
+        ("weights", read_summaries, has_weights),
+    )
+    for part, read, present in readers:
         try:
             if present:
                 read(patient)
@@ -259,13 +251,13 @@ def vocabulary_lines(patient: Patient) -> Iterator[Finding]:
         token = tokens[twice[0] - 1]
         what = f"{len(twice)} tokens stand twice, first of all {token!r} on lines {first[token]} and {twice[0]}"
         yield error("vocabulary-duplicates", what, f"a token has one id: {COPY_AGAIN}")
-    if (example := mojibake(tokens)) is not None and not_utf8(patient) is None:
+    if (example := mojibake(tokens)) is not None and is_utf8(patient):
         what = f"line {tokens.index(example) + 1} is {example!r}, like many: UTF-8 was read in another encoding"
         yield error("vocabulary-mojibake", what, COPY_AGAIN)
 
 
-def not_utf8(patient: Patient) -> Finding | None:
-    return next(text_encoding("vocabulary-not-utf8", "", patient.vocabulary or b""), None)
+def is_utf8(patient: Patient) -> bool:
+    return not any(text_encoding("vocabulary-not-utf8", "", patient.vocabulary or b""))
 
 
 def special_tokens(patient: Patient) -> Iterator[Finding]:
@@ -292,9 +284,8 @@ def special_tokens(patient: Patient) -> Iterator[Finding]:
 
 def is_damaged(patient: Patient) -> bool:
     """Whether the bytes of the vocabulary are, so that its tokens tell nothing."""
-    if not_utf8(patient) is not None or (patient.vocabulary or b"").startswith(b"version https://git-lfs."):
-        return True
-    return mojibake(patient.tokens or []) is not None
+    pointer = (patient.vocabulary or b"").startswith(b"version https://git-lfs.")
+    return pointer or not is_utf8(patient) or mojibake(patient.tokens or []) is not None
 
 
 def vocabulary_size(patient: Patient) -> Iterator[Finding]:

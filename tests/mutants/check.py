@@ -74,7 +74,7 @@ MUTATIONS = {
     "minibert/doctor.py": [
         (
             "doctor: a refusal is told where its cause is named",
-            "if not CAUSES[refused.part] & broken]",
+            "if refused.part not in named]",
             "if True]",
             "tests/test_doctor.py::test_what_is_broken_is_named_and_no_other_error",
         ),
