@@ -26,13 +26,12 @@ from minibert.activations import exchanged
 from minibert.command_options import CourseOptions as CourseOptions  # to be found here as well
 from minibert.core import attention as formula
 from minibert.core import model as bert
-from minibert.core import reference, wordpiece
+from minibert.core import wordpiece
 from minibert.core.attention import Batch, Padded
 from minibert.core.config import BertConfig
 from minibert.core.vocabulary import SPECIAL_TOKENS
-from minibert.core.weights import export_weights
 from minibert.hub import ASSETS
-from minibert.parity import Rung, padded_batch, record_stages
+from minibert.parity import Rung, padded_batch, record_stages, reference_stages
 from minibert.tokenizer import Tokenizer
 
 Stages = dict[str, NDArray]
@@ -69,18 +68,10 @@ def small_model() -> bert.BertForSequenceClassification:
     return model.eval()
 
 
-def forward() -> Stages:
+def forward(stages_of: Callable[..., Stages] = record_stages) -> Stages:
     """Every stage of a forward pass, on a padded batch with pairs."""
     model = small_model()
-    return record_stages(model, padded_batch(11, model.config, seed=0))
-
-
-def forward_reference() -> Stages:
-    """The same in numpy float64, which shares no line with model.py."""
-    model = small_model()
-    weights = {name: tensor.detach().numpy() for name, tensor in export_weights(model).items()}
-    batch = padded_batch(11, model.config, seed=0)
-    return reference.forward(weights, model.config, *(tensor.numpy() for tensor in batch))
+    return stages_of(model, padded_batch(11, model.config, seed=0))
 
 
 TEXT = "The unaffable Room"
@@ -256,7 +247,7 @@ def ladder_of(bug: Bug) -> list[Rung]:
     """One rung per stage: how far the right and the broken way are from the reference."""
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as if nothing had been
         right = bug.experiment()
-        wanted = forward_reference() if bug.experiment is forward else right
+        wanted = forward(reference_stages) if bug.experiment is forward else right
         with bug.put_in():
             torch.manual_seed(0)
             broken = bug.experiment()

@@ -57,14 +57,13 @@ class Rung:
 def ladder(options: ParityOptions) -> list[Rung]:
     """Runs the sweep. One rung per stage, in the order of computation."""
     candidates = load_candidates(options.model)
-    config, weights = candidates["eager"].config, export_weights(candidates["eager"])
-    weights = {name: tensor.detach().numpy() for name, tensor in weights.items()}
+    config = candidates["eager"].config
     rungs: dict[str, Rung] = {}
     for length in pick_lengths(options.lengths, config):
         say(f"length {length}")
         batch = padded_batch(length, config, options.seed)
         real = batch[1].bool().numpy()
-        wanted = reference.forward(weights, config, *(tensor.numpy() for tensor in batch))
+        wanted = reference_stages(candidates["eager"], batch)
         for who, model in candidates.items():
             seen = record_stages(model, batch)
             for stage, value in wanted.items():
@@ -120,6 +119,13 @@ def of_real_tokens(stage: NDArray, real: NDArray[np.bool_]) -> NDArray:
 
 
 # ---- the stages of a model that runs ----
+
+
+def reference_stages(model: BertBase, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, NDArray]:
+    """What a model of these weights computes from ids, mask, segments [B, S], in numpy's float64, which shares no line
+    with model.py."""
+    weights = {name: tensor.detach().numpy() for name, tensor in export_weights(model).items()}
+    return reference.forward(weights, model.config, *(tensor.numpy() for tensor in batch))
 
 
 def record_stages(model: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, NDArray]:
