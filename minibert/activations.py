@@ -243,14 +243,14 @@ class Capture(Watcher, Mapping[str, Tensor]):
         super().__init__(model)
         self.wanted = {name for pattern in patterns for name in matching(pattern, self.places, groups=True)}
         self.forms, self.check = grad, check
-        self.kept: dict[str, Tensor] = {}
+        self.captured: dict[str, Tensor] = {}
 
     def tap(self, name: str, x: Tensor) -> Tensor:
         """Keeps it. Where nothing before it has a gradient (frozen weights) the graph begins here."""
         if self.forms and torch.is_grad_enabled():
             x = x if x.requires_grad else x.detach().requires_grad_()
             x.retain_grad()
-        self.kept[name] = x if self.forms else x.detach()
+        self.captured[name] = x if self.forms else x.detach()
         return x
 
     @property
@@ -261,16 +261,16 @@ class Capture(Watcher, Mapping[str, Tensor]):
         return {name: x.grad for name, x in self.items() if x.grad is not None}
 
     def __getitem__(self, name: str) -> Tensor:
-        if name not in self.kept:
+        if name not in self.captured:
             reason = "no forward pass has computed it yet" if name in self.wanted else "it was not asked for"
             raise KeyError(f"{name}: {reason}")
-        return self.kept[name]
+        return self.captured[name]
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name in self.places if name in self.kept)
+        return (name for name in self.places if name in self.captured)
 
     def __len__(self) -> int:
-        return len(self.kept)
+        return len(self.captured)
 
 
 class Intervention(Watcher):

@@ -40,8 +40,8 @@ MUTATIONS = {
         ),
         (
             "capture: the graph is kept without being asked for",
-            "self.kept[name] = x if self.forms else x.detach()",
-            "self.kept[name] = x",
+            "self.captured[name] = x if self.forms else x.detach()",
+            "self.captured[name] = x",
             "tests/test_activations.py::test_without_grad_what_was_seen_holds_no_graph",
         ),
         (
