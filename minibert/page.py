@@ -74,18 +74,21 @@ def packed(arrays: Mapping[str, NDArray]) -> tuple[dict[str, dict], bytes]:
     """What is on the page, {name: shape, coding, offset in bytes}, and the compressed bytes."""
     width = 4 if sum(x.size for x in arrays.values()) * 4 <= LIMIT else 2
     probabilities = sum(x.size for name, x in arrays.items() if part_of(name) == 0)
-    table: dict[str, dict] = {}
-    pieces: list[bytes] = []
-    offset = 0
+    found: dict[str, tuple[str, bytes]] = {}
+    room = LIMIT
     for name in sorted(arrays, key=part_of):
         small = part_of(name) == 0 and probabilities * width > LIMIT
         coding, data = coded(arrays[name], 1 if small else width)
-        if part_of(name) > 1 and offset + len(data) > LIMIT:
-            continue
+        if part_of(name) <= 1 or len(data) <= room:
+            found[name] = coding, data + bytes(-len(data) % 4)  # aligned for JavaScript's typed arrays
+            room -= len(data)
+    table: dict[str, dict] = {}
+    offset = 0
+    for name in filter(found.__contains__, arrays):  # in the order of computation again
+        coding, data = found[name]
         table[name] = {"shape": list(arrays[name].shape), "coding": coding, "offset": offset}
-        pieces.append(data + bytes(-len(data) % 4))  # aligned for JavaScript's typed arrays
-        offset += len(pieces[-1])
-    return table, zlib.compress(b"".join(pieces), 6)
+        offset += len(data)
+    return table, zlib.compress(b"".join(found[name][1] for name in table), 6)
 
 
 def part_of(name: str) -> int:

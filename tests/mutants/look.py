@@ -153,6 +153,12 @@ MUTATIONS = {
             "tests/test_explain.py::test_no_text_breaks_or_scripts_the_page",
         ),
         (
+            "the page leaves probabilities out where room is short",
+            "if part_of(name) <= 1 or len(data) <= room:",
+            "if len(data) <= room:",
+            "tests/test_explain.py::test_where_room_is_short_numbers_are_rounded_and_then_left_out",
+        ),
+        (
             "large numbers become infinite on the page",
             "if width == 2 and np.abs(x).max(initial=0) <= LARGEST_HALF:",
             "if width == 2:",
