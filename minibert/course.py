@@ -137,7 +137,8 @@ def steps() -> Stages:
 # ---- putting a bug in ----
 
 
-RIGHT_PROBABILITIES, RIGHT_NORMALIZE = formula.probabilities, wordpiece.normalize
+RIGHT_PROBABILITIES = formula.probabilities
+RIGHT_NORMALIZE = wordpiece.normalize
 RIGHT_EMBEDDINGS = bert.Embeddings.forward
 
 
@@ -154,10 +155,12 @@ def mask_on_queries(scores: Tensor, batch: Padded) -> Tensor:
 
 
 def no_mask(scores: Tensor, batch: Padded) -> Tensor:
+    """Padding takes part in the sum of softmax. [B, H, S, S] -> the same shape."""
     return torch.softmax(scores, dim=-1)
 
 
 def softmax_over_heads(scores: Tensor, batch: Padded) -> Tensor:
+    """Over dim 1 instead of the last; padding keys stay hidden. [B, H, S, S] -> the same shape."""
     real = RIGHT_PROBABILITIES(torch.zeros_like(scores), batch) > 0
     return torch.softmax(scores, dim=1) * real
 
@@ -170,10 +173,12 @@ def normalise_first(self: bert.SelfAttention, x: Tensor, batch: Batch, last: boo
 
 
 def tanh_gelu(name: str, x: Tensor) -> Tensor:
+    """The approximation that other models are trained with; x of any shape."""
     return F.gelu(x, approximate="tanh")
 
 
 def large_eps(self: nn.LayerNorm, x: Tensor) -> Tensor:
+    """PyTorch's own 1e-5. [..., E] -> the same shape."""
     return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, 1e-5)
 
 
@@ -183,6 +188,7 @@ def swapped_segments(self: bert.Embeddings, ids: Tensor, segments: Tensor, posit
 
 
 def positions_from_1(self: bert.Embeddings, ids: Tensor, segments: Tensor, positions: Tensor) -> Tensor:
+    """The first row of the table is never used. Shapes as above."""
     return RIGHT_EMBEDDINGS(self, ids, segments, positions + 1)
 
 
@@ -200,10 +206,12 @@ def uncorrected_step(p: Tensor, g: Tensor, m: Tensor, v: Tensor, t: int, lr: flo
 
 
 def always_lowercase(text: str, lowercase: bool = True, *switches: bool | None) -> wordpiece.Chars:
+    """Whatever the vocabulary is."""
     return RIGHT_NORMALIZE(text, True, *switches)
 
 
 def training_for_ever(self: nn.Module) -> nn.Module:
+    """Asked to evaluate, the model goes on training."""
     return self.train()
 
 
@@ -265,6 +273,7 @@ def apart(a: NDArray, b: NDArray) -> float:
 
 
 def first_difference(rungs: list[Rung]) -> str | None:
+    """The stage at which a learner has to look; None: all of them agree."""
     return next((rung.stage for rung in rungs if not rung.differences.get("broken", 0) <= rung.limit), None)
 
 
@@ -287,6 +296,7 @@ def contents(chinese: bool) -> str:
 
 
 def said(bug: Bug, word: str, chinese: bool) -> str:
+    """A text of the bug's, in one of the two languages."""
     return bug.texts[f"{word}_zh" if chinese else word]
 
 

@@ -120,6 +120,7 @@ def graded(wrong: bool, name: str, what: str, remedy: str) -> Finding:
 
 
 def mojibake(file: RowFile, data: Data) -> Iterator[Finding]:
+    """Texts whose bytes were once read in the wrong encoding: their words are in no vocabulary."""
     if broken := damaged(file):
         what = f"{file.name}: {share(len(broken), len(file.all_texts))} of the texts are like {broken[0][:40]!r}"
         yield warning("data-mojibake", what, "UTF-8 was read in another encoding; get the original file again")
@@ -141,12 +142,14 @@ def quotes(file: RowFile, data: Data) -> Iterator[Finding]:
 
 
 def empty(file: RowFile, data: Data) -> Iterator[Finding]:
+    """A row without a text still has a label, and counts."""
     if rows := [i for i, (text, _) in enumerate(file.keys) if not text]:
         what = f"{file.name}: {len(rows)} texts are empty, the first on line {file.rows.lines[rows[0]]}"
         yield warning("data-empty", what, "remove these rows, or look for what emptied them")
 
 
 def unknown_words(file: RowFile, data: Data) -> Iterator[Finding]:
+    """What is [UNK] looks the same to the model, whatever it was."""
     if count := file.unknown.total():
         tokens = int(file.lengths.sum()) - special_tokens(file.rows) * len(file.rows)
         most = ", ".join(f"{word[:20]!r} {n}×" for word, n in file.unknown.most_common(6))
@@ -162,7 +165,8 @@ def scripts(file: RowFile, data: Data) -> Iterator[Finding]:
     switches = tokenizer.lowercase, tokenizer.strip_accents, tokenizer.tokenize_chinese_chars
     alphabet = {" ", *chain.from_iterable(tokenizer.vocab)}
     letters = Counter(char for char in chain.from_iterable(file.all_texts) if char.isalpha())
-    seen, lost = Counter[str](), Counter[str]()
+    seen = Counter[str]()
+    lost = Counter[str]()
     for char, count in letters.items():
         seen[script(char)] += count
         normal = {char for char, _ in wordpiece.normalize(char, *switches)}
@@ -184,11 +188,14 @@ def script(char: str) -> str:
 
 
 def truncation(file: RowFile, data: Data) -> Iterator[Finding]:
+    """How long the rows are, and what max_length takes of them."""
     if (lengths := file.lengths) is None:
         return
-    limit, total = data.max_length, int(lengths.sum())
+    limit = data.max_length
+    total = int(lengths.sum())
     p50, p90, p99 = (int(p) for p in np.percentile(lengths, (50, 90, 99), method="higher"))
-    longer, lost = int((lengths > limit).sum()), int((lengths - limit).clip(min=0).sum())
+    longer = int((lengths > limit).sum())
+    lost = int((lengths - limit).clip(min=0).sum())
     shares = f"{share(longer, len(lengths))} of the rows, {share(lost, total)} of the tokens" if longer else "none"
     what = f"{file.name}: tokens of a row p50 {p50}, p90 {p90}, p99 {p99}, longest {lengths.max()}; "
     what += f"max_length {limit} cuts {shares}"
@@ -197,6 +204,7 @@ def truncation(file: RowFile, data: Data) -> Iterator[Finding]:
 
 
 def padding(file: RowFile, data: Data) -> Iterator[Finding]:
+    """What a padded batch of the training rows would waste, and a budget of tokens in its place."""
     if file.lengths is None or file is not data.files[0]:
         return
     lengths = file.lengths.clip(max=data.max_length)
@@ -218,6 +226,7 @@ def waste(lengths: NDArray[np.int64], order: Sequence[int]) -> float:
 
 
 def duplicates(file: RowFile, data: Data) -> Iterator[Finding]:
+    """Rows of one file that say the same, their labels aside."""
     first: dict[Key, int] = {}
     again = [
         (line, first[key])
@@ -247,10 +256,12 @@ def leaks(data: Data) -> Iterator[Finding]:
 
 
 def labelled(data: Data) -> list[RowFile]:
+    """The files whose rows have labels."""
     return [file for file in data.files if file.rows.labels is not None]
 
 
 def contradictions(data: Data) -> Iterator[Finding]:
+    """The same text under several labels, in one file or in two: nobody can learn both."""
     labels: dict[Key, set[str]] = {}
     for file in labelled(data):
         for key, label in zip(file.keys, file.rows.labels, strict=True):
@@ -265,7 +276,8 @@ def contradictions(data: Data) -> Iterator[Finding]:
 def balance(data: Data) -> Iterator[Finding]:
     """The baseline that a classifier has to beat, and labels that it cannot learn."""
     for file in labelled(data):
-        counts, rows = Counter(file.rows.labels), len(file.rows)
+        counts = Counter(file.rows.labels)
+        rows = len(file.rows)
         shares = ", ".join(f"{label} {share(n, rows)}" for label, n in counts.most_common(6))
         what = f"{file.name}: {len(counts)} labels: {shares}{', …' * (len(counts) > 6)}"
         if len(counts) < 2:
@@ -293,6 +305,7 @@ def unseen_labels(data: Data) -> Iterator[Finding]:
 
 
 def share(part: int, whole: int) -> str:
+    """ "28.2 %" of a whole that may be 0."""
     return percent(part / max(whole, 1))
 
 

@@ -61,7 +61,8 @@ def diagnose(options: DoctorOptions) -> list[Finding]:
     patient = examine(resolve(options.model))
     found = [finding for check in CHECKS for finding in check(patient)]
     named = {finding.part for finding in found if finding.severity == "error"}
-    named |= {"tokenizer"} if "vocabulary" in named else set()
+    if "vocabulary" in named:
+        named.add("tokenizer")
     found += [refused for refused in patient.refused if refused.part not in named]  # else its cause has been
     limits = patient.model_max_length, patient.config and patient.config.max_position_embeddings
     max_length = options.max_length or min(filter(None, limits), default=MAX_LENGTH)
@@ -193,6 +194,7 @@ def wrapper(keys: Iterable[str]) -> str:
 
 
 def known(key: str) -> bool:
+    """Whether some BERT has a weight of that name."""
     return translate(their_name(key), TABLE) is not None
 
 
@@ -228,10 +230,12 @@ def pointers(patient: Patient) -> Iterator[Finding]:
 
 
 def vocabulary_bytes(patient: Patient) -> Iterator[Finding]:
+    """What an editor of another system leaves in a text file."""
     data = patient.vocabulary
     if data is None:
         return
-    path, other = patient.directory / "vocab.txt", "other programs take it for a part of the token"
+    path = patient.directory / "vocab.txt"
+    other = "other programs take it for a part of the token"
     yield from text_encoding("vocabulary-not-utf8", path, data)
     if data.startswith(b"\xef\xbb\xbf"):
         yield warning("vocabulary-bom", f"{path}:1: begins with a byte order mark; {other}", "save it without a BOM")
@@ -241,6 +245,7 @@ def vocabulary_bytes(patient: Patient) -> Iterator[Finding]:
 
 
 def vocabulary_lines(patient: Patient) -> Iterator[Finding]:
+    """A token's line is its id: a line too many moves all that follow."""
     tokens = patient.tokens or []
     if blank := [line for line, token in enumerate(tokens, 1) if not token.strip() and token.isascii()]:
         what = f"{len(blank)} empty lines, the first is {blank[0]}: each takes an id, or has lost its token"
@@ -257,6 +262,7 @@ def vocabulary_lines(patient: Patient) -> Iterator[Finding]:
 
 
 def is_utf8(patient: Patient) -> bool:
+    """Whether the bytes of vocab.txt are."""
     return not any(text_encoding("vocabulary-not-utf8", "", patient.vocabulary or b""))
 
 
@@ -319,6 +325,7 @@ def two_vocabularies(patient: Patient) -> Iterator[Finding]:
 
 
 def known_vocabulary(patient: Patient) -> Iterator[Finding]:
+    """Which of the published ones it is."""
     if (mark := fingerprint(patient.tokens or [])) in KNOWN:
         yield note("vocabulary-known", f"it is that of {KNOWN[mark][0]}, token for token")
 
@@ -349,6 +356,7 @@ def case(patient: Patient) -> Iterator[Finding]:
 
 
 def longest_text(patient: Patient) -> Iterator[Finding]:
+    """Longer texts than the model has positions for."""
     length, config = patient.model_max_length, patient.config
     if length is not None and config is not None and length > config.max_position_embeddings:
         what = f"model_max_length is {length}, but the model has {config.max_position_embeddings} positions"
@@ -372,6 +380,7 @@ def arithmetic(patient: Patient) -> Iterator[Finding]:
 
 
 def labels(patient: Patient) -> Iterator[Finding]:
+    """The classifier's rows, and the names that config.json gives them."""
     if (config := patient.config) is None:
         return
     head = patient.names.get("classifier.weight")
@@ -379,7 +388,8 @@ def labels(patient: Patient) -> Iterator[Finding]:
         what = f"the classifier has {head.shape[0]} rows, config.json names {config.num_labels} labels"
         yield error("labels-count", what, "name every row in id2label, in the order of training")
     raw = patient.raw_config or {}
-    backwards, forwards = raw.get("label2id"), {label: number for number, label in config.id2label.items()}
+    backwards = raw.get("label2id")
+    forwards = {label: number for number, label in config.id2label.items()}
     if raw.get("id2label") and isinstance(backwards, dict) and backwards != forwards:
         what = f"id2label and label2id disagree: {forwards} against {backwards}"[:200]
         yield warning("labels-disagree", what, "make label2id the reverse of id2label")
@@ -391,6 +401,7 @@ def labels(patient: Patient) -> Iterator[Finding]:
 
 
 def tied(patient: Patient) -> Iterator[Finding]:
+    """A decoder that differs from the embedding."""
     try:
         untie(dict(patient.shared), "the weights")
     except ValueError as reason:
@@ -398,6 +409,7 @@ def tied(patient: Patient) -> Iterator[Finding]:
 
 
 def key_names(patient: Patient) -> Iterator[Finding]:
+    """Names with a wrapper's prefix, and those of the oldest files."""
     keys = patient.weights or {}
     if prefix := wrapper(keys):
         what = f"every name begins with {prefix!r}: a wrapped model was saved, or it is no BERT"
@@ -481,6 +493,7 @@ def fresh(patient: Patient) -> Iterator[Finding]:
 
 
 def looks_fresh(weight: Summary, bias: Summary, std: float) -> bool:
+    """Whether a module's weight and bias are as they are initialised."""
     if not bias.zero:
         return False
     if weight.one:  # LayerNorm
