@@ -51,7 +51,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks import timing
+from benchmarks import nested, timing
 from benchmarks.attention_cases import (
     DTYPES,
     FLOPS,
@@ -558,4 +558,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    nested.add()
     sys.exit(main())

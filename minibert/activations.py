@@ -58,12 +58,10 @@ are seen: look from one at a time.
 from __future__ import annotations
 
 import difflib
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from fnmatch import fnmatchcase
 from functools import partial
-from types import TracebackType
 from typing import NamedTuple, Self
 
 import torch
@@ -123,8 +121,8 @@ def intervene(model: BertBase, changes: Mapping[str, Change]) -> Intervention:
 
 
 class Place(NamedTuple):
-    """Where a name's tensor passes: the input or the output of a module, a head's columns of its input, or in between
-    the queries and the context of a SelfAttention."""
+    """Where a name's tensor passes: the input or the output of a module, a head's columns of its input, or in the midst
+    of a SelfAttention."""
 
     module: nn.Module
     side: str  # "input", "output", "head", "attend"
@@ -154,7 +152,8 @@ def places(model: BertBase) -> dict[str, Place]:
 def layer_places(layer: Layer) -> dict[str, Place]:
     attention, ffn = layer.attention, layer.ffn
     return {
-        **{f"attention.{name}": Place(attention, "attend") for name in ("query", "key", "value", "scores", "probs")},
+        **{f"attention.{name}": Place(getattr(attention, name), "output") for name in ("query", "key", "value")},
+        **{f"attention.{name}": Place(attention, "attend") for name in FORMED},
         "attention.context": Place(attention.output, "input"),
         **{f"heads.{h}": Place(attention.output, "head", h) for h in range(attention.heads)},
         "attention.output": Place(attention.output, "output"),
@@ -199,26 +198,25 @@ def matching(pattern: str, names: Iterable[str], groups: bool) -> list[str]:
 # ---- who looks ----
 
 
-class Watcher(ABC):
+class Watcher:
     """A block: what it wants, and for how long.
 
     forms: whether the model has to go on with what `tap` returns, so that attention must form what is asked for.
+    check: whether the formula has to equal the backend.
+    wanted: the names that `tap` is called for.
     """
 
     forms: bool
     check: bool
+    wanted: Container[str]
 
     def __init__(self, model: BertBase) -> None:
         self.model = model
         self.places = places(model)
 
-    @abstractmethod
-    def wants(self, name: str) -> bool:
-        """Whether `tap` is to be called for it."""
-
-    @abstractmethod
     def tap(self, name: str, x: Tensor) -> Tensor:
-        """What the model computed -> what it goes on with."""
+        """What the model computed -> what it goes on with, of the same shape."""
+        raise NotImplementedError
 
     def names(self) -> list[str]:
         """All that can be asked for in this model, in the order of computation."""
@@ -226,13 +224,15 @@ class Watcher(ABC):
 
     def __enter__(self) -> Self:
         encoder = encoder_of(self.model)
-        ACTIVE.setdefault(encoder, Session(encoder)).join(self)
+        session = ACTIVE.setdefault(encoder, Session(encoder))
+        session.install([*session.watchers, self])
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         encoder = encoder_of(self.model)
-        ACTIVE[encoder].leave(self)
-        if not ACTIVE[encoder].watchers:
+        session = ACTIVE[encoder]
+        session.install([other for other in session.watchers if other is not self])
+        if not session.watchers:
             del ACTIVE[encoder]
 
 
@@ -243,17 +243,14 @@ class Capture(Watcher, Mapping[str, Tensor]):
         super().__init__(model)
         self.wanted = {name for pattern in patterns for name in matching(pattern, self.places, groups=True)}
         self.forms, self.check = grad, check
-        self.kept: dict[str, Tensor] = {}
-
-    def wants(self, name: str) -> bool:
-        return name in self.wanted
+        self.captured: dict[str, Tensor] = {}
 
     def tap(self, name: str, x: Tensor) -> Tensor:
         """Keeps it. Where nothing before it has a gradient (frozen weights) the graph begins here."""
         if self.forms and torch.is_grad_enabled():
             x = x if x.requires_grad else x.detach().requires_grad_()
             x.retain_grad()
-        self.kept[name] = x if self.forms else x.detach()
+        self.captured[name] = x if self.forms else x.detach()
         return x
 
     @property
@@ -264,16 +261,16 @@ class Capture(Watcher, Mapping[str, Tensor]):
         return {name: x.grad for name, x in self.items() if x.grad is not None}
 
     def __getitem__(self, name: str) -> Tensor:
-        if name not in self.kept:
+        if name not in self.captured:
             reason = "no forward pass has computed it yet" if name in self.wanted else "it was not asked for"
             raise KeyError(f"{name}: {reason}")
-        return self.kept[name]
+        return self.captured[name]
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name in self.places if name in self.kept)
+        return (name for name in self.places if name in self.captured)
 
     def __len__(self) -> int:
-        return len(self.kept)
+        return len(self.captured)
 
 
 class Intervention(Watcher):
@@ -283,23 +280,21 @@ class Intervention(Watcher):
 
     def __init__(self, model: BertBase, changes: Mapping[str, Change]) -> None:
         super().__init__(model)
-        self.changes: dict[str, list[Change]] = {}
+        self.wanted: dict[str, list[Change]] = {}
         for pattern, change in changes.items():
             if isinstance(change, bool) or not (isinstance(change, int | float | Tensor) or callable(change)):
                 raise ValueError(f"{pattern!r} is to become {change!r}; give a number, a tensor or a function")
             for name in matching(pattern, self.places, groups=False):
-                self.changes.setdefault(name, []).append(change)
-
-    def wants(self, name: str) -> bool:
-        return name in self.changes
+                self.wanted.setdefault(name, []).append(change)
 
     def tap(self, name: str, x: Tensor) -> Tensor:
-        for change in self.changes[name]:
+        for change in self.wanted[name]:
             x = changed(name, x, change)
         return x
 
 
 def changed(name: str, x: Tensor, change: Change) -> Tensor:
+    """x of any shape -> what a change makes of it, of the same shape and type."""
     if isinstance(change, int | float):
         return torch.full_like(x, change)
     new = change if isinstance(change, Tensor) else change(x)
@@ -320,17 +315,9 @@ class Session:
         self.watchers: list[Watcher] = []
         self.installed = ExitStack()
 
-    def join(self, watcher: Watcher) -> None:
-        self.watchers.append(watcher)
-        self.install()
-
-    def leave(self, watcher: Watcher) -> None:
-        self.watchers = [other for other in self.watchers if other is not watcher]
-        self.install()
-
     def who_wants(self, *names: str) -> list[Watcher]:
         """Those who change come before those who look."""
-        asked = [watcher for watcher in self.watchers if any(watcher.wants(name) for name in names)]
+        asked = [watcher for watcher in self.watchers if any(name in watcher.wanted for name in names)]
         return sorted(asked, key=lambda watcher: isinstance(watcher, Capture))
 
     def tap(self, name: str, x: Tensor) -> Tensor:
@@ -338,8 +325,9 @@ class Session:
             x = watcher.tap(name, x)
         return x
 
-    def install(self) -> None:
-        """Takes out what is there and puts in what the watchers want now."""
+    def install(self, watchers: list[Watcher]) -> None:
+        """Takes out what is there and puts in what these watchers want."""
+        self.watchers = watchers
         self.installed.close()
         everywhere = {name: place for watcher in self.watchers for name, place in watcher.places.items()}
         wanted = {name: place for name, place in everywhere.items() if self.who_wants(name)}
@@ -355,9 +343,9 @@ class Session:
             for i, layer in enumerate(layers):
                 if any(place.module is layer.attention for place in wanted.values()):
                     attend = partial(attend_and_look, layer.attention, f"layers.{i}.attention", self)
-                    stack.enter_context(replaced(layer.attention, "attend", attend))
+                    stack.enter_context(exchanged(layer.attention, "attend", attend))
             if any(name.startswith(f"layers.{len(layers) - 1}.") for name in wanted):
-                stack.enter_context(replaced(layers[-1], "forward", partial(whole_layer, layers[-1])))
+                stack.enter_context(exchanged(layers[-1], "forward", partial(whole_layer, layers[-1])))
             self.installed = stack.pop_all()
 
 
@@ -392,31 +380,27 @@ def hooked(name: str, place: Place, tap: Tap, head_size: int) -> Iterator[None]:
 
 
 @contextmanager
-def replaced(module: nn.Module, attribute: str, value: object) -> Iterator[None]:
-    """The object's own attribute instead of its class's."""
-    own = module.__dict__
-    had, before = attribute in own, own.get(attribute)
-    own[attribute] = value
+def exchanged(owner: object, name: str, value: object) -> Iterator[None]:
+    """owner.name is `value` inside, and what it was afterwards, whatever happens; also where it was inherited."""
+    inherited, before = name not in vars(owner), getattr(owner, name)
+    setattr(owner, name, value)
     try:
         yield
     finally:
-        if had:
-            own[attribute] = before
-        else:
-            del own[attribute]
+        delattr(owner, name) if inherited else setattr(owner, name, before)
 
 
 def uncompiled(module: nn.Module) -> AbstractContextManager[None]:
     """Compiled code was made without hooks and would run without them: `compile_tokenwise` is undone for a while."""
     if isinstance(module, SelfAttention) and "residual" in module.__dict__:
-        return replaced(module, "residual", partial(type(module).residual, module))
+        return exchanged(module, "residual", partial(type(module).residual, module))
     if module._compiled_call_impl is not None:
-        return replaced(module, "_compiled_call_impl", None)
+        return exchanged(module, "_compiled_call_impl", None)
     return nullcontext()
 
 
 def whole_layer(layer: Layer, x: Tensor, batch: Batch, last: bool = False) -> Tensor:
-    """The layer for all tokens, also where the first ones are all that is wanted of it."""
+    """The layer for all tokens, [B, S, E] or [T, E], also where the first ones are all that is wanted: [B, E]."""
     return batch.asking(Layer.forward(layer, x, batch), last)
 
 
@@ -430,33 +414,26 @@ def attend_and_look(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    layout: Padded | Packed,
+    batch: Padded | Packed,
 ) -> Tensor:
-    """SelfAttention.attend with queries, keys and values shown, and where they are asked for scores and probabilities.
+    """SelfAttention.attend with scores and probabilities shown.
 
     Padded: [B, S, H, D] three times -> [B, S, H, D]; packed [T, H, D] -> [T, H, D].
     """
     assert len(q) == len(k), "whole_layer lets all tokens ask"
-    q, k, v = (tap_heads(f"{at}.{name}", x, session) for name, x in (("query", q), ("key", k), ("value", v)))
     watchers = session.who_wants(*(f"{at}.{name}" for name in FORMED))
     forms = any(watcher.forms for watcher in watchers)
     fused = attention.backend != "eager"  # which is the formula itself
     dropping = attention.training and attention.dropout_p > 0
-    check = bool(watchers) and fused and not dropping and all(watcher.check for watcher in watchers)
-    if watchers:
-        with torch.set_grad_enabled(forms and torch.is_grad_enabled()):
-            ours = attend_by_formula(attention, at, session, (q, k, v), layout, forms)
+    check = fused and not dropping and all(watcher.check for watcher in watchers)
+    with torch.set_grad_enabled(forms and torch.is_grad_enabled()):
+        ours = attend_by_formula(attention, at, session, (q, k, v), batch, forms)
     if check or not forms:
         with torch.set_grad_enabled(not forms and torch.is_grad_enabled()):
-            theirs = SelfAttention.attend(attention, q, k, v, layout)
+            theirs = SelfAttention.attend(attention, q, k, v, batch)
     if check:
-        compare(f"{at}.context", attention.backend, ours, theirs, layout)
+        assert_equal(f"{at}.context", attention.backend, ours, theirs, batch)
     return ours if forms else theirs
-
-
-def tap_heads(name: str, x: Tensor, session: Session) -> Tensor:
-    """A tap that sees all heads side by side. [B, S, H, D] or [T, H, D], and so returned."""
-    return session.tap(name, x.flatten(-2)).reshape(x.shape) if session.who_wants(name) else x
 
 
 def attend_by_formula(
@@ -464,19 +441,20 @@ def attend_by_formula(
     at: str,
     session: Session,
     qkv: tuple[Tensor, Tensor, Tensor],
-    layout: Padded | Packed,
+    batch: Padded | Packed,
     forms: bool,
 ) -> Tensor:
     """The same by the formula, with scores and probabilities shown; where nobody goes on with it (forms), undropped.
 
-    Fused kernels keep scores in fp32 whatever the type of q; so does this, except for eager, which does not.
+    qkv: [B, S, H, D] or [T, H, D] each -> the same shape. Fused kernels keep scores in fp32 whatever the type of q; so
+    does this, except for eager, which does not.
     """
-    rows = qkv if isinstance(layout, Padded) else [pad(x, layout) for x in qkv]
-    q, k, v = (x.transpose(1, 2) for x in rows)  # [B, H, S, D]
-    mask, fused = layout if isinstance(layout, Padded) else layout.padded, attention.backend != "eager"
+    hide, fused = isinstance(batch, Packed), attention.backend != "eager"
+    mask = batch.padded if hide else batch
+    q, k, v = ((pad(x, batch) if hide else x).transpose(1, 2) for x in qkv)  # [B, H, S, D]
     if fused and q.dtype != torch.float64:
         q, k, v = q.float(), k.float(), v.float()
-    hide, dropout_p = isinstance(layout, Packed), attention.dropout_p if attention.training else 0.0
+    dropout_p = attention.dropout_p if attention.training else 0.0
     with torch.autocast(q.device.type, enabled=False) if fused else nullcontext():
         if forms:
             context = formula(q, k, v, mask, hide, lambda name, x: session.tap(f"{at}.{name}", x), dropout_p)
@@ -485,7 +463,7 @@ def attend_by_formula(
             for name, x in seen.items():
                 session.tap(f"{at}.{name}", x)
     context = context.to(qkv[0].dtype).transpose(1, 2)  # [B, S, H, D]
-    return context if isinstance(layout, Padded) else pack(context, layout)
+    return pack(context, batch) if hide else context
 
 
 def formula(q: Tensor, k: Tensor, v: Tensor, mask: Padded, hide: bool, tap: Tap, dropout_p: float = 0.0) -> Tensor:
@@ -499,8 +477,8 @@ def formula(q: Tensor, k: Tensor, v: Tensor, mask: Padded, hide: bool, tap: Tap,
 def look_by_rows(
     q: Tensor, k: Tensor, v: Tensor, mask: Padded, hide: bool, wanted: list[str]
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """`formula` where nothing is changed, and what is wanted of FORMED. On a CPU a row at a time, which stays in the
-    cache, and where its real keys are the first ones only those: they need no mask."""
+    """`formula` where nothing is changed, [B, H, S, D], and what is wanted of FORMED, [B, H, S, S] each. On a CPU a row
+    at a time, which stays in the cache, and where its real keys are the first ones only those: they need no mask."""
     B, H, S, _ = q.shape
     context, seen = torch.empty_like(q), {name: q.new_zeros(B, H, S, S) for name in wanted}
     on_cpu, cuttable = q.device.type == "cpu", hide or "scores" not in wanted  # scores are shown before masking
@@ -520,10 +498,10 @@ def look_by_rows(
     return context, seen
 
 
-def compare(name: str, backend: str, ours: Tensor, theirs: Tensor, layout: Padded | Packed) -> None:
-    """Asserts that real tokens get from the backend what the formula says."""
-    if isinstance(layout, Padded) and layout.keys is not None:
-        ours, theirs = (x[layout.keys] for x in (ours, theirs))  # [T, H, D]
+def assert_equal(name: str, backend: str, ours: Tensor, theirs: Tensor, batch: Padded | Packed) -> None:
+    """Real tokens get from the backend what the formula says. ours, theirs: [B, S, H, D] or [T, H, D]."""
+    if isinstance(batch, Padded) and batch.keys is not None:
+        ours, theirs = (x[batch.keys] for x in (ours, theirs))  # [T, H, D]
     size = theirs.abs().nan_to_num_(0, 0, 0).max().item() if theirs.numel() else 0.0
     limit = TOLERANCE[theirs.dtype] * size
     same = bool(theirs.numel()) and bool((ours - theirs).abs_().max() <= limit)  # the usual case, by fewer passes

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from minibert.activations import capture, encoder_of, intervene, matching, replaced
+from minibert.activations import capture, encoder_of, exchanged, intervene, matching
 from minibert.core.attention import Batch
 from minibert.core.model import BertBase
 from minibert.model import BertForSequenceClassification
@@ -23,7 +23,7 @@ from minibert.model import BertForSequenceClassification
 Inputs = Mapping[str, Tensor]  # input_ids, attention_mask, token_type_ids: [B, S]
 Score = Callable[[object], Tensor]  # what the model returns -> [B]
 STREAM = ("embeddings.output", "layers.*.output")
-ROWS = 64  # that go through the model at once where many variants of a batch are tried
+VARIANTS = 64  # that go through the model at once where many forms of a batch are tried
 
 
 class Stream(NamedTuple):
@@ -34,7 +34,7 @@ class Stream(NamedTuple):
 
 
 def residual_stream(seen: Mapping[str, Tensor]) -> Stream:
-    """seen: a capture of STREAM."""
+    """seen: a capture of STREAM, [B, S, E] each."""
     x = stacked(seen)  # [N + 1, B, S, E]
     return Stream(x.norm(dim=-1), torch.cosine_similarity(x, x[:1], dim=-1))
 
@@ -106,9 +106,7 @@ def head_contributions(model: BertBase, inputs: Inputs, score: Score) -> Tensor:
     encoder = encoder_of(model)
     H, B = encoder.config.num_attention_heads, len(inputs["input_ids"])
     copies = {name: tensor.repeat(H, 1) for name, tensor in inputs.items()}  # [H · B, S]
-    without = 1 - torch.eye(H).repeat_interleave(
-        encoder.config.head_size, dim=1
-    )  # [H, E]: copy h lacks head h's columns
+    without = 1 - torch.eye(H).repeat_interleave(encoder.config.head_size, dim=1)  # [H, E]: copy h lacks head h
     mask = without.repeat_interleave(B, dim=0)[:, None]  # [H · B, 1, E]
     with torch.no_grad(), capture(model, *STREAM) as seen:
         whole = score(model(**inputs))
@@ -120,7 +118,7 @@ def head_contributions(model: BertBase, inputs: Inputs, score: Score) -> Tensor:
         }
         with torch.no_grad(), ExitStack() as stack:
             for layer in encoder.layers[:i]:
-                stack.enter_context(replaced(layer, "forward", passed_over))
+                stack.enter_context(exchanged(layer, "forward", passed_over))
             stack.enter_context(intervene(model, changes))
             lost.append(whole - score(model(**copies)).view(H, B))
     return torch.stack(lost)
@@ -134,14 +132,14 @@ def passed_over(x: Tensor, batch: Batch, last: bool = False) -> Tensor:
 def token_contributions(model: BertBase, inputs: Inputs, score: Score, instead: int) -> Tensor:
     """What the score loses when each token is replaced by `instead`, the id of [MASK] or [UNK]: [B, S], 0 at padding.
 
-    A forward pass of ROWS rows for each ROWS real tokens.
+    A forward pass of VARIANTS rows for each VARIANTS real tokens.
     """
     ids = inputs["input_ids"]
     mask = inputs.get("attention_mask", torch.ones_like(ids))
     lost = torch.zeros(ids.shape, device=ids.device)
     with torch.no_grad():
         whole = score(model(**inputs))
-        for rows, columns in (part.unbind(1) for part in mask.nonzero().split(ROWS)):
+        for rows, columns in (part.unbind(1) for part in mask.nonzero().split(VARIANTS)):
             variants = {name: tensor[rows] for name, tensor in inputs.items()}
             variants["input_ids"][torch.arange(len(rows)), columns] = instead
             lost[rows, columns] = (whole[rows] - score(model(**variants))).float()
@@ -166,7 +164,7 @@ def gradient_times_heads(model: BertBase, inputs: Inputs, score: Score) -> Tenso
 
 
 def gradients_times_themselves(model: BertBase, inputs: Inputs, score: Score, pattern: str) -> list[Tensor]:
-    """Of all activations that the pattern names, elementwise."""
+    """Of all activations that the pattern names, elementwise: each of its own shape, [B, S, E]."""
     with torch.enable_grad(), capture(model, pattern, grad=True) as seen:
         total = score(model(**inputs)).sum()
     found = list(seen.values())

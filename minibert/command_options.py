@@ -20,7 +20,7 @@ from minibert.options import argument, check_options, command_line, option
 REVIEWS = ASSETS / "reviews"
 ATTENTION = (  # backends
     *("eager", "sdpa", "sdpa-math", "sdpa-efficient", "sdpa-flash", "sdpa-cudnn"),
-    *("flex", "varlen", "nested", "triton"),
+    *("flex", "varlen", "triton"),
 )
 PRECISIONS = ("fp32", "bf16")
 LAYOUTS = ("packed", "padded")

@@ -1,17 +1,19 @@
 """A course of bugs that people really make when they write BERT: each is put into the running package, and compared
 with the right one stage by stage.
 
-A bug is a context manager that exchanges a function or a method while it lasts; no source is edited. What the model
-computes, or the tokenizer, a loss, an optimizer, is an experiment: named stages in the order of computation. The first
-stage that differs is where to look. tests/mutations.py puts in the same bugs and expects a named test to fail.
+A bug exchanges a function or a method while it lasts; no source is edited. What the model computes, or the tokenizer, a
+loss, an optimizer, is an experiment: named stages in the order of computation. The first stage that differs is where to
+look. What is said of the bugs, in two languages, is in assets/course.json; tests/mutations.py puts in the same bugs and
+expects a named test to fail.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,15 +22,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from minibert.activations import exchanged
 from minibert.command_options import CourseOptions as CourseOptions  # to be found here as well
 from minibert.core import attention as formula
 from minibert.core import model as bert
-from minibert.core import reference, wordpiece
+from minibert.core import wordpiece
 from minibert.core.attention import Batch, Padded
 from minibert.core.config import BertConfig
 from minibert.core.vocabulary import SPECIAL_TOKENS
-from minibert.core.weights import export_weights
-from minibert.parity import Rung, padded_batch, record_stages
+from minibert.hub import ASSETS
+from minibert.parity import Rung, padded_batch, record_stages, reference_stages
 from minibert.tokenizer import Tokenizer
 
 Stages = dict[str, NDArray]
@@ -36,19 +39,19 @@ Stages = dict[str, NDArray]
 
 @dataclass(frozen=True)
 class Bug:
-    """`stage` is where the first difference arises; `test` is one of ours that fails."""
+    """One bug. `stage` is where the first difference arises; `test` is one of ours that fails."""
 
     name: str
-    title: str
-    title_zh: str
-    seen: str  # what a learner sees
-    hint: str
-    cause: str
-    fix: str
     stage: str
     test: str
-    put_in: Callable[[], AbstractContextManager]
+    texts: Mapping[str, str]  # title, seen (what a learner sees), hint, cause, fix; in Chinese title_zh …
     experiment: Callable[[], Stages]
+    place: tuple[object, str]  # the module or class, and the name in it, of what is exchanged
+    wrong: object  # what for
+
+    def put_in(self) -> AbstractContextManager[None]:
+        """The bug is in the running package inside, and gone afterwards."""
+        return exchanged(*self.place, self.wrong)
 
 
 # ---- experiments: what is compared ----
@@ -65,31 +68,16 @@ def small_model() -> bert.BertForSequenceClassification:
     return model.eval()
 
 
-def forward() -> Stages:
+def forward(stages_of: Callable[..., Stages] = record_stages) -> Stages:
     """Every stage of a forward pass, on a padded batch with pairs."""
     model = small_model()
-    return record_stages(model, padded_batch(11, model.config, seed=0))
-
-
-def forward_reference() -> Stages:
-    """The same in numpy float64, which shares no line with model.py."""
-    model = small_model()
-    weights = {name: tensor.detach().numpy() for name, tensor in export_weights(model).items()}
-    batch = padded_batch(11, model.config, seed=0)
-    return reference.forward(weights, model.config, *(tensor.numpy() for tensor in batch))
+    return stages_of(model, padded_batch(11, model.config, seed=0))
 
 
 TEXT = "The unaffable Room"
-CASED = [
-    *SPECIAL_TOKENS.values(),
-    "The",
-    "Room",
-    "un",
-    "##aff",
-    "##able",
-    *"aflobenmru",
-    *(f"##{c}" for c in "aflobenmru"),
-]
+LETTERS = "aflobenmru"
+WORDS = ("The", "Room", "un", "##aff", "##able")
+CASED = [*SPECIAL_TOKENS.values(), *WORDS, *LETTERS, *(f"##{letter}" for letter in LETTERS)]
 
 
 def text() -> Stages:
@@ -111,7 +99,10 @@ def codes(text: str) -> NDArray[np.int64]:
 def pretraining_losses(
     words: Tensor, word_labels: Tensor, follows: Tensor, follows_labels: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Masked LM, over the masked places alone (labels are -100 elsewhere), and next sentence, over all rows."""
+    """Masked LM, over the masked places alone (labels are -100 elsewhere), and next sentence, over all rows.
+
+    words: [T, V], word_labels: [T]; follows: [B, 2], follows_labels: [B] -> two scalars.
+    """
     mlm = F.cross_entropy(words, word_labels, ignore_index=-100)
     return mlm, F.cross_entropy(follows, follows_labels)
 
@@ -127,7 +118,7 @@ def losses() -> Stages:
 
 def adam_step(p: Tensor, g: Tensor, m: Tensor, v: Tensor, t: int, lr: float = 0.01) -> None:
     """Kingma & Ba 2015, algorithm 1, in place; t counts from 1. m and v start at zero, so early on they are too small
-    by 1 - βᵗ each, which the correction makes up for."""
+    by 1 - βᵗ each, which the correction makes up for. p, g, m, v: of one shape, any."""
     m.lerp_(g, 0.1)
     v.lerp_(g * g, 0.001)
     p -= lr * (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
@@ -146,290 +137,125 @@ def steps() -> Stages:
 # ---- putting a bug in ----
 
 
-@contextmanager
-def exchanged(owner: object, name: str, wrong: object) -> Iterator[None]:
-    """owner.name is `wrong` inside, and what it was afterwards, whatever happens."""
-    inherited, right = name not in vars(owner), getattr(owner, name)
-    setattr(owner, name, wrong)
-    try:
-        yield
-    finally:
-        delattr(owner, name) if inherited else setattr(owner, name, right)
+RIGHT_PROBABILITIES = formula.probabilities
+RIGHT_NORMALIZE = wordpiece.normalize
+RIGHT_EMBEDDINGS = bert.Embeddings.forward
 
 
 def no_scale(q: Tensor, k: Tensor, scale: float | None = None) -> Tensor:
+    """[B, H, S, D] twice -> [B, H, S, S]."""
     return q @ k.transpose(-2, -1)
 
 
-def mask_on_queries(scores: Tensor, layout: Padded) -> Tensor:
-    hidden = torch.zeros_like(scores, dtype=torch.bool)
-    if layout.keys is not None:
-        hidden = (~layout.keys[:, None, :, None]).expand_as(scores)
-    return torch.softmax(scores.masked_fill(hidden, torch.finfo(scores.dtype).min), dim=-1)
-
-
-def no_mask(scores: Tensor, layout: Padded) -> Tensor:
+def mask_on_queries(scores: Tensor, batch: Padded) -> Tensor:
+    """[B, H, S, S] -> the same shape, as in the two below."""
+    if batch.keys is not None:
+        scores = scores.masked_fill(~batch.keys[:, None, :, None], torch.finfo(scores.dtype).min)
     return torch.softmax(scores, dim=-1)
 
 
-RIGHT_PROBABILITIES = formula.probabilities
+def no_mask(scores: Tensor, batch: Padded) -> Tensor:
+    """Padding takes part in the sum of softmax. [B, H, S, S] -> the same shape."""
+    return torch.softmax(scores, dim=-1)
 
 
-def softmax_over_heads(scores: Tensor, layout: Padded) -> Tensor:
-    real = RIGHT_PROBABILITIES(torch.zeros_like(scores), layout) > 0
+def softmax_over_heads(scores: Tensor, batch: Padded) -> Tensor:
+    """Over dim 1 instead of the last; padding keys stay hidden. [B, H, S, S] -> the same shape."""
+    real = RIGHT_PROBABILITIES(torch.zeros_like(scores), batch) > 0
     return torch.softmax(scores, dim=1) * real
 
 
 def normalise_first(self: bert.SelfAttention, x: Tensor, batch: Batch, last: bool = False) -> Tensor:
-    """x + attention(norm(x)), as GPT-2 does."""
+    """x + attention(norm(x)), as GPT-2 does. [B, S, E] -> [B, S, E]."""
     normal = self.norm(x)
     q, k, v = (self.split_heads(project(normal)) for project in (self.query, self.key, self.value))
     return x + self.dropout(self.output(self.attend(q, k, v, batch).flatten(-2)))
 
 
 def tanh_gelu(name: str, x: Tensor) -> Tensor:
+    """The approximation that other models are trained with; x of any shape."""
     return F.gelu(x, approximate="tanh")
 
 
 def large_eps(self: nn.LayerNorm, x: Tensor) -> Tensor:
+    """PyTorch's own 1e-5. [..., E] -> the same shape."""
     return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, 1e-5)
 
 
-def embed(self: bert.Embeddings, ids: Tensor, segments: Tensor, positions: Tensor) -> Tensor:
-    return self.dropout(self.norm(self.token(ids) + self.segment(segments) + self.position(positions)))
-
-
 def swapped_segments(self: bert.Embeddings, ids: Tensor, segments: Tensor, positions: Tensor) -> Tensor:
-    return embed(self, ids, 1 - segments, positions)
+    """[B, S] twice, [S] -> [B, S, E], as in the next."""
+    return RIGHT_EMBEDDINGS(self, ids, 1 - segments, positions)
 
 
 def positions_from_1(self: bert.Embeddings, ids: Tensor, segments: Tensor, positions: Tensor) -> Tensor:
-    return embed(self, ids, segments, positions + 1)
+    """The first row of the table is never used. Shapes as above."""
+    return RIGHT_EMBEDDINGS(self, ids, segments, positions + 1)
 
 
 def one_ignore_index(words: Tensor, word_labels: Tensor, follows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Shapes as in pretraining_losses."""
     mlm = F.cross_entropy(words, word_labels.clamp(min=0), ignore_index=0)
     return mlm, F.cross_entropy(follows, labels, ignore_index=0)
 
 
 def uncorrected_step(p: Tensor, g: Tensor, m: Tensor, v: Tensor, t: int, lr: float = 0.01) -> None:
+    """Shapes as in adam_step."""
     m.lerp_(g, 0.1)
     v.lerp_(g * g, 0.001)
     p -= lr * m / (v.sqrt() + 1e-8)
 
 
-RIGHT_NORMALIZE = wordpiece.normalize
-
-
 def always_lowercase(text: str, lowercase: bool = True, *switches: bool | None) -> wordpiece.Chars:
+    """Whatever the vocabulary is."""
     return RIGHT_NORMALIZE(text, True, *switches)
 
 
 def training_for_ever(self: nn.Module) -> nn.Module:
+    """Asked to evaluate, the model goes on training."""
     return self.train()
 
 
 # ---- the list ----
 
-WHOLE_MODEL = "tests/test_model.py::test_every_head_and_backend_equals_the_reference"
-BOTH_BY_HAND = "tests/test_course.py::test_the_losses_and_adam_equal_pytorchs"
+HERE = sys.modules[__name__]
+CODE: dict[str, tuple[Callable[[], Stages], tuple[object, str], object]] = {
+    "no-root-d": (forward, (formula, "scores"), no_scale),
+    "mask-axis": (forward, (formula, "probabilities"), mask_on_queries),
+    "pad-attended": (forward, (formula, "probabilities"), no_mask),
+    "softmax-heads": (forward, (formula, "probabilities"), softmax_over_heads),
+    "pre-ln": (forward, (bert.SelfAttention, "forward"), normalise_first),
+    "tanh-gelu": (forward, (bert, "activation"), tanh_gelu),
+    "eps": (forward, (nn.LayerNorm, "forward"), large_eps),
+    "segments": (forward, (bert.Embeddings, "forward"), swapped_segments),
+    "positions": (forward, (bert.Embeddings, "forward"), positions_from_1),
+    "eval": (forward, (bert.BertBase, "eval"), training_for_ever),
+    "lowercased": (text, (wordpiece, "normalize"), always_lowercase),
+    "hashes": (text, (wordpiece, "CONTINUES"), ""),
+    "ignore-index": (losses, (HERE, "pretraining_losses"), one_ignore_index),
+    "bias-correction": (steps, (HERE, "adam_step"), uncorrected_step),
+}
 
-BUGS = (
-    Bug(
-        "no-root-d",
-        "scores without 1/√D",
-        "注意力分数没有除以 √D",
-        "the loss falls slowly; attention maps are nearly one-hot from the first step",
-        "how large may a sum of D products become before softmax?",
-        "q·k grows with √D, softmax saturates, and its gradient vanishes",
-        "scores = q @ k.transpose(-2, -1) / math.sqrt(D)",
-        "layers.0.attention.scores",
-        WHOLE_MODEL,
-        lambda: exchanged(formula, "scores", no_scale),
-        forward,
-    ),
-    Bug(
-        "mask-axis",
-        "the mask hides queries, not keys",
-        "掩码加在了 query 轴而不是 key 轴",
-        "answers depend on how long the other texts of a batch are",
-        "which axis does softmax sum over, and which tokens must not be in that sum?",
-        "mask[:, None, :, None] hides whole rows of the map; real tokens still look at padding",
-        "mask[:, None, None, :]: the same keys are hidden from every query",
-        "layers.0.attention.probs",
-        WHOLE_MODEL,
-        lambda: exchanged(formula, "probabilities", mask_on_queries),
-        forward,
-    ),
-    Bug(
-        "pad-attended",
-        "[PAD] is attended to",
-        "[PAD] 也参与了注意力",
-        "a text alone and the same text in a batch get different answers",
-        "pad one text to two lengths: does its vector stay?",
-        "the attention mask never reaches the scores",
-        "scores.masked_fill(mask == 0, -inf) before softmax, in every layer",
-        "layers.0.attention.probs",
-        WHOLE_MODEL,
-        lambda: exchanged(formula, "probabilities", no_mask),
-        forward,
-    ),
-    Bug(
-        "softmax-heads",
-        "softmax over the heads",
-        "softmax 做在了 head 维上",
-        "rows of the attention map do not sum to 1",
-        "print probs.sum(-1)",
-        "softmax(dim=1) on [B, H, S, S] lets heads compete, instead of keys",
-        "softmax(dim=-1)",
-        "layers.0.attention.probs",
-        WHOLE_MODEL,
-        lambda: exchanged(formula, "probabilities", softmax_over_heads),
-        forward,
-    ),
-    Bug(
-        "pre-ln",
-        "LayerNorm before the block, not after the sum",
-        "LayerNorm 放在了子层之前（pre-LN）",
-        "trained from scratch it learns well; published weights give nonsense",
-        "where does the original figure have its norm?",
-        "x + block(norm(x)) is GPT-2's order; BERT's is norm(x + block(x))",
-        "x = norm(x + block(x))",
-        "layers.0.attention.query",
-        WHOLE_MODEL,
-        lambda: exchanged(bert.SelfAttention, "forward", normalise_first),
-        forward,
-    ),
-    Bug(
-        "tanh-gelu",
-        "the tanh form of GELU",
-        "用了 tanh 近似的 GELU",
-        "every answer is nearly right: off in the fourth digit",
-        "which stage is the first whose difference is above float32's noise?",
-        'F.gelu(x, approximate="tanh"), or gelu_new, is another function, apart by up to 5e-4',
-        "x * Φ(x), with erf: F.gelu(x)",
-        "layers.0.ffn.act",
-        WHOLE_MODEL,
-        lambda: exchanged(bert, "activation", tanh_gelu),
-        forward,
-    ),
-    Bug(
-        "eps",
-        "PyTorch's LayerNorm eps",
-        "LayerNorm 的 eps 用了 PyTorch 默认值",
-        "answers are off in the fifth digit, from the first LayerNorm on",
-        "what does nn.LayerNorm(E) take when it is told nothing?",
-        "its default eps is 1e-5; BERT's is 1e-12",
-        "nn.LayerNorm(E, eps=config.layer_norm_eps)",
-        "embeddings.norm",
-        WHOLE_MODEL,
-        lambda: exchanged(nn.LayerNorm, "forward", large_eps),
-        forward,
-    ),
-    Bug(
-        "segments",
-        "segments A and B swapped",
-        "句子 A、B 的 segment 编号颠倒",
-        "pairs are judged worse than in the paper, single texts a little",
-        "what is token_type_ids of the first [CLS]?",
-        "1 for the first text, 0 for the second",
-        "0 for [CLS], the first text and its [SEP]; 1 for the second and its",
-        "embeddings.segment",
-        WHOLE_MODEL,
-        lambda: exchanged(bert.Embeddings, "forward", swapped_segments),
-        forward,
-    ),
-    Bug(
-        "positions",
-        "positions count from 1",
-        "位置编号从 1 开始",
-        "answers are a little worse; texts of full length crash",
-        "which row of the position table does [CLS] get?",
-        "the habit of other models (RoBERTa's start at 2)",
-        "torch.arange(S)",
-        "embeddings.position",
-        WHOLE_MODEL,
-        lambda: exchanged(bert.Embeddings, "forward", positions_from_1),
-        forward,
-    ),
-    Bug(
-        "eval",
-        "model.eval() forgotten",
-        "推理时忘了 model.eval()",
-        "the same text gets another answer every time",
-        "call the model twice and compare",
-        "dropout is still on",
-        "model.eval() before inference and validation, model.train() after",
-        "layers.0.attention.query",
-        "tests/test_model.py::test_dropout_is_on_in_training_and_off_in_eval",
-        lambda: exchanged(bert.BertBase, "eval", training_for_ever),
-        forward,
-    ),
-    Bug(
-        "lowercased",
-        "a cased vocabulary, texts lowercased",
-        "区分大小写的词表，文本却被转成小写",
-        "names become [UNK] or fall into letters",
-        "look at the pieces of a name",
-        "do_lower_case was left at true",
-        "lowercase=False, and so in tokenizer_config.json (minibert doctor tells)",
-        "normalised text",
-        "tests/test_wordpiece.py::test_cased_text_keeps_accents",
-        lambda: exchanged(wordpiece, "normalize", always_lowercase),
-        text,
-    ),
-    Bug(
-        "hashes",
-        "pieces without their ##",
-        "后续子词丢了 ## 前缀",
-        "words fall into far more pieces than expected",
-        "look a later piece up in vocab.txt, as it is written there",
-        "the rest of a word is looked up as if it began a word",
-        'look "##" + rest up, from the second piece on',
-        "pieces",
-        "tests/test_wordpiece.py::test_later_pieces_carry_two_hashes",
-        lambda: exchanged(wordpiece, "CONTINUES", ""),
-        text,
-    ),
-    Bug(
-        "ignore-index",
-        "ignore_index=0 for both pretraining losses",
-        "MLM 与 NSP 共用 ignore_index=0",
-        "the next-sentence loss goes to 0, and its accuracy stays at one half",
-        "which next-sentence label is 0?",
-        "0 is [PAD] for the masked LM, but IsNext for the next sentence: half of the rows are ignored",
-        "ignore_index=-100 for the masked LM, none for the next sentence",
-        "nsp loss",
-        BOTH_BY_HAND,
-        lambda: exchanged(sys.modules[__name__], "pretraining_losses", one_ignore_index),
-        losses,
-    ),
-    Bug(
-        "bias-correction",
-        "Adam without bias correction",
-        "Adam 没有偏差修正",
-        "the first steps are three times too large; warmup hides it",
-        "by hand: what is the first step, for a gradient of 1?",
-        "m and v start at 0: m is a tenth of the gradient, √v a thirtieth of its size",
-        "divide m by 1 - β1ᵗ and v by 1 - β2ᵗ",
-        "weights after step 1",
-        BOTH_BY_HAND,
-        lambda: exchanged(sys.modules[__name__], "adam_step", uncorrected_step),
-        steps,
-    ),
-)
+
+def read_bugs() -> tuple[Bug, ...]:
+    """The bugs in the order of assets/course.json."""
+    rows = json.loads((ASSETS / "course.json").read_text(encoding="utf-8"))
+    return tuple(Bug(row["name"], row["stage"], row["test"], row["texts"], *CODE[row["name"]]) for row in rows)
+
+
+BUGS = read_bugs()
 
 
 # ---- showing ----
 
 WHO = ("right", "broken")
+LABELS = {"seen": "看到的", "hint": "提示", "cause": "原因", "fix": "改法"}
 
 
-def compare(bug: Bug) -> list[Rung]:
+def ladder_of(bug: Bug) -> list[Rung]:
     """One rung per stage: how far the right and the broken way are from the reference."""
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as if nothing had been
         right = bug.experiment()
-        wanted = forward_reference() if bug.experiment is forward else right
+        wanted = forward(reference_stages) if bug.experiment is forward else right
         with bug.put_in():
             torch.manual_seed(0)
             broken = bug.experiment()
@@ -447,6 +273,7 @@ def apart(a: NDArray, b: NDArray) -> float:
 
 
 def first_difference(rungs: list[Rung]) -> str | None:
+    """The stage at which a learner has to look; None: all of them agree."""
     return next((rung.stage for rung in rungs if not rung.differences.get("broken", 0) <= rung.limit), None)
 
 
@@ -456,42 +283,46 @@ def chosen(name: str) -> Bug:
     Raises:
         ValueError: there is none.
     """
-    names = [bug.name for bug in BUGS]
-    if name in names:
-        return BUGS[names.index(name)]
-    if name.isascii() and name.isdigit() and 1 <= int(name) <= len(BUGS):
-        return BUGS[int(name) - 1]
-    raise ValueError(f"bug {name!r} is unknown; give a number from 1 to {len(BUGS)}, or one of {', '.join(names)}")
+    known = {str(number): bug for number, bug in enumerate(BUGS, 1)} | {bug.name: bug for bug in BUGS}
+    if name not in known:
+        names = ", ".join(bug.name for bug in BUGS)
+        raise ValueError(f"bug {name!r} is unknown; give a number from 1 to {len(BUGS)}, or one of {names}")
+    return known[name]
 
 
 def contents(chinese: bool) -> str:
     """The list of bugs, a line each."""
-    return "\n".join(
-        f"{number:2}  {bug.name:16}  {bug.title_zh if chinese else bug.title}" for number, bug in enumerate(BUGS, 1)
-    )
+    return "\n".join(f"{number:2}  {bug.name:16}  {said(bug, 'title', chinese)}" for number, bug in enumerate(BUGS, 1))
+
+
+def said(bug: Bug, word: str, chinese: bool) -> str:
+    """A text of the bug's, in one of the two languages."""
+    return bug.texts[f"{word}_zh" if chinese else word]
 
 
 def lesson(bug: Bug, chinese: bool, answer: bool) -> str:
     """What is seen, the ladder, where it begins; with `answer` also why, and what to do."""
-    rungs = compare(bug)
+
+    def line(word: str) -> str:
+        return f"{LABELS[word]}：{said(bug, word, True)}" if chinese else f"{word}: {said(bug, word, False)}"
+
+    rungs = ladder_of(bug)
     first, width = first_difference(rungs), max(len(rung.stage) for rung in rungs)
-    lines = [bug.title_zh if chinese else bug.title, f"seen: {bug.seen}", ""]
+    lines = [said(bug, "title", chinese), line("seen"), ""]
     lines.append(f"{'stage':{width}}  {'right':>8}  {'broken':>8}  largest absolute difference to the reference")
     for rung in rungs:
         cells = "  ".join(f"{rung.differences[who]:8.1e}" if who in rung.differences else f"{'–':>8}" for who in WHO)
         lines.append(f"{rung.stage:{width}}  {cells}{'  ← it begins here' if rung.stage == first else ''}")
-    lines += ["", f"hint: {bug.hint}"]
+    lines += ["", line("hint")]
     if answer:
-        lines += [f"cause: {bug.cause}", f"fix: {bug.fix}", f"caught by: {bug.test}"]
+        lines += [line("cause"), line("fix"), f"caught by: {bug.test}"]
     return "\n".join(lines)
 
 
 def to_dict(bug: Bug) -> Mapping[str, object]:
     """Ready for JSON, which has no infinity: null stands for values that cannot be compared."""
-    rungs = compare(bug)
-    words = ("name", "title", "title_zh", "seen", "hint", "cause", "fix", "test")
-    stages = []
+    rungs, stages = ladder_of(bug), []
     for rung in rungs:
         differences = {who: d if math.isfinite(d) else None for who, d in rung.differences.items()}
         stages.append({"stage": rung.stage, "largest": rung.size, "differences": differences})
-    return {**{word: getattr(bug, word) for word in words}, "first": first_difference(rungs), "stages": stages}
+    return {"name": bug.name, **bug.texts, "test": bug.test, "first": first_difference(rungs), "stages": stages}

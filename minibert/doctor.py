@@ -39,7 +39,7 @@ from minibert.core.weights import listed, model_tensors, without_memory
 from minibert.data_checks import check_data
 from minibert.findings import Finding, error, note, refusal, text_encoding, warning
 from minibert.hub import resolve
-from minibert.parity import model_class
+from minibert.model import model_class
 from minibert.tokenizer import Tokenizer
 from minibert.tokenizer_files import mojibake, read_settings
 
@@ -70,8 +70,10 @@ def diagnose(options: DoctorOptions) -> list[Finding]:
             raise ValueError(f"{file}: no such file; give a data file")
     patient = examine(resolve(options.model))
     found = [finding for check in CHECKS for finding in check(patient)]
-    broken = {finding.part for finding in found if finding.severity == "error"}
-    found += [refused for refused in patient.refused if not CAUSES[refused.part] & broken]
+    named = {finding.part for finding in found if finding.severity == "error"}
+    if "vocabulary" in named:
+        named.add("tokenizer")
+    found += [refused for refused in patient.refused if refused.part not in named]  # else its cause has been
     limits = patient.model_max_length, patient.config and patient.config.max_position_embeddings
     max_length = options.max_length or min(filter(None, limits), default=MAX_LENGTH)
     columns = options.columns.split(",") if options.columns else None
@@ -129,15 +131,6 @@ class Patient:
         return list(self.config.id2label.values())
 
 
-# Where a refusal needs no telling: an error in one of these parts has been named.
-CAUSES = {
-    "config": {"config"},
-    "vocabulary": {"vocabulary"},
-    "tokenizer": {"vocabulary", "tokenizer"},
-    "weights": {"weights"},
-}
-
-
 def examine(directory: Path) -> Patient:
     """Reads all parts; a reader's refusal is kept."""
     patient = Patient(directory, {path.name for path in directory.iterdir()})
@@ -145,12 +138,12 @@ def examine(directory: Path) -> Patient:
     has_vocabulary = bool({"vocab.txt", "tokenizer.json"} & patient.files)
     if not has_weights and not has_vocabulary and "config.json" not in patient.files:
         raise ValueError(f"{directory}: holds no config.json, no vocab.txt, no weights; give a model's directory")
-    readers = {
-        "config": (read_config, "config.json" in patient.files),
-        "tokenizer": (read_tokenizer, has_vocabulary),
-        "weights": (read_summaries, has_weights),
-    }
-    for part, (read, present) in readers.items():
+    readers = (
+        ("config", read_config, "config.json" in patient.files),
+        ("tokenizer", read_tokenizer, has_vocabulary),
+        ("weights", read_summaries, has_weights),
+    )
+    for part, read, present in readers:
         try:
             if present:
                 read(patient)
@@ -188,6 +181,7 @@ def read_summaries(patient: Patient) -> None:
 
 
 def summarise(tensor: Tensor) -> Summary:
+    """A tensor of any shape."""
     if not tensor.dtype.is_floating_point or not tensor.numel():
         return Summary(tuple(tensor.shape), tensor.dtype, 0, 0, False, False, math.nan, math.nan)
     x = tensor.float()
@@ -210,6 +204,7 @@ def wrapper(keys: Iterable[str]) -> str:
 
 
 def known(key: str) -> bool:
+    """Whether some BERT has a weight of that name."""
     return translate(their_name(key), TABLE) is not None
 
 
@@ -237,20 +232,20 @@ def pointers(patient: Patient) -> Iterator[Finding]:
     for name in sorted(patient.files):
         path = patient.directory / name
         if path.is_file() and path.stat().st_size < 1000 and path.read_bytes().startswith(b"version https://git-lfs."):
-            part = parts.get(name, "weights")
-            yield error(
-                f"{part}-pointer", f"{name} is a pointer of git-lfs, not the file", "git lfs pull, or download it"
-            )
+            what = f"{name} is a pointer of git-lfs, not the file"
+            yield error(f"{parts.get(name, 'weights')}-pointer", what, "git lfs pull, or download it")
 
 
 # ---- checks: vocabulary ----
 
 
 def vocabulary_bytes(patient: Patient) -> Iterator[Finding]:
+    """What an editor of another system leaves in a text file."""
     data = patient.vocabulary
     if data is None:
         return
-    path, other = patient.directory / "vocab.txt", "other programs take it for a part of the token"
+    path = patient.directory / "vocab.txt"
+    other = "other programs take it for a part of the token"
     yield from text_encoding("vocabulary-not-utf8", path, data)
     if data.startswith(b"\xef\xbb\xbf"):
         yield warning("vocabulary-bom", f"{path}:1: begins with a byte order mark; {other}", "save it without a BOM")
@@ -260,28 +255,25 @@ def vocabulary_bytes(patient: Patient) -> Iterator[Finding]:
 
 
 def vocabulary_lines(patient: Patient) -> Iterator[Finding]:
+    """A token's line is its id: a line too many moves all that follow."""
     tokens = patient.tokens or []
     if blank := [line for line, token in enumerate(tokens, 1) if not token.strip() and token.isascii()]:
         what = f"{len(blank)} empty lines, the first is {blank[0]}: each takes an id, or has lost its token"
         yield error("vocabulary-empty-lines", what, f"{COPY_AGAIN}; do not delete lines, ids would move")
     first: dict[str, int] = {}
-    twice = []
-    for line, token in enumerate(tokens, 1):
-        if token.strip() and first.setdefault(token, line) != line:
-            twice.append((token, first[token], line))
+    twice = [line for line, token in enumerate(tokens, 1) if token.strip() and first.setdefault(token, line) != line]
     if twice and mojibake(tokens) is None:
-        token, one, two = twice[0]
-        what = f"{len(twice)} tokens stand twice, first of all {token!r} on lines {one} and {two}"
+        token = tokens[twice[0] - 1]
+        what = f"{len(twice)} tokens stand twice, first of all {token!r} on lines {first[token]} and {twice[0]}"
         yield error("vocabulary-duplicates", what, f"a token has one id: {COPY_AGAIN}")
-    if (example := mojibake(tokens)) is not None and not_utf8(patient) is None:
-        what = (
-            f"line {tokens.index(example) + 1} is {example!r}, and many are like it: UTF-8 was read in another encoding"
-        )
+    if (example := mojibake(tokens)) is not None and is_utf8(patient):
+        what = f"line {tokens.index(example) + 1} is {example!r}, like many: UTF-8 was read in another encoding"
         yield error("vocabulary-mojibake", what, COPY_AGAIN)
 
 
-def not_utf8(patient: Patient) -> Finding | None:
-    return next(text_encoding("vocabulary-not-utf8", "", patient.vocabulary or b""), None)
+def is_utf8(patient: Patient) -> bool:
+    """Whether the bytes of vocab.txt are."""
+    return not any(text_encoding("vocabulary-not-utf8", "", patient.vocabulary or b""))
 
 
 def special_tokens(patient: Patient) -> Iterator[Finding]:
@@ -308,9 +300,8 @@ def special_tokens(patient: Patient) -> Iterator[Finding]:
 
 def is_damaged(patient: Patient) -> bool:
     """Whether the bytes of the vocabulary are, so that its tokens tell nothing."""
-    if not_utf8(patient) is not None or (patient.vocabulary or b"").startswith(b"version https://git-lfs."):
-        return True
-    return mojibake(patient.tokens or []) is not None
+    pointer = (patient.vocabulary or b"").startswith(b"version https://git-lfs.")
+    return pointer or not is_utf8(patient) or mojibake(patient.tokens or []) is not None
 
 
 def vocabulary_size(patient: Patient) -> Iterator[Finding]:
@@ -321,9 +312,8 @@ def vocabulary_size(patient: Patient) -> Iterator[Finding]:
         "config.json": patient.config and patient.config.vocab_size,
         "the embedding": embedding and embedding.shape and embedding.shape[0],
     }
-    sizes = {name: size for name, size in sizes.items() if size}
-    if len(set(sizes.values())) > 1:
-        what = ", ".join(f"{name} {size}" for name, size in sizes.items())
+    if len(set(filter(None, sizes.values()))) > 1:
+        what = ", ".join(f"{name} {size}" for name, size in sizes.items() if size)
         yield error("vocabulary-size", f"sizes differ: {what}", "take vocab.txt, config.json and weights of one model")
 
 
@@ -345,6 +335,7 @@ def two_vocabularies(patient: Patient) -> Iterator[Finding]:
 
 
 def known_vocabulary(patient: Patient) -> Iterator[Finding]:
+    """Which of the published ones it is."""
     if (mark := fingerprint(patient.tokens or [])) in KNOWN:
         yield note("vocabulary-known", f"it is that of {KNOWN[mark][0]}, token for token")
 
@@ -366,9 +357,7 @@ def case(patient: Patient) -> Iterator[Finding]:
     name, lowered = KNOWN.get(fingerprint(tokens), (None, not cased))
     says = f"do_lower_case is {str(patient.tokenizer.lowercase).lower()}"
     if patient.tokenizer.lowercase and not lowered:
-        what = (
-            f"{says} (or not said), but the vocabulary is cased: {len(upper)} tokens such as {upper[:3]} are never used"
-        )
+        what = f"{says} (or not said), but the vocabulary is cased: {len(upper)} tokens, as {upper[:3]}, are never used"
         yield warning("tokenizer-lowercases", what, 'write "do_lower_case": false into tokenizer_config.json')
     elif not patient.tokenizer.lowercase and lowered and letters:
         what = f"{says}, but the vocabulary has no upper-case words: every capital letter makes [UNK]"
@@ -377,12 +366,11 @@ def case(patient: Patient) -> Iterator[Finding]:
 
 
 def longest_text(patient: Patient) -> Iterator[Finding]:
+    """Longer texts than the model has positions for."""
     length, config = patient.model_max_length, patient.config
     if length is not None and config is not None and length > config.max_position_embeddings:
         what = f"model_max_length is {length}, but the model has {config.max_position_embeddings} positions"
-        remedy = (
-            f"write {config.max_position_embeddings} into tokenizer_config.json; other programs crash on longer texts"
-        )
+        remedy = f"write {config.max_position_embeddings} into tokenizer_config.json: others crash on longer texts"
         yield warning("tokenizer-max-length", what, remedy)
 
 
@@ -402,15 +390,17 @@ def arithmetic(patient: Patient) -> Iterator[Finding]:
 
 
 def labels(patient: Patient) -> Iterator[Finding]:
+    """The classifier's rows, and the names that config.json gives them."""
     if (config := patient.config) is None:
         return
     head = patient.names.get("classifier.weight")
     if head is not None and head.shape and head.shape[0] != config.num_labels:
         what = f"the classifier has {head.shape[0]} rows, config.json names {config.num_labels} labels"
         yield error("labels-count", what, "name every row in id2label, in the order of training")
-    backwards = (patient.raw_config or {}).get("label2id")
+    raw = patient.raw_config or {}
+    backwards = raw.get("label2id")
     forwards = {label: number for number, label in config.id2label.items()}
-    if (patient.raw_config or {}).get("id2label") and isinstance(backwards, dict) and backwards != forwards:
+    if raw.get("id2label") and isinstance(backwards, dict) and backwards != forwards:
         what = f"id2label and label2id disagree: {forwards} against {backwards}"[:200]
         yield warning("labels-disagree", what, "make label2id the reverse of id2label")
     if head is not None and all(re.fullmatch(r"LABEL_\d+", label) for label in forwards):
@@ -421,6 +411,7 @@ def labels(patient: Patient) -> Iterator[Finding]:
 
 
 def tied(patient: Patient) -> Iterator[Finding]:
+    """A decoder that differs from the embedding."""
     try:
         untie(dict(patient.shared), "the weights")
     except ValueError as reason:
@@ -428,6 +419,7 @@ def tied(patient: Patient) -> Iterator[Finding]:
 
 
 def key_names(patient: Patient) -> Iterator[Finding]:
+    """Names with a wrapper's prefix, and those of the oldest files."""
     keys = patient.weights or {}
     if prefix := wrapper(keys):
         what = f"every name begins with {prefix!r}: a wrapped model was saved, or it is no BERT"
@@ -436,7 +428,7 @@ def key_names(patient: Patient) -> Iterator[Finding]:
         yield note("weights-old-names", f"{len(old)} names are of the old kind, such as {old[0]}; they are understood")
 
 
-def fit(patient: Patient) -> Iterator[Finding]:
+def tensors(patient: Patient) -> Iterator[Finding]:
     """Every weight that the config asks for is there, in its shape, and no other."""
     if patient.config is None or not patient.weights or wrapper(patient.weights) or any(tied(patient)):
         return
@@ -500,12 +492,8 @@ def fresh(patient: Patient) -> Iterator[Finding]:
     layers = [part.rpartition(".")[2] for part in untouched if ".layer." in part]
     if layers:
         total = sum(".layer." in part for part in state)
-        which = (
-            "every layer looks"
-            if len(layers) == total
-            else f"{len(layers)} of {total} layers ({', '.join(layers)}) look"
-        )
-        what = f"{which} fresh: zero biases, weights as initialised"
+        some = f"{len(layers)} of {total} layers ({', '.join(layers)}) look"
+        what = f"{'every layer looks' if len(layers) == total else some} fresh: zero biases, weights as initialised"
         yield warning("weights-fresh", what, "were the trained weights loaded before this was saved?")
     if heads := [part for part in untouched if part.startswith(("classifier", "cls."))]:
         what = f"{' and '.join(heads)} look fresh, so answers are chance"
@@ -515,6 +503,7 @@ def fresh(patient: Patient) -> Iterator[Finding]:
 
 
 def looks_fresh(weight: Summary, bias: Summary, std: float) -> bool:
+    """Whether a module's weight and bias are as they are initialised."""
     if not bias.zero:
         return False
     if weight.one:  # LayerNorm
@@ -526,5 +515,5 @@ def looks_fresh(weight: Summary, bias: Summary, std: float) -> bool:
 CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
     *(absent_parts, pointers),
     *(vocabulary_bytes, vocabulary_lines, special_tokens, vocabulary_size, two_vocabularies, known_vocabulary),
-    *(case, longest_text, arithmetic, labels, tied, key_names, fit, numbers, fresh),
+    *(case, longest_text, arithmetic, labels, tied, key_names, tensors, numbers, fresh),
 )

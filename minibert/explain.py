@@ -15,7 +15,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
@@ -37,20 +37,27 @@ from minibert.analysis import (
     token_contributions,
 )
 from minibert.command_options import ExplainOptions
-from minibert.core.checkpoint import part_of, read_weights, rename
+from minibert.core.checkpoint import read_weights
 from minibert.core.encoding import Encoding
 from minibert.core.files import atomic_write
 from minibert.core.model import BertBase
 from minibert.core.tokenizer import check_text
 from minibert.data import check_vocabulary
 from minibert.hub import resolve
-from minibert.model import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel, BertOutput
+from minibert.model import (
+    BertForMaskedLM,
+    BertForPreTraining,
+    BertForSequenceClassification,
+    BertModel,
+    BertOutput,
+    model_class,
+)
 from minibert.table import ROWS
 from minibert.tokenizer import Tokenizer
 from minibert.trace import Stretch, trace
 
 GUESSES = 5  # tokens that the logit lens tells for each position
-PATIENCE = 1e12  # multiplications that taking heads or tokens away may cost: 10 to 20 seconds of a CPU core
+MOST_MULTIPLICATIONS = 1e12  # multiplications that taking heads or tokens away may cost: 10 to 20 seconds of a CPU core
 TWICE = ("layers.*.heads.*", "embeddings.norm", "layers.*.ffn.norm", "mlm")  # names of what others hold, or too large
 
 Arrays = dict[str, NDArray]
@@ -65,7 +72,7 @@ class Guess(NamedTuple):
     probability: float
 
 
-class Answer(NamedTuple):
+class Prediction(NamedTuple):
     """What the model says, and so what heads and tokens contribute to."""
 
     kind: str  # "label"; "token": of the first [MASK]; "vector": no head, or no [MASK]: the mean of all tokens' vectors
@@ -98,19 +105,19 @@ class Explanation:
     architecture: str  # the class of the model
     config: dict[str, object]
     texts: list[str]  # the text, and its pair if there is one
-    stretches: list[list[Stretch]]  # of each text, as far as it was read
     tokens: list[str]
     encoding: dict[str, list[int]]  # table.ROWS
-    sources: list[tuple[int, int, int] | None]  # of each token: text, stretch, piece; None: put there by the tokenizer
     left_out: int  # tokens that were too many
-    tensors: Arrays  # by the names of activations.py, without its batch dimension
-    rollout: NDArray  # [N, S, S]
+    stretches: list[list[Stretch]]  # of each text, as far as it was read
+    sources: list[tuple[int, int, int] | None]  # of each token: text, stretch, piece; None: put there by the tokenizer
     norm: NDArray  # [N + 1, S] length of each token's vector, from the embeddings on
     cosine: NDArray  # [N + 1, S] to where it began
     lens: Lens | None
-    answer: Answer
+    answer: Prediction
     contributions: Contributions
     names: list[str]  # everything that `capture` could give, also what is not in `tensors`
+    rollout: NDArray  # [N, S, S]
+    tensors: Arrays  # by the names of activations.py, without its batch dimension
 
     def to_dict(self) -> dict[str, object]:
         """Plain lists and numbers (six decimals), ready for JSON; of the tensors the embeddings and probabilities."""
@@ -119,23 +126,7 @@ class Explanation:
 
     def facts(self) -> dict[str, object]:
         """All but the large arrays."""
-        return {
-            "model": self.model,
-            "architecture": self.architecture,
-            "config": self.config,
-            "texts": self.texts,
-            "tokens": self.tokens,
-            "encoding": self.encoding,
-            "left_out": self.left_out,
-            "stretches": [[as_json(stretch) for stretch in stretches] for stretches in self.stretches],
-            "sources": self.sources,
-            "norm": plain(self.norm),
-            "cosine": plain(self.cosine),
-            "lens": None if self.lens is None else as_json(self.lens),
-            "answer": as_json(self.answer),
-            "contributions": as_json(self.contributions),
-            "names": self.names,
-        }
+        return {x.name: as_json(getattr(self, x.name)) for x in fields(self) if x.name not in ("rollout", "tensors")}
 
     def to_html(self) -> str:
         """The page: one file that needs no network."""
@@ -160,6 +151,7 @@ def as_json(value: object) -> object:
 
 
 def plain(x: NDArray) -> list:
+    """Any shape, as nested lists."""
     return (np.round(x.astype(np.float64), 6) if x.dtype.kind == "f" else x).tolist()
 
 
@@ -190,7 +182,7 @@ def explain(
     limit = min(tokenizer.model_max_length, config.max_position_embeddings)
     row = tokenizer([text], None if pair is None else [pair], max_length=min(limit, max_length or limit))
     totals = [len(tokenizer.encode(part)) - 2 for part in texts]
-    stretches = [read_part(tokenizer, *part) for part in zip(texts, kept_of(row, len(texts)), totals, strict=True)]
+    stretches = [read_part(tokenizer, *part) for part in zip(texts, read_of(row, len(texts)), totals, strict=True)]
     sources = sources_of(stretches, row)
     training = model.training
     try:
@@ -222,7 +214,7 @@ def explain(
 
 def looked_at(
     model: BertBase, tokenizer: Tokenizer, row: Encoding
-) -> tuple[Capture, Lens | None, Answer, Contributions]:
+) -> tuple[Capture, Lens | None, Prediction, Contributions]:
     """All that takes forward passes."""
     device = next(model.parameters()).device
     keys = ("input_ids", "attention_mask", "token_type_ids")
@@ -238,19 +230,20 @@ def looked_at(
 
 
 def array(x: Tensor) -> NDArray:
+    """Any shape, as numpy's single precision."""
     return x.detach().float().cpu().numpy()
 
 
-def kept_of(row: Encoding, texts: int) -> list[int]:
+def read_of(row: Encoding, texts: int) -> list[int]:
     """How many tokens of each text are read."""
     segments = row.token_type_ids[0][row.special_tokens_mask[0] == 0]
     return np.bincount(segments, minlength=texts).tolist()
 
 
-def read_part(tokenizer: Tokenizer, text: str, kept: int, total: int) -> list[Stretch]:
-    """The stretches of the text's first `kept` pieces, of `total`: what is cut off may be a whole book."""
+def read_part(tokenizer: Tokenizer, text: str, read: int, total: int) -> list[Stretch]:
+    """The stretches of the text's first `read` pieces, of `total`: what is cut off may be a whole book."""
     found: list[Stretch] = []
-    missing = kept if kept < total else math.inf
+    missing = read if read < total else math.inf
     for stretch in trace(tokenizer, text):
         if missing <= 0:
             break
@@ -279,8 +272,8 @@ def sources_of(stretches: list[list[Stretch]], row: Encoding) -> list[tuple[int,
 
 def answered(
     model: BertBase, tokenizer: Tokenizer, output: object, ids: NDArray, seen: Mapping[str, Tensor]
-) -> tuple[Answer, Score]:
-    """What the model says, and the score that heads and tokens contribute to, of what its encoder returns.
+) -> tuple[Prediction, Score]:
+    """What the model says, and the score [B] that heads and tokens contribute to, of what its encoder returns.
 
     The score of a label or token is its logit minus the mean of all logits, since adding the same to all of them
     changes nothing; that of a vector its cosine to what it is when nothing is taken away.
@@ -288,7 +281,7 @@ def answered(
     if isinstance(model, BertForSequenceClassification):
         names = [model.config.id2label[i] for i in range(model.config.num_labels)]
         guesses, best = guessed(output[0], names, len(names))
-        return Answer("label", guesses, None), lambda out: centred(model.classifier(out.pooler_output), best)
+        return Prediction("label", guesses, None), lambda out: centred(model.classifier(out.pooler_output), best)
     masks = np.flatnonzero(ids == tokenizer.mask_id)
     if isinstance(model, BertForMaskedLM | BertForPreTraining) and len(masks):
         at, embedding = int(masks[0]), model.bert.embeddings.token.weight
@@ -298,13 +291,13 @@ def answered(
         def at_mask(out: BertOutput) -> Tensor:
             return centred(model.mlm(out.last_hidden_state[:, at], embedding), best)
 
-        return Answer("token", guesses, at), at_mask
+        return Prediction("token", guesses, at), at_mask
     goal = seen[f"layers.{model.config.num_hidden_layers - 1}.output"].mean(dim=1)  # [1, E]
 
     def nearness(out: BertOutput) -> Tensor:
         return torch.cosine_similarity(out.last_hidden_state.mean(dim=1), goal)
 
-    return Answer("vector", [], None), nearness
+    return Prediction("vector", [], None), nearness
 
 
 def guessed(logits: Tensor, names: list[str], most: int) -> tuple[list[Guess], int]:
@@ -320,7 +313,7 @@ def centred(logits: Tensor, best: int) -> Tensor:
 
 
 def lens_of(model: BertBase, tokenizer: Tokenizer, seen: Mapping[str, Tensor]) -> Lens | None:
-    """Layer by layer, as the logits of all at once would not fit."""
+    """Layer by layer, as the logits of all, [N + 1, S, V], would not fit."""
     if isinstance(model, BertModel):
         return None
     N = model.config.num_hidden_layers
@@ -338,18 +331,20 @@ def lens_of(model: BertBase, tokenizer: Tokenizer, seen: Mapping[str, Tensor]) -
 
 
 def stack(parts: list, which: int) -> NDArray:
+    """Values (0) or indices (1) of N + 1 calls of topk, [S, GUESSES] or [L] each -> [N + 1, …]."""
     return torch.stack([part[which] for part in parts]).cpu().numpy()
 
 
 def contributed(
-    encoder: BertModel, inputs: dict[str, Tensor], score: Score, answer: Answer, mask_id: int
+    encoder: BertModel, inputs: dict[str, Tensor], score: Score, answer: Prediction, mask_id: int
 ) -> Contributions:
-    """As far as it does not take too long. A vector's cosine to itself is at its largest, so its gradient is 0."""
+    """As far as it does not take too long; inputs are [1, S]. A vector's cosine to itself is at its largest, so its
+    gradient is 0."""
     S, config = inputs["input_ids"].shape[1], encoder.config
     layers = config.num_hidden_layers * (4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size)
     slopes = answer.kind != "vector"
-    few_heads = S * layers * config.num_hidden_layers * config.num_attention_heads <= PATIENCE
-    few_tokens = S * layers * S <= PATIENCE
+    few_heads = S * layers * config.num_hidden_layers * config.num_attention_heads <= MOST_MULTIPLICATIONS
+    few_tokens = S * layers * S <= MOST_MULTIPLICATIONS
     return Contributions(
         array(head_contributions(encoder, inputs, score)[..., 0]) if few_heads else None,
         array(gradient_times_heads(encoder, inputs, score)[..., 0]) if slopes else None,
@@ -369,14 +364,7 @@ def load(name: str, attention: str) -> tuple[BertBase, Tokenizer]:
     """
     directory = resolve(name)
     tokenizer = Tokenizer.from_pretrained(directory)
-    listed, found = read_weights(directory)
-    parts = {part_of(key) for key in rename(found, str(listed))[0]}
-    if "classifier" in parts:
-        kind: type[BertBase] = BertForSequenceClassification
-    elif "mlm" in parts:
-        kind = BertForPreTraining if {"nsp", "bert.pooler"} <= parts else BertForMaskedLM
-    else:
-        kind = BertModel
+    kind = model_class(read_weights(directory)[1])
     return kind.from_pretrained(directory, attention, fresh_heads=False, mapped=True), tokenizer
 
 

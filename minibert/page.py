@@ -4,8 +4,8 @@ What comes from outside (texts, tokens, names) reaches the page as JSON only, in
 puts it there as text, never as markup. The Content-Security-Policy names the page's own script by its hash: nothing
 else runs, and nothing is fetched.
 
-Arrays are one block of bytes, compressed, in base64: single precision where that stays small enough, else half, else
-bytes of the square root (for probabilities). What finds no room is left out, and the page says so.
+Arrays are one block of bytes, compressed, in base64: in single precision where all of them find room, else in half;
+the probabilities of a long text as bytes of their square root. What finds no room is left out, and the page says so.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import NDArray
 
-LIMIT = 2_700_000  # bytes of base64 before compression: a page of 64 tokens shall not be larger than 3 MB
+LIMIT = 2_000_000  # bytes before compression and base64: a page of 64 tokens shall not be larger than 3 MB
 LARGEST_HALF = 65504.0
 
-
-# In the order of their use; each is a pattern of names.
+# Patterns of names, those that are used most first; the first two are always on the page.
 PARTS = (
     r"layers\.\d+\.(attention\.probs|rollout)",
     r"embeddings\..*",
@@ -34,8 +33,6 @@ PARTS = (
     r"layers\.\d+\.attention\.(query|key|value)",
     r".*",
 )
-# What is tried in turn: bytes for each number of the first part, the second … 4 is single precision, 2 half, 1 a byte.
-PLANS = ("44444", "44442", "44422", "44222", "42222", "22222", "4422", "4222", "2222", "222", "22", "12")
 
 
 def render(facts: Mapping[str, object], arrays: Mapping[str, NDArray]) -> str:
@@ -75,33 +72,33 @@ def embedded(value: object) -> str:
 
 def packed(arrays: Mapping[str, NDArray]) -> tuple[dict[str, dict], bytes]:
     """What is on the page, {name: shape, coding, offset in bytes}, and the compressed bytes."""
-    plan = next((plan for plan in PLANS if size(arrays, plan) * 4 / 3 <= LIMIT), PLANS[-1])
+    width = 4 if sum(x.size for x in arrays.values()) * 4 <= LIMIT else 2
+    probabilities = sum(x.size for name, x in arrays.items() if part_of(name) == 0)
+    found: dict[str, tuple[str, bytes]] = {}
+    room = LIMIT
+    for name in sorted(arrays, key=part_of):
+        small = part_of(name) == 0 and probabilities * width > LIMIT
+        coding, data = coded(arrays[name], 1 if small else width)
+        if part_of(name) <= 1 or len(data) <= room:
+            found[name] = coding, data + bytes(-len(data) % 4)  # aligned for JavaScript's typed arrays
+            room -= len(data)
     table: dict[str, dict] = {}
-    pieces: list[bytes] = []
     offset = 0
-    for name, x in arrays.items():
-        if not (width := bytes_each(name, plan)):
-            continue
-        coding, data = coded(x, width)
-        table[name] = {"shape": list(x.shape), "coding": coding, "offset": offset}
-        pieces.append(data + bytes(-len(data) % 4))  # aligned for JavaScript's typed arrays
-        offset += len(pieces[-1])
-    return table, zlib.compress(b"".join(pieces), 6)
+    for name in filter(found.__contains__, arrays):  # in the order of computation again
+        coding, data = found[name]
+        table[name] = {"shape": list(arrays[name].shape), "coding": coding, "offset": offset}
+        offset += len(data)
+    return table, zlib.compress(b"".join(found[name][1] for name in table), 6)
 
 
-def bytes_each(name: str, plan: str) -> int:
-    """Bytes for each number of an array; 0: it is left out."""
-    part = next(number for number, pattern in enumerate(PARTS) if re.fullmatch(pattern, name))
-    return int(plan[part]) if part < len(plan) else 0
-
-
-def size(arrays: Mapping[str, NDArray], plan: str) -> int:
-    return sum(x.size * bytes_each(name, plan) for name, x in arrays.items())
+def part_of(name: str) -> int:
+    """The first of PARTS that it belongs to."""
+    return next(number for number, pattern in enumerate(PARTS) if re.fullmatch(pattern, name))
 
 
 def coded(x: NDArray, width: int) -> tuple[str, bytes]:
-    """Little-endian bytes, and what they are. The square root gives small probabilities more steps: the smallest is
-    1/255², 0.000015."""
+    """Little-endian bytes of x, of any shape, and what they are. The square root gives small probabilities more steps:
+    the smallest is 1/255², 0.000015."""
     if width == 1:
         return "u1", np.rint(np.sqrt(x.clip(0, 1)) * 255).astype(np.uint8).tobytes()
     if width == 2 and np.abs(x).max(initial=0) <= LARGEST_HALF:

@@ -11,7 +11,7 @@ right depends on the processor's kernels. The first stage above the limit is whe
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ from minibert.core.model import BertBase
 from minibert.core.weights import export_weights
 from minibert.hub import resolve
 from minibert.loop import say
-from minibert.model import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel
+from minibert.model import model_class
 
 TOLERANCE = 1e-5
 BACKENDS = ("eager", "sdpa")  # of the others the tests take care
@@ -48,26 +48,28 @@ class Rung:
         """The largest difference that float32 explains."""
         return TOLERANCE * max(1.0, self.size)
 
+    def take(self, who: str, difference: float) -> None:
+        """The worst that a candidate has shown; NaN is worse than any number."""
+        self.differences[who] = float(np.maximum(difference, self.differences.get(who, 0)))
+
 
 def ladder(options: ParityOptions) -> list[Rung]:
     """Runs the sweep. One rung per stage, in the order of computation."""
     candidates = load_candidates(options.model)
-    config, weights = candidates["eager"].config, export_weights(candidates["eager"])
-    weights = {name: tensor.detach().numpy() for name, tensor in weights.items()}
+    config = candidates["eager"].config
     rungs: dict[str, Rung] = {}
     for length in pick_lengths(options.lengths, config):
         say(f"length {length}")
         batch = padded_batch(length, config, options.seed)
         real = batch[1].bool().numpy()
-        wanted = reference.forward(weights, config, *(tensor.numpy() for tensor in batch))
+        wanted = reference_stages(candidates["eager"], batch)
         for who, model in candidates.items():
             seen = record_stages(model, batch)
             for stage, value in wanted.items():
                 rung = rungs.setdefault(stage, Rung(stage, 0.0, {}))
                 rung.size = max(rung.size, float(np.abs(of_real_tokens(value, real)).max()))
                 if stage in seen:
-                    difference = np.abs(of_real_tokens(seen[stage] - value, real)).max()
-                    rung.differences[who] = float(np.maximum(difference, rung.differences.get(who, 0)))  # keeps NaN
+                    rung.take(who, np.abs(of_real_tokens(seen[stage] - value, real)).max())
     return list(rungs.values())
 
 
@@ -86,17 +88,6 @@ def load_candidates(name: str) -> dict[str, nn.Module]:
         getattr(transformers, kind.__name__).from_pretrained(resolve(name), dtype=torch.float32).eval()
     )
     return candidates
-
-
-def model_class(keys: Iterable[str]) -> type[nn.Module]:
-    """The model that a file's keys are made for: the first of these heads that it has, or none."""
-    names = {their_name(key) for key in keys}
-    heads = {
-        "classifier.weight": BertForSequenceClassification,
-        "cls.seq_relationship.weight": BertForPreTraining,
-        "cls.predictions.bias": BertForMaskedLM,
-    }
-    return next((heads[name] for name in heads if name in names), BertModel)
 
 
 def pick_lengths(wanted: str | None, config: BertConfig) -> list[int]:
@@ -129,8 +120,15 @@ def of_real_tokens(stage: NDArray, real: NDArray[np.bool_]) -> NDArray:
 # ---- the stages of a model that runs ----
 
 
+def reference_stages(model: BertBase, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, NDArray]:
+    """What a model of these weights computes from ids, mask, segments [B, S], in numpy's float64, which shares no line
+    with model.py."""
+    weights = {name: tensor.detach().numpy() for name, tensor in export_weights(model).items()}
+    return reference.forward(weights, model.config, *(tensor.numpy() for tensor in batch))
+
+
 def record_stages(model: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, NDArray]:
-    """One forward pass; what was computed on the way, under the reference's names for it."""
+    """One forward pass over ids, mask, segments [B, S]; what was computed on the way, under the reference's names."""
     ids, mask, segments = batch
     ours = isinstance(model, BertBase)
     with torch.no_grad(), capture(model, "*", check=False) if ours else recording(model) as seen:
@@ -198,7 +196,7 @@ def merge_layers(rungs: list[Rung]) -> list[Rung]:
         into = merged.setdefault(stage, Rung(stage, 0.0, {}))
         into.size = max(into.size, rung.size)
         for who, difference in rung.differences.items():
-            into.differences[who] = float(np.maximum(difference, into.differences.get(who, 0)))
+            into.take(who, difference)
     return list(merged.values())
 
 

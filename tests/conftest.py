@@ -24,8 +24,11 @@ os.environ.setdefault("TRITON_INTERPRET", "0" if torch.cuda.is_available() else 
 
 import transformers
 
-from minibert.core import weights
+from minibert.core import attention, weights
+from minibert.core.attention import Padded
 from minibert.core.config import BertConfig
+from minibert.fast.attention import BACKENDS, add_backend
+from minibert.fast.attention.backend import Case
 from minibert.model import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel
 
 # What tests start imports this checkout's package, whatever its folder, and the same broken module as they do.
@@ -39,6 +42,8 @@ transformers.logging.disable_progress_bar()
 
 MODELS = {cls.__name__: cls for cls in (BertModel, BertForSequenceClassification, BertForMaskedLM, BertForPreTraining)}
 SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+PACKED_ONLY = "packed-only"  # a backend that is given the packed tokens whatever the batch is
 
 SKIPS = Path(__file__).with_name("skips.json")
 
@@ -129,6 +134,20 @@ def real_tokens(tensor: torch.Tensor | np.ndarray, mask: torch.Tensor) -> torch.
     """[T, *] of a [B, S, *] and its mask [B, S]; what has no place for each token stays as it is."""
     tensor = torch.as_tensor(tensor)
     return tensor[mask.bool()] if tensor.dim() == 3 else tensor
+
+
+def usable_backends(head_size: int, dropout_p: float = 0.0, needs_grad: bool = True) -> list[str]:
+    """Those that can run on a CPU, with a backward pass and without padding."""
+    case = Case(torch.device("cpu"), torch.float32, head_size, Padded(None), dropout_p, needs_grad)
+    return [name for name, backend in BACKENDS.items() if backend.obstacle(case) is None]
+
+
+@pytest.fixture
+def packed_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PACKED_ONLY is a backend: the formula, which never sees a rectangle."""
+    for backends in (BACKENDS, attention.BACKENDS):
+        monkeypatch.setitem(backends, PACKED_ONLY, None)  # is taken away again
+    add_backend(PACKED_ONLY, BACKENDS["eager"]._replace(padded=None))
 
 
 def assert_near(found: object, wanted: object, theirs: object = None, limit: float = 1e-5, name: str = "") -> None:

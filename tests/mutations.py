@@ -65,7 +65,7 @@ def bugs() -> list[Mutation]:
         from minibert.course import BUGS
 
         with open(write, "w", encoding="utf-8") as file:
-            json.dump([[f"course: {bug.name}", COURSE, bug.name, bug.title, bug.test] for bug in BUGS], file)
+            json.dump([[f"course: {bug.name}", COURSE, bug.name, bug.texts["title"], bug.test] for bug in BUGS], file)
         os._exit(0)
     os.close(write)
     with open(read, encoding="utf-8") as file:

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from conftest import MODELS, outputs, padded_batch, small_config, stir
+from conftest import MODELS, PACKED_ONLY, outputs, padded_batch, small_config, stir, usable_backends
 from test_model import first_only, loss_of, packed_batch, rectangle
 from test_reference import run_reference
 
@@ -19,14 +19,12 @@ from minibert.activations import capture, intervene
 from minibert.core import attention as formula
 from minibert.core.config import BertConfig
 from minibert.fast import attention
-from minibert.fast.attention import usable_backends
 from minibert.fast.layout import Packed, pad
 from minibert.fast.prepare import compile_tokenwise
 from minibert.model import BertForSequenceClassification, BertModel
 
-pytestmark = pytest.mark.numeric
-
-BACKENDS = usable_backends(head_size=5, needs_grad=False)
+BACKENDS = [*usable_backends(head_size=5, needs_grad=False), PACKED_ONLY]
+pytestmark = [pytest.mark.numeric, pytest.mark.usefixtures("packed_only")]
 LENGTHS = [5, 1, 13, 5, 2]
 ROWS = re.findall(r"^ {4}(\S+) +\[(.+?)\](?: {2}|$)", activations.__doc__, flags=re.M)  # of the table: name, shape
 LAST = "layers.1"  # of the small model
@@ -394,7 +392,7 @@ def loss_of_real_tokens(model: torch.nn.Module, batch: dict) -> torch.Tensor:
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("name", ["BertForSequenceClassification", "BertForPreTraining"])
-@pytest.mark.parametrize("backend", ["eager", "sdpa", "nested"])
+@pytest.mark.parametrize("backend", ["eager", "sdpa", PACKED_ONLY])
 def test_gradients_are_those_of_autograd_and_the_parameters_keep_theirs(backend, name, packed):
     model, batch = build(name, backend), batch_of(packed)
     loss_of_real_tokens(model, batch).backward()

@@ -105,7 +105,7 @@ def test_a_heads_contribution_is_what_is_lost_without_it():
 
 
 def test_a_tokens_contribution_is_what_is_lost_when_another_stands_there(monkeypatch):
-    monkeypatch.setattr("minibert.analysis.ROWS", 5)  # so that several batches are needed
+    monkeypatch.setattr("minibert.analysis.VARIANTS", 5)  # so that several batches are needed
     model = build()
     found = token_contributions(model, BATCH, score, instead=100)
     assert (found[~REAL] == 0).all()

@@ -11,20 +11,18 @@ import numpy as np
 import processes
 import pytest
 import torch
+from conftest import PACKED_ONLY, usable_backends
 from torch.nn.attention import SDPBackend
 
-from minibert import attention_backends
+from minibert import attention_backends, cli
 from minibert.core import attention as formula
 from minibert.core.attention import Padded
-from minibert.fast import attention
 from minibert.fast.attention import (
     BACKENDS,
     attend,
     check_name,
     flex,
     resolve_backend,
-    torch_backends,
-    usable_backends,
 )
 from minibert.fast.attention.backend import Case
 from minibert.fast.layout import Packed, pack, pad
@@ -32,19 +30,24 @@ from minibert.fast.layout import Packed, pack, pad
 B, H, S, D = 3, 2, 7, 5
 LENGTHS = (1, 200, 2, 63, 0, 257, 64, 65, 127, 128, 129)
 MASK = torch.tensor([[1] * 7, [1, 0, 1, 1, 0, 0, 0], [0, 0, 0, 0, 0, 1, 1], [0] * 7])  # full, holes, left padding, none
-FORWARD = usable_backends(head_size=D, needs_grad=False)
-TRAINING = usable_backends(head_size=D)
-DROPPING = usable_backends(head_size=D, dropout_p=0.25)
+FORWARD = [*usable_backends(head_size=D, needs_grad=False), PACKED_ONLY]
+TRAINING = [*usable_backends(head_size=D), PACKED_ONLY]
+DROPPING = [*usable_backends(head_size=D, dropout_p=0.25), PACKED_ONLY]
+
+
+def runs_here(names: list[str]) -> Callable:
+    """Once for each of them."""
+    return lambda test: pytest.mark.usefixtures("packed_only")(pytest.mark.parametrize("backend", names)(test))
 
 
 def forward(test: Callable) -> Callable:
     """Once for each backend that runs here."""
-    return pytest.mark.numeric(pytest.mark.parametrize("backend", FORWARD)(test))
+    return runs_here(FORWARD)(pytest.mark.numeric(test))
 
 
 def training(test: Callable) -> Callable:
     """Once for each backend that runs here and has gradients."""
-    return pytest.mark.numeric(pytest.mark.parametrize("backend", TRAINING)(test))
+    return runs_here(TRAINING)(pytest.mark.numeric(test))
 
 
 def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
@@ -304,7 +307,7 @@ def test_the_scale_can_be_given(backend):
     torch.testing.assert_close(found, packed_oracle(flat, (4, 6), scale=2.0)[0], rtol=0, atol=4e-6)
 
 
-@pytest.mark.parametrize("backend", DROPPING)
+@runs_here(DROPPING)
 @pytest.mark.parametrize("packed", [False, True])
 def test_dropout_leaves_the_mean_and_drops_about_its_share(backend, packed):
     """Values 1 and uniform probabilities 1/S: every output is (kept keys) / S / (1 - p)."""
@@ -352,11 +355,6 @@ def test_sdpas_mask_is_made_once_and_added():
     assert (mask[:3, 0, 0] == 0).equal(MASK[:3].bool())
     assert not mask[3].any(), "all hidden would make -inf - -inf"
     assert (mask.double() * np.log2(np.e) > torch.finfo(torch.float32).min).all(), "too low for a kernel that uses 2^x"
-
-
-def test_nested_rows_without_tokens_are_left_out():
-    """The kernels for a GPU refuse them; the one for the CPU does not mind."""
-    assert torch_backends.row_offsets(Packed.from_lengths([0, 3, 0, 2, 0])).tolist() == [0, 3, 5]
 
 
 @pytest.mark.parametrize("lengths", [LENGTHS, (128, 256), (1, 1, 1), (0, 300)])
@@ -408,10 +406,16 @@ def test_an_unknown_backend_is_named_with_the_known_ones():
             call("flash9")
 
 
+def test_nested_which_the_package_had_is_refused_in_one_line_with_what_to_type(capsys):
+    assert cli.main(["predict", "bundled", "good", "--attention", "nested"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "'nested' is unknown; choose auto, " in line
+
+
 def test_the_backends_are_listed_in_order_with_reasons():
     rows = attention_backends("cpu")
     sdpa = ["sdpa", "sdpa-math", "sdpa-efficient", "sdpa-flash", "sdpa-cudnn"]
-    assert [row.name for row in rows] == list(BACKENDS) == ["eager", *sdpa, "flex", "varlen", "nested", "triton"]
+    assert [row.name for row in rows] == list(BACKENDS) == ["eager", *sdpa, "flex", "varlen", "triton"]
     assert all(row.reason.endswith(".") for row in rows)
     found = {row.name: row for row in rows}
     assert found["flex"].available
@@ -426,7 +430,7 @@ def gpu(monkeypatch):
 
     def pretend(capability: tuple[int, int] = (9, 0), triton: bool = True) -> None:
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
-        monkeypatch.setattr(attention, "installed", lambda package: triton)
+        monkeypatch.setattr("minibert.fast.attention.backend.installed", lambda package: triton)
         monkeypatch.setattr(flex, "installed", lambda package: triton)
 
     pretend()
@@ -521,7 +525,7 @@ def test_auto_takes_what_suits_the_batch(gpu, change, wanted):
 def test_arrays_too_large_for_int32_are_refused_where_it_is_used(gpu):
     case = Case(torch.device("cuda"), HALF, 64, PACKED, elements=2**31)
     refusing = [name for name, backend in BACKENDS.items() if backend.obstacle(case)]
-    assert refusing == ["sdpa-efficient", "flex", "nested"]
+    assert refusing == ["sdpa-efficient", "flex"]
     assert "spans 2147483648 elements" in BACKENDS["flex"].obstacle(case)
 
 

@@ -9,14 +9,16 @@ import math
 
 import pytest
 import torch
-from conftest import needs_shared
+from conftest import needs_shared, small_config, stir
 
-from benchmarks import attention, attention_cases, attention_gate, timing
+from benchmarks import attention, attention_cases, attention_gate, nested, timing
 from benchmarks.attention_cases import HISTOGRAMS, Case, Suite, flops, least_bytes, lengths_of, roofline_us
 from benchmarks.attention_gate import Batch, Contestant, Incorrect, gate, gate_edges, random_tensors, truth_of
 from benchmarks.attention_report import Row, compare, floors, picture, summary, table
 from minibert.core import attention as core
 from minibert.fast.attention import BACKENDS
+from minibert.fast.layout import Packed
+from minibert.model import BertModel
 
 CASE = Case("bert", "uniform", 3, heads=2, head_size=4, dtype="bf16", lengths=(3, 1))
 CPU = torch.device("cpu")
@@ -117,10 +119,37 @@ def test_the_written_out_reference_equals_autograd():
         torch.testing.assert_close(found, want.detach())
 
 
+@pytest.fixture
+def with_nested(monkeypatch):
+    for backends in (BACKENDS, core.BACKENDS):
+        monkeypatch.setitem(backends, "nested", None)  # is taken away again
+    nested.add()
+
+
+@pytest.mark.usefixtures("with_nested")
 @pytest.mark.parametrize("boundary", ["kernel", "module"])
 @pytest.mark.parametrize("who", [("eager", "padded"), ("sdpa", "padded"), ("sdpa", "packed"), ("nested", "packed")])
 def test_right_backends_pass(who, boundary):
     judge(Contestant(*who, boundary))
+
+
+def test_nested_rows_without_tokens_are_left_out():
+    """The kernels for a GPU refuse them; the one for the CPU does not mind."""
+    assert nested.row_offsets(Packed.from_lengths([0, 3, 0, 2, 0])).tolist() == [0, 3, 5]
+
+
+@pytest.mark.usefixtures("with_nested")
+def test_nested_is_a_backend_of_every_model_once_it_is_added():
+    model = stir(BertModel(small_config(), "eager"))
+    ids, mask = torch.arange(1, 13).view(2, 6), torch.tensor([[1] * 6, [1, 1, 1, 0, 0, 0]])
+    found, wanted = (use_backend(model, name)(ids, mask).last_hidden_state[mask.bool()] for name in ("nested", "eager"))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
+
+
+def use_backend(model: BertModel, name: str) -> BertModel:
+    for layer in model.layers:
+        layer.attention.backend = name
+    return model
 
 
 def attention_of_all(q, k, v, layout, dropout_p=0.0, scale=None):

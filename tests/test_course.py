@@ -12,7 +12,7 @@ import torch
 
 from minibert import cli, course
 from minibert.core import wordpiece
-from minibert.course import BUGS, chosen, compare, first_difference
+from minibert.course import BUGS, chosen, first_difference, ladder_of
 
 ROOT = Path(__file__).parents[1]
 every_bug = pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
@@ -20,7 +20,7 @@ every_bug = pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 
 @every_bug
 def test_the_first_difference_is_at_the_stage_of_the_bug(bug):
-    rungs = compare(bug)
+    rungs = ladder_of(bug)
     assert first_difference(rungs) == bug.stage
     assert all(rung.differences["right"] <= rung.limit for rung in rungs if "right" in rung.differences)
 
@@ -57,8 +57,14 @@ def test_numbers_and_names_choose_the_same_bugs():
     assert len({bug.name for bug in BUGS}) == len(BUGS) == 14
 
 
-def test_every_bug_has_a_chinese_title():
-    assert all(any(wordpiece.is_chinese(char) for char in bug.title_zh) for bug in BUGS)
+@every_bug
+def test_all_that_is_said_of_a_bug_is_said_in_chinese_too(bug):
+    words = ("title", "seen", "hint", "cause", "fix")
+    assert sorted(bug.texts) == sorted([*words, *(f"{word}_zh" for word in words)])
+    for word in words[:-1]:  # a fix may be code alone
+        assert any(map(wordpiece.is_chinese, bug.texts[f"{word}_zh"])), word
+    lesson = course.lesson(bug, chinese=True, answer=True)
+    assert all(bug.texts[f"{word}_zh"] in lesson for word in words)
 
 
 def test_the_losses_and_adam_equal_pytorchs():
@@ -85,6 +91,7 @@ def test_the_command_lists_and_shows(capsys):
     assert out.startswith("掩码")
     assert re.findall(r"(\S+) .*← it begins here", out) == ["layers.0.attention.probs"]
     assert "mask[:, None, None, :]" in out
+    assert "\n提示：softmax" in out
     assert cli.main(["course", "pre-ln", "hashes", "--json"]) == 0
     out = capsys.readouterr().out
     assert "Infinity" not in out  # which is no JSON

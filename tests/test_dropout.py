@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from minibert.fast.attention import attend, attend_first
-from minibert.fast.dropout import dropout, kept
+from minibert.fast.dropout import dropout, keep_mask
 from minibert.fast.layout import Packed
 
 SIDE = 1000
@@ -26,7 +26,7 @@ def sigma(p: float, count: int = SIDE**2) -> float:
 
 @pytest.mark.parametrize("p", [1e-5, 0.1, 0.25, 0.5, 0.9, 0.99])
 def test_the_share_that_stays_is_the_one_told_and_near_the_one_asked(p):
-    stays, share = kept((SIDE, SIDE), p)
+    stays, share = keep_mask((SIDE, SIDE), p)
     assert stays.dtype == torch.uint8
     assert set(stays.unique().tolist()) <= {0, 1}
     assert abs(share - (1 - p)) <= 2**-17
@@ -35,7 +35,7 @@ def test_the_share_that_stays_is_the_one_told_and_near_the_one_asked(p):
 
 def test_neighbours_know_nothing_of_each_other():
     """Four elements share a draw: their correlation at all small distances, and from row to row, is that of chance."""
-    stays, share = kept((SIDE * SIDE,), 0.25)
+    stays, share = keep_mask((SIDE * SIDE,), 0.25)
     centred = stays.double() - share
     for distance in (*range(1, 17), SIDE):
         together = (centred[:-distance] * centred[distance:]).mean().item()
@@ -43,21 +43,21 @@ def test_neighbours_know_nothing_of_each_other():
 
 
 def test_each_of_the_four_in_a_draw_drops_its_share():
-    stays, share = kept((SIDE, SIDE), 0.1)
+    stays, share = keep_mask((SIDE, SIDE), 0.1)
     for lane in range(4):
         assert stays.flatten()[lane::4].double().mean().item() == pytest.approx(share, abs=SIGMAS * 2 * sigma(0.1))
 
 
 def test_the_seed_decides_and_the_next_draw_is_another():
-    first, second = kept((99,), 0.5)[0], kept((99,), 0.5)[0]
+    first, second = keep_mask((99,), 0.5)[0], keep_mask((99,), 0.5)[0]
     assert not torch.equal(first, second)
     torch.manual_seed(0)
-    assert torch.equal(first, kept((99,), 0.5)[0])
+    assert torch.equal(first, keep_mask((99,), 0.5)[0])
 
 
 @pytest.mark.parametrize("shape", [(), (0, 3), (1,), (2, 3), (5, 1, 3)])
 def test_any_shape_is_drawn(shape):
-    assert kept(shape, 0.5)[0].shape == shape
+    assert keep_mask(shape, 0.5)[0].shape == shape
 
 
 def test_what_stays_grows_so_that_the_mean_is_kept_and_gradients_go_the_same_way():
@@ -93,7 +93,7 @@ def by_formula(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: list[
     """Row by row, with masks from one draw, length by length, shortest first. The queries of `first` alone."""
     parts = [tensor.split(lengths) for tensor in (q, k, v)]
     answers = [None] * len(lengths)
-    drawn, share = kept((sum(H * n * (1 if first else n) for n in lengths),), P)
+    drawn, share = keep_mask((sum(H * n * (1 if first else n) for n in lengths),), P)
     for length in sorted(set(lengths)):
         rows = [row for row, n in enumerate(lengths) if n == length]
         shape = (len(rows), H, 1 if first else length, length)

@@ -213,7 +213,7 @@ def test_a_heads_gradient_is_the_slope_when_it_fades():
 
 
 def test_what_would_take_minutes_is_left_out(monkeypatch):
-    monkeypatch.setattr("minibert.explain.PATIENCE", 10_000)
+    monkeypatch.setattr("minibert.explain.MOST_MULTIPLICATIONS", 10_000)
     found = explanation().contributions
     assert found.heads_ablated is None
     assert found.tokens_ablated is None

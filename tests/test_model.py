@@ -9,12 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers
-from conftest import MODELS, assert_near, outputs, padded_batch, real_tokens, small_config, stir, twins
+from conftest import MODELS, assert_near, outputs, padded_batch, real_tokens, small_config, stir, twins, usable_backends
 from test_reference import FINAL, run_reference
 
 from minibert.core.checkpoint import BACK, translate
 from minibert.core.weights import export_weights
-from minibert.fast.attention import usable_backends
 from minibert.fast.layout import Packed, pad
 from minibert.fast.prepare import compile_tokenwise, prepare
 from minibert.model import BertForMaskedLM, BertForSequenceClassification, BertModel

@@ -5,7 +5,9 @@ import torch
 from conftest import MODELS, small_config, stir, twins
 
 from minibert.core import attention as formula
+from minibert.core.weights import export_weights
 from minibert.fast import attention
+from minibert.model import BertForMaskedLM, BertForPreTraining, model_class
 from minibert.parity import ParityOptions, failures, ladder, merge_layers, recording, to_table
 
 pytestmark = pytest.mark.numeric
@@ -64,6 +66,17 @@ def test_what_a_backend_gives_at_padding_does_not_count(model_dir, monkeypatch):
 
     monkeypatch.setitem(attention.BACKENDS, "sdpa", attention.BACKENDS["sdpa"]._replace(padded=other_at_padding))
     assert failures(ladder(ParityOptions(model_dir, lengths="7"))) == []
+
+
+@pytest.mark.parametrize("kind", MODELS.values())
+def test_the_class_of_a_model_is_told_by_its_keys(kind):
+    assert model_class(export_weights(kind(small_config(), "eager"))) is kind
+
+
+def test_without_a_pooler_nobody_tells_next_sentences():
+    keys = ["cls.predictions.bias", "cls.seq_relationship.weight", "bert.encoder.layer.0.output.dense.weight"]
+    assert model_class(keys) is BertForMaskedLM
+    assert model_class([*keys, "bert.pooler.dense.weight"]) is BertForPreTraining
 
 
 def test_nan_is_a_failure(model_dir, monkeypatch):

@@ -23,7 +23,7 @@ import triton.language as tl  # noqa: E402
 from triton.runtime.interpreter import InterpretedFunction, InterpreterBuilder  # noqa: E402
 
 from minibert.fast.attention import triton_kernel  # noqa: E402
-from minibert.fast.attention.triton_kernel import BACKWARD, FORWARD, attention, attention_qkv, plan  # noqa: E402
+from minibert.fast.attention.triton_kernel import BACKWARD, FORWARD, attention, attention_qkv, fitting  # noqa: E402
 from minibert.fast.layout import Packed  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning")  # Triton 3.6's interpreter
@@ -354,7 +354,7 @@ def test_a_gpu_with_less_shared_memory_gets_the_same_numbers(monkeypatch):
 @pytest.mark.parametrize("table", [*FORWARD.values(), *BACKWARD.values()])
 @pytest.mark.parametrize("limit", [99, 163, 227])  # sm_86 and sm_89; A100; H100 and H200
 def test_every_length_has_exactly_one_variant_of_a_direction(table, limit):
-    chosen = list(plan(table, limit))
+    chosen = list(fitting(table, limit))
     assert all(variant.shared <= limit for variant, _ in chosen)
     for length in (1, 64, 65, 128, 129, 256, 257, 10**6):
         kernels = [v.kernel.__name__ for v, above in chosen if above < length <= (v.up_to or length)]
@@ -378,15 +378,15 @@ def refusals():
     layout, qkv, _ = draw((3, 2))
     q, k, v = qkv.unbind(1)
     wide = qkv.new_zeros(5, 3, 1, 96)
-    yield "shape", lambda: attention(q, k[:4], v, layout), r"k is \[4, 1, 64\] .* give all three alike"
-    yield "dtype", lambda: attention(q, k, v.float(), layout), "v is .*float32.* give all three alike"
-    yield "tokens", lambda: attention(q[:4], k[:4], v[:4], layout), "the layout has 5 tokens"
+    yield "shape", lambda: attention(q, k[:4], v, layout), r"k \[4, 1, 64\].*; give three equal ones"
+    yield "dtype", lambda: attention(q, k, v.float(), layout), "float32; give one floating-point type"
+    yield "tokens", lambda: attention(q[:4], k[:4], v[:4], layout), "the lengths add up to 5 tokens"
     yield "qkv", lambda: attention_qkv(qkv[:, :2], layout), r"give \[T, 3, H, D\]"
-    yield "head size", lambda: attention_qkv(wide, layout), "head size 96 .* give 32, 64 or 128"
-    yield "float64", lambda: attention_qkv(qkv.double(), layout), "float64 has no kernel"
-    yield "integers", lambda: attention_qkv(qkv.to(torch.int16), layout), "int16 has no kernel"
-    yield "device", lambda: attention_qkv(qkv.to("meta"), layout), "make the layout there"
-    yield "dropout_p", lambda: attention_qkv(qkv, layout, dropout_p=1.0), "give 0 <= dropout_p < 1"
+    yield "head size", lambda: attention_qkv(wide, layout), "head sizes 32, 64 and 128, not 96; .*sdpa"
+    yield "float64", lambda: attention_qkv(qkv.double(), layout), "not float64"
+    yield "integers", lambda: attention_qkv(qkv.to(torch.int16), layout), "int16; give one floating-point type"
+    yield "device", lambda: attention_qkv(qkv.to("meta"), layout), "meta and cpu; use one device"
+    yield "dropout_p", lambda: attention_qkv(qkv, layout, dropout_p=1.0), r"dropout_p 1.0 is outside \[0, 1\)"
     yield "scale", lambda: attention_qkv(qkv, layout, scale=-1.0), "scale is -1.0; give a positive number"
     yield "seed", lambda: attention_qkv(qkv, layout, dropout_p=0.1, seed=2**31), r"give 0 <= seed < 2\^31"
 

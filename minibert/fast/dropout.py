@@ -13,7 +13,7 @@ from torch import Tensor
 STEPS = 2**16
 
 
-def kept(shape: Sequence[int], p: float) -> tuple[Tensor, float]:
+def keep_mask(shape: Sequence[int], p: float) -> tuple[Tensor, float]:
     """Which elements stay, uint8 of `shape`, 1 = stays; and the probability of that, 1 - p to the nearest 65536th.
 
     They come from PyTorch's generator, so its seed decides them.
@@ -25,6 +25,6 @@ def kept(shape: Sequence[int], p: float) -> tuple[Tensor, float]:
 
 
 def dropout(x: Tensor, p: float) -> Tensor:
-    """x with each element 0 at probability p, the others larger by 1 / (1 - p)."""
-    stays, share = kept(x.shape, p)
+    """x, of any shape, with each element 0 at probability p, the others larger by 1 / (1 - p)."""
+    stays, share = keep_mask(x.shape, p)
     return (x * stays).mul_(1 / share)

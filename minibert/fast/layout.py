@@ -260,7 +260,7 @@ def starts(counts: NDArray) -> NDArray[np.int64]:
 
 
 def upload(array: NDArray, device: str | torch.device) -> Tensor:
-    """To a GPU by way of pinned memory, so that the host does not wait for what the GPU is doing."""
+    """An array of any shape, to a GPU by way of pinned memory: so the host does not wait for what the GPU is doing."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))
     if torch.device(device).type == "cuda" and array.size:
         tensor = tensor.pin_memory()

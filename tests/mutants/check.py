@@ -9,12 +9,6 @@ MUTATIONS = {
             "tests/test_course.py::test_the_lesson_does_not_depend_on_random_numbers_drawn_before",
         ),
         (
-            "lesson: a bug stays where its method was inherited",
-            "delattr(owner, name) if inherited else setattr(owner, name, right)",
-            "setattr(owner, name, right)",
-            "tests/test_course.py::test_nothing_of_a_bug_stays_not_even_after_an_exception",
-        ),
-        (
             "lesson: infinity in JSON",
             "{who: d if math.isfinite(d) else None for who, d in rung.differences.items()}",
             "dict(rung.differences)",
@@ -27,17 +21,17 @@ MUTATIONS = {
             "tests/test_course.py::test_the_losses_and_adam_equal_pytorchs",
         ),
         (
-            "lesson: bug 0 is the last",
-            "and 1 <= int(name) <= len(BUGS)",
-            "and int(name) <= len(BUGS)",
-            "tests/test_course.py::test_an_unknown_bug_is_one_line",
+            "lesson: it begins everywhere but there",
+            "if rung.stage == first else",
+            "if rung.stage != first else",
+            "tests/test_course.py::test_the_command_lists_and_shows",
         ),
     ],
     "minibert/data_checks.py": [
         (
             "doctor: a leak is looked for in the split itself",
-            "for other in data.splits[:later]:",
-            "for other in data.splits[later:later]:",
+            "in combinations(data.files, 2):",
+            "in zip(data.files, data.files, strict=True):",
             "tests/test_doctor.py::test_a_leak_is_counted_with_its_lines",
         ),
         (
@@ -60,8 +54,8 @@ MUTATIONS = {
         ),
         (
             "doctor: spoiled texts are blamed on the vocabulary",
-            "        if damaged(split):\n            continue\n",
-            "",
+            "is None or damaged(file):",
+            "is None:",
             "tests/test_doctor.py::test_what_is_wrong_with_data_is_named_and_no_other_error",
         ),
         (
@@ -80,7 +74,7 @@ MUTATIONS = {
     "minibert/doctor.py": [
         (
             "doctor: a refusal is told where its cause is named",
-            "if not CAUSES[refused.part] & broken]",
+            "if refused.part not in named]",
             "if True]",
             "tests/test_doctor.py::test_what_is_broken_is_named_and_no_other_error",
         ),
@@ -91,10 +85,10 @@ MUTATIONS = {
             "tests/test_doctor.py::test_fresh_weights_of_googles_kind_look_fresh_too",
         ),
         (
-            "doctor: any weights without bias look fresh",
-            "    return any(abs(weight.std / (std * cut) - 1) < spread for cut in (1, CUT_NORMAL)) if std else False",
-            "    return True",
-            "tests/test_doctor.py::test_fresh_weights_of_googles_kind_look_fresh_too",
+            "doctor: a wrong number of labels is told twice",
+            "if rows := [row for row in rows if not row.startswith(told)]:",
+            "if rows:",
+            "tests/test_doctor.py::test_what_is_broken_is_named_and_no_other_error",
         ),
         (
             "doctor: Google's fresh weights are not known",

@@ -10,8 +10,8 @@ MUTATIONS = {
         ),
         (
             "attend: nobody asks whether a gradient is wanted",
-            "needs_grad(q, k, v), elements)",
-            "False, elements)",
+            "grads = needs_grad(q, k, v)",
+            "grads = False",
             "tests/test_attention.py::test_flex_on_the_cpu_refuses_what_wants_a_gradient_and_runs_without",
         ),
         (
@@ -20,14 +20,14 @@ MUTATIONS = {
             '("varlen", "triton", "sdpa") if packed_on_gpu',
             "tests/test_attention.py::test_auto_takes_what_suits_the_batch",
         ),
+    ],
+    "minibert/fast/attention/backend.py": [
         (
             "attention: tokens beyond the lengths are not noticed",
             "if q.dim() != 3 or len(q) != T:",
             "if q.dim() != 3:",
             "tests/test_attention.py::test_inputs_that_do_not_fit_are_named",
         ),
-    ],
-    "minibert/fast/attention/backend.py": [
         (
             "backends: any GPU will do",
             "        if found < capability:",
@@ -70,14 +70,14 @@ MUTATIONS = {
     "minibert/fast/attention/torch_backends.py": [
         (
             "sdpa: packed answers stay sorted by length",
-            "return out if back is None else out.index_select(0, back)",
-            "return out",
+            "index_copy(0, rows, out) if first else out.index_select(0, back)",
+            "index_copy(0, rows, out) if first else out",
             "tests/test_attention.py::test_packed_values_equal_numpy_in_float64",
         ),
         (
             "packed: [CLS] attends in the order of lengths",
-            "return out if rows is None else torch.empty_like(out).index_copy(0, rows, out)",
-            "return out",
+            "return torch.empty_like(out).index_copy(0, rows, out) if first else",
+            "return out if first else",
             "tests/test_model.py::test_rows_may_come_in_any_order",
         ),
         (

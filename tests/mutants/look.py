@@ -28,7 +28,7 @@ MUTATIONS = {
         ),
         (
             "capture: padding is compared too",
-            "    if isinstance(layout, Padded) and layout.keys is not None:\n        ours, theirs",
+            "    if isinstance(batch, Padded) and batch.keys is not None:\n        ours, theirs",
             "    if False:\n        ours, theirs",
             "tests/test_activations.py::test_every_number_of_a_padded_batch_of_pairs_equals_the_reference",
         ),
@@ -40,8 +40,8 @@ MUTATIONS = {
         ),
         (
             "capture: the graph is kept without being asked for",
-            "self.kept[name] = x if self.forms else x.detach()",
-            "self.kept[name] = x",
+            "self.captured[name] = x if self.forms else x.detach()",
+            "self.captured[name] = x",
             "tests/test_activations.py::test_without_grad_what_was_seen_holds_no_graph",
         ),
         (
@@ -49,6 +49,12 @@ MUTATIONS = {
             "if heads[place.head] is before and not (before.requires_grad and torch.is_grad_enabled()):",
             "if heads[place.head] is before:",
             "tests/test_activations.py::test_gradients_are_those_of_autograd_and_the_parameters_keep_theirs",
+        ),
+        (
+            "lesson: a bug stays where its method was inherited",
+            "delattr(owner, name) if inherited else setattr(owner, name, before)",
+            "setattr(owner, name, before)",
+            "tests/test_course.py::test_nothing_of_a_bug_stays_not_even_after_an_exception",
         ),
         (
             "capture: hooks stay",
@@ -147,6 +153,12 @@ MUTATIONS = {
             "tests/test_explain.py::test_no_text_breaks_or_scripts_the_page",
         ),
         (
+            "the page leaves probabilities out where room is short",
+            "if part_of(name) <= 1 or len(data) <= room:",
+            "if len(data) <= room:",
+            "tests/test_explain.py::test_where_room_is_short_numbers_are_rounded_and_then_left_out",
+        ),
+        (
             "large numbers become infinite on the page",
             "if width == 2 and np.abs(x).max(initial=0) <= LARGEST_HALF:",
             "if width == 2:",
@@ -180,8 +192,8 @@ MUTATIONS = {
         ),
         (
             "parity: only the last length counts",
-            "float(np.maximum(difference, rung.differences.get(who, 0)))  # keeps",
-            "float(difference)  # keeps",
+            "float(np.maximum(difference, self.differences.get(who, 0)))",
+            "float(difference)",
             "tests/test_parity.py::test_the_worst_of_all_lengths_counts",
         ),
         (

@@ -6,7 +6,6 @@ depends on the device, the number type and the batch: `attention_backends()` lis
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,30 +15,26 @@ from torch import Tensor
 from minibert.core import attention as core
 from minibert.core.attention import Padded, check_name
 from minibert.fast.attention import eager, flex, torch_backends
-from minibert.fast.attention.backend import HALF, Backend, Case, Layout, installed, needs_grad, no_obstacle
+from minibert.fast.attention.backend import (
+    Backend,
+    Case,
+    Layout,
+    check_inputs,
+    needs_grad,
+    no_obstacle,
+    triton_obstacle,
+)
 from minibert.fast.layout import Packed, pack, packed_form, pad
 
 
 def triton_attention(
     q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float = 0.0, scale: float | None = None
 ) -> Tensor:
-    """Our own kernel. Imported when it is first called, as it needs a package that PyTorch's CPU build lacks."""
+    """Our own kernel, [T, H, D] three times -> [T, H, D]. Imported when it is first called, as it needs a package that
+    PyTorch's CPU build lacks."""
     from minibert.fast.attention import triton_kernel
 
     return triton_kernel.attention(q, k, v, layout, dropout_p, scale)
-
-
-def triton_obstacle(case: Case) -> str | None:
-    if not installed("triton"):
-        return "it needs Triton, which is not installed; pip install triton"
-    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-    if not case.on_gpu and not interpreted:
-        return f"it needs a CUDA device, not {case.device.type} (or, to check it, TRITON_INTERPRET=1 set before Python)"
-    return (
-        (case.needs_gpu() if case.on_gpu else None)
-        or case.needs_dtype(*HALF, torch.float32)
-        or (None if case.head_size in (32, 64, 128) else f"it takes head sizes 32, 64 and 128, not {case.head_size}")
-    )
 
 
 BACKENDS: dict[str, Backend] = {
@@ -53,7 +48,6 @@ BACKENDS: dict[str, Backend] = {
     **torch_backends.SDPA,
     "flex": flex.BACKEND,
     "varlen": torch_backends.VARLEN,
-    "nested": torch_backends.NESTED,
     "triton": Backend((Packed,), "Our own kernel for packed rows.", triton_obstacle, triton_attention),
 }
 
@@ -66,21 +60,17 @@ def resolve_backend(
     dropout_p: float = 0.0,
     head_size: int = 64,
     needs_grad: bool = False,
+    elements: int = 0,
 ) -> str:
     """The backend that `name` stands for: itself, or for "auto" the one to take for such a batch.
 
     Raises:
         ValueError: no backend has that name, or it cannot run here: the reason, and the nearest that can.
     """
-    return resolve(name, Case(torch.device(device), dtype, head_size, layout, dropout_p, needs_grad))
-
-
-def resolve(name: str, case: Case) -> str:
-    """See resolve_backend."""
-    check_name(name)
-    if name != "auto" and (reason := BACKENDS[name].obstacle(case)) is None:
+    case = Case(torch.device(device), dtype, head_size, layout, dropout_p, needs_grad, elements)
+    if check_name(name) != "auto" and (reason := BACKENDS[name].obstacle(case)) is None:
         return name
-    packed_on_gpu = case.on_gpu and isinstance(case.layout, Packed)
+    packed_on_gpu = case.on_gpu and isinstance(layout, Packed)
     order = ("triton", "varlen", "sdpa") if packed_on_gpu else ("sdpa",)
     nearest = next(other for other in order if BACKENDS[other].obstacle(case) is None)
     if name == "auto":
@@ -117,20 +107,6 @@ def attention_backends(
     return rows
 
 
-def usable_backends(
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
-    head_size: int = 64,
-    layout: Layout | None = None,
-    dropout_p: float = 0.0,
-    needs_grad: bool = True,
-) -> list[str]:
-    """The names of those that can run in such a case, by default with a backward pass and without padding."""
-    layout = Padded(None) if layout is None else layout
-    case = Case(torch.device(device), dtype, head_size, layout, dropout_p, needs_grad)
-    return [name for name, backend in BACKENDS.items() if backend.obstacle(case) is None]
-
-
 def attend(
     q: Tensor,
     k: Tensor,
@@ -165,8 +141,8 @@ def attend(
     check_inputs(q, k, v, layout, dropout_p)
     q, k, v = (tensor if tensor.stride(-1) == 1 else tensor.contiguous() for tensor in (q, k, v))
     elements = max(1 + sum((n - 1) * s for n, s in zip(t.shape, t.stride(), strict=True)) for t in (q, k, v))
-    case = Case(q.device, q.dtype, q.shape[-1], layout, dropout_p, needs_grad(q, k, v), elements)
-    chosen = BACKENDS[resolve(backend, case)]
+    grads = needs_grad(q, k, v)
+    chosen = BACKENDS[resolve_backend(backend, q.device, q.dtype, layout, dropout_p, q.shape[-1], grads, elements)]
     if isinstance(layout, Packed):
         return attend_packed(chosen, q, k, v, layout, dropout_p, scale)
     if chosen.padded is not None:
@@ -196,40 +172,15 @@ def attend_first(
         [B, H, D].
     """
     check_name(backend)
-    run = eager.first_attention if backend == "eager" else torch_backends.first_sdpa
+    run = eager.packed_attention if backend == "eager" else torch_backends.first_sdpa
     return run(q, k, v, layout, dropout_p, scale)
 
 
 def attend_packed(
     backend: Backend, q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float, scale: float | None
 ) -> Tensor:
-    """[T, H, D] three times -> [T, H, D]. Where there is nothing no kernel is asked; the sum keeps the graph whole."""
+    """[T, H, D] three times -> [T, H, D]. Empty input: q + k + v is empty too and stays connected to autograd."""
     return backend.packed(q, k, v, layout, dropout_p, scale) if q.numel() else q + k + v
-
-
-def check_inputs(q: Tensor, k: Tensor, v: Tensor, layout: Layout, dropout_p: float) -> None:
-    """Names what does not fit before a kernel reads beyond the end."""
-    names = f"q {list(q.shape)}, k {list(k.shape)}, v {list(v.shape)}"
-    if not q.shape == k.shape == v.shape:
-        raise ValueError(f"the shapes differ: {names}; give three equal ones")
-    if not q.dtype == k.dtype == v.dtype or not q.is_floating_point():
-        raise ValueError(f"q, k, v are {q.dtype}, {k.dtype}, {v.dtype}; give one floating-point type")
-    if not 0 <= dropout_p < 1:
-        raise ValueError(f"dropout_p {dropout_p} is outside [0, 1); give the share of probabilities to drop")
-    if isinstance(layout, Packed):
-        T = len(layout.indices)
-        if q.dim() != 3 or len(q) != T:
-            raise ValueError(f"{names}, but the lengths add up to {T} tokens; give [{T}, heads, head size]")
-    elif q.dim() != 4:
-        raise ValueError(f"{names}, but the layout is padded; give [batch, heads, sequence, head size]")
-    elif layout.keys is not None and layout.keys.shape != (q.shape[0], q.shape[2]):
-        B, S = layout.keys.shape
-        raise ValueError(f"{names}, but the mask is [{B}, {S}]; give [{B}, heads, {S}, head size]")
-    where = layout.device if isinstance(layout, Packed) else q.device if layout.keys is None else layout.keys.device
-    if not q.device == k.device == v.device == where:
-        raise ValueError(
-            f"q, k, v and the layout are on {q.device}, {k.device}, {v.device} and {where}; use one device"
-        )
 
 
 def of_a_batch(name: str) -> Callable[..., Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -37,7 +38,7 @@ class Case(NamedTuple):
 
     @property
     def keys(self) -> Tensor | None:
-        """The mask of the rectangle, None where it needs none."""
+        """The mask of the rectangle, bool [B, S], None where it needs none."""
         return (self.layout.padded if isinstance(self.layout, Packed) else self.layout).keys
 
     def needs_gpu(self, capability: tuple[int, int] = AMPERE) -> str | None:
@@ -94,6 +95,44 @@ def needs_grad(*tensors: Tensor) -> bool:
 @functools.cache
 def installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
+
+
+def triton_obstacle(case: Case) -> str | None:
+    if not installed("triton"):
+        return "it needs Triton, which is not installed; pip install triton"
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    if not case.on_gpu and not interpreted:
+        return f"it needs a CUDA device, not {case.device.type} (or, to check it, TRITON_INTERPRET=1 set before Python)"
+    return (
+        (case.needs_gpu() if case.on_gpu else None)
+        or case.needs_dtype(*HALF, torch.float32)
+        or (None if case.head_size in (32, 64, 128) else f"it takes head sizes 32, 64 and 128, not {case.head_size}")
+    )
+
+
+def check_inputs(q: Tensor, k: Tensor, v: Tensor, layout: Layout, dropout_p: float) -> None:
+    """Names what does not fit before a kernel reads beyond the end. q, k, v: [B, H, S, D] or [T, H, D]."""
+    names = f"q {list(q.shape)}, k {list(k.shape)}, v {list(v.shape)}"
+    if not q.shape == k.shape == v.shape:
+        raise ValueError(f"the shapes differ: {names}; give three equal ones")
+    if not q.dtype == k.dtype == v.dtype or not q.is_floating_point():
+        raise ValueError(f"q, k, v are {q.dtype}, {k.dtype}, {v.dtype}; give one floating-point type")
+    if not 0 <= dropout_p < 1:
+        raise ValueError(f"dropout_p {dropout_p} is outside [0, 1); give the share of probabilities to drop")
+    if isinstance(layout, Packed):
+        T = len(layout.indices)
+        if q.dim() != 3 or len(q) != T:
+            raise ValueError(f"{names}, but the lengths add up to {T} tokens; give [{T}, heads, head size]")
+    elif q.dim() != 4:
+        raise ValueError(f"{names}, but the layout is padded; give [batch, heads, sequence, head size]")
+    elif layout.keys is not None and layout.keys.shape != (q.shape[0], q.shape[2]):
+        B, S = layout.keys.shape
+        raise ValueError(f"{names}, but the mask is [{B}, {S}]; give [{B}, heads, {S}, head size]")
+    where = layout.device if isinstance(layout, Packed) else q.device if layout.keys is None else layout.keys.device
+    if not q.device == k.device == v.device == where:
+        raise ValueError(
+            f"q, k, v and the layout are on {q.device}, {k.device}, {v.device} and {where}; use one device"
+        )
 
 
 def dotted(capability: tuple[int, int]) -> str:

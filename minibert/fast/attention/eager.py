@@ -15,21 +15,10 @@ from minibert.fast.layout import Packed
 def packed_attention(
     q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float = 0.0, scale: float | None = None
 ) -> Tensor:
-    """[T, H, D] three times -> [T, H, D]."""
-    rows = zip(*(tensor.split(layout.lengths) for tensor in (q, k, v)), strict=True)
+    """[T, H, D] three times -> [T, H, D]; where the first tokens alone ask, q and the answer are [B, H, D]."""
+    asking = layout.lengths if len(q) == len(k) else (1,) * len(q)
     answers = []
-    for row in rows:
+    for row in zip(q.split(asking), k.split(layout.lengths), v.split(layout.lengths), strict=True):
         q_row, k_row, v_row = (tensor.transpose(0, 1)[None] for tensor in row)  # [n, H, D] -> [1, H, n, D]
         answers.append(eager(q_row, k_row, v_row, Padded(None), dropout_p, scale)[0].transpose(0, 1))
-    return torch.cat(answers)  # [T, H, D]
-
-
-def first_attention(
-    q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float = 0.0, scale: float | None = None
-) -> Tensor:
-    """The first token of each row alone asks. q [B, H, D]; k, v [T, H, D] -> [B, H, D]."""
-    answers = []
-    for query, *row in zip(q, *(tensor.split(layout.lengths) for tensor in (k, v)), strict=True):
-        k_row, v_row = (tensor.transpose(0, 1)[None] for tensor in row)  # [n, H, D] -> [1, H, n, D]
-        answers.append(eager(query[None, :, None], k_row, v_row, Padded(None), dropout_p, scale)[0, :, 0])
-    return torch.stack(answers)
+    return torch.cat(answers)

@@ -21,7 +21,7 @@ FORMS = 64  # kernels that may be compiled: one for each head size, number type 
 def padded(
     q: Tensor, k: Tensor, v: Tensor, layout: Padded, dropout_p: float = 0.0, scale: float | None = None
 ) -> Tensor:
-    """The rectangle: blocks without real queries or without real keys are skipped. Padding queries get 0."""
+    """The rectangle, [B, H, S, D]: blocks without real queries or real keys are skipped. Padding queries get 0."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     keys, (B, _, S, _) = layout.keys, q.shape
@@ -38,8 +38,8 @@ def padded(
 def packed(
     q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float = 0.0, scale: float | None = None
 ) -> Tensor:
-    """One long row in which every token sees its own document alone. Without a compiler the rectangle takes less room,
-    and keeps NaN in its row."""
+    """[T, H, D] as one long row in which every token sees its own document alone. Without a compiler the rectangle
+    takes less room, and keeps NaN in its row."""
     if q.device.type == "cuda":
         return documents(q, k, v, layout, scale)
     rows = (pad(tensor, layout).transpose(1, 2) for tensor in (q, k, v))  # [B, H, S, D]
@@ -89,8 +89,8 @@ def document_mask(layout: Packed) -> tuple[Packed, object]:
 
 
 def flex(q: Tensor, k: Tensor, v: Tensor, mask: object, scale: float | None) -> Tensor:
-    """Compiled on a GPU. On the CPU, where compiling takes half a minute, by PyTorch's plain form of it, which has no
-    backward pass and refuses tensors that want one."""
+    """[B, H, S, D] three times -> the same. Compiled on a GPU; on the CPU, where compiling takes half a minute, by
+    PyTorch's plain form of it, which has no backward pass and refuses tensors that want one."""
     if q.device.type == "cuda":
         with torch.compiler.config.patch(recompile_limit=FORMS):
             return compiled()(q, k, v, block_mask=mask, scale=scale)

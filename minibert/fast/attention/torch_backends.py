@@ -1,4 +1,4 @@
-"""PyTorch's own attention behind our signature: the four kernels of SDPA, varlen_attn, and nested tensors.
+"""PyTorch's own attention behind our signature: the four kernels of SDPA, and varlen_attn.
 
 What each cannot do is said before the call and with a remedy. These limits are PyTorch's own, as far as they are known
 here; one that is missing shows as PyTorch's error.
@@ -7,20 +7,17 @@ here; one that is missing shows as PyTorch's error.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend
 
 from minibert.core.attention import Padded, breaks_cudnn, sdpa
 from minibert.fast.attention.backend import AMPERE, HALF, Backend, Case, no_obstacle
-from minibert.fast.dropout import kept
-from minibert.fast.layout import Packed, pack, pad, starts, upload
+from minibert.fast.dropout import keep_mask
+from minibert.fast.layout import Packed, pack, pad
 
 MATH, FLASH = SDPBackend.MATH, SDPBackend.FLASH_ATTENTION
 EFFICIENT, CUDNN = SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION
@@ -37,7 +34,7 @@ def packed_sdpa(
     scale: float | None = None,
     kernel: SDPBackend | None = None,
 ) -> Tensor:
-    """Rows of one length are a rectangle without padding, and need no mask: one call for each length.
+    """[T, H, D] three times -> [T, H, D].
 
     On a GPU, where many small calls are slow, all rows go padded and with a mask, unless the kernel takes none.
     """
@@ -45,55 +42,58 @@ def packed_sdpa(
     if (on_gpu and (full or kernel is not FLASH)) or (full and not dropout_p):
         rows = (pad(tensor, layout).transpose(1, 2) for tensor in (q, k, v))  # [B, H, S, D]
         return pack(sdpa(*rows, layout.padded, dropout_p, scale, kernel).transpose(1, 2), layout)
-    groups, _, order, back = layout.by_length
-    if order is not None:
-        q, k, v = (tensor.index_select(0, order) for tensor in (q, k, v))
-    cheap = bool(dropout_p) and kernel is None
-    shapes = [(rows.stop - rows.start, q.shape[1], n, n) for rows, _, n in groups]
-    q, v, masks = drawn(q, v, shapes, dropout_p, scale) if cheap else (q, v, [None] * len(groups))
-    answers = []
-    for (_, _, n), stays, *part in zip(groups, masks, *(split(tensor, groups) for tensor in (q, k, v)), strict=True):
-        rows = (tensor.unflatten(0, (-1, n)).transpose(1, 2) for tensor in part)  # [R, H, n, D]
-        answer = dropping(*rows, stays) if cheap else sdpa(*rows, Padded(None), dropout_p, scale, kernel)
-        answers.append(answer.transpose(1, 2).flatten(0, 1))
-    out = torch.cat(answers)  # [T, H, D]
-    return out if back is None else out.index_select(0, back)
+    return by_length(q, k, v, layout, dropout_p, scale, kernel)
 
 
 def first_sdpa(
     q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float = 0.0, scale: float | None = None
 ) -> Tensor:
     """One query a row, [B, H, D]; keys and values of all tokens, [T, H, D] -> [B, H, D]."""
-    q = q[:, :, None]  # [B, H, 1, D]
     if q.device.type == "cuda" or (layout.padded.keys is None and not dropout_p):
         k, v = (pad(tensor, layout).transpose(1, 2) for tensor in (k, v))  # [B, H, S, D]
-        return sdpa(q, k, v, layout.padded, dropout_p, scale)[:, :, 0]
-    groups, rows, order, _ = layout.by_length
+        return sdpa(q[:, :, None], k, v, layout.padded, dropout_p, scale)[:, :, 0]
+    return by_length(q, k, v, layout, dropout_p, scale, None)
+
+
+def by_length(
+    q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float, scale: float | None, kernel: SDPBackend | None
+) -> Tensor:
+    """Rows of one length are a rectangle without padding, and need no mask: one call for each length.
+
+    [T, H, D] three times -> [T, H, D]; where the first tokens alone ask, q and the answer are [B, H, D]. R rows of one
+    length n, of which m tokens ask.
+    """
+    groups, rows, order, back = layout.by_length
+    first = len(q) < len(k)
     if order is not None:
-        q, k, v = q.index_select(0, rows), k.index_select(0, order), v.index_select(0, order)
-    shapes = [(rows.stop - rows.start, q.shape[1], 1, n) for rows, _, n in groups]
-    q, v, masks = drawn(q, v, shapes, dropout_p, scale) if dropout_p else (q, v, [None] * len(groups))
+        q, k, v = q.index_select(0, rows if first else order), k.index_select(0, order), v.index_select(0, order)
+    shapes = [(part.stop - part.start, q.shape[1], 1 if first else n, n) for part, _, n in groups]
+    cheap = bool(dropout_p) and kernel is None
+    q, v, masks = drawn(q, v, shapes, dropout_p, scale) if cheap else (q, v, [None] * len(groups))
+    tokens = [[R * m for R, _, m, _ in shapes], *2 * [[R * n for R, _, _, n in shapes]]]
+    # Split all at once: the gradient of a slice is a whole [T, H, D], and there would be many.
+    parts = zip(*(tensor.split(sizes) for tensor, sizes in zip((q, k, v), tokens, strict=True)), strict=True)
     answers = []
-    for (part, _, n), stays, *tokens in zip(groups, masks, *(split(tensor, groups) for tensor in (k, v)), strict=True):
-        keys, values = (tensor.unflatten(0, (-1, n)).transpose(1, 2) for tensor in tokens)  # [R, H, n, D]
-        three = q[part], keys, values
-        answers.append((dropping(*three, stays) if dropout_p else sdpa(*three, Padded(None), 0.0, scale))[:, :, 0])
+    for (R, *_), stays, part in zip(shapes, masks, parts, strict=True):
+        three = (tensor.unflatten(0, (R, -1)).transpose(1, 2) for tensor in part)  # [R, H, m or n, D]
+        answer = dropping(*three, stays) if cheap else sdpa(*three, Padded(None), dropout_p, scale, kernel)
+        answers.append(answer.transpose(1, 2).flatten(0, 1))  # [R · m, H, D]
     out = torch.cat(answers)
-    return out if rows is None else torch.empty_like(out).index_copy(0, rows, out)
-
-
-def split(tensor: Tensor, groups: list[tuple[slice, slice, int]]) -> Sequence[Tensor]:
-    """The tokens of each group. All at once: the gradient of a slice is a whole [T, H, D], and there would be many."""
-    return tensor.split([tokens.stop - tokens.start for _, tokens, _ in groups])
+    if order is None:
+        return out
+    return torch.empty_like(out).index_copy(0, rows, out) if first else out.index_select(0, back)
 
 
 def drawn(
     q: Tensor, v: Tensor, shapes: list[tuple[int, ...]], dropout_p: float, scale: float | None
 ) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
     """What dropout needs, for all groups at once: scaled queries, values that carry the 1 / (1 - p) of the
-    probabilities, of which there are more, and for each group which probabilities stay, uint8 of its shape."""
+    probabilities, of which there are more, and for each group which probabilities stay, uint8 of its shape.
+
+    q: [T, H, D] or [B, H, D], v: [T, H, D], and so returned; shapes: [R, H, m, n] of each group's probabilities.
+    """
     sizes = [math.prod(shape) for shape in shapes]
-    stays, share = kept((sum(sizes),), dropout_p)
+    stays, share = keep_mask((sum(sizes),), dropout_p)
     masks = [part.view(shape) for part, shape in zip(stays.split(sizes), shapes, strict=True)]
     return q * (1 / math.sqrt(q.shape[-1]) if scale is None else scale), v / share, masks
 
@@ -137,7 +137,7 @@ def cudnn_obstacle(case: Case) -> str | None:
 def varlen(
     q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float = 0.0, scale: float | None = None
 ) -> Tensor:
-    """FlashAttention-2 over packed rows, by `torch.nn.attention.varlen`."""
+    """FlashAttention-2 over packed rows, by `torch.nn.attention.varlen`. [T, H, D] three times -> [T, H, D]."""
     from torch.nn.attention.varlen import varlen_attn
 
     longest = layout.max_length
@@ -146,32 +146,6 @@ def varlen(
 
 def varlen_obstacle(case: Case) -> str | None:
     return case.needs_gpu() or case.needs_dtype(*HALF) or case.needs_head_size(8, 256) or case.needs_no_dropout()
-
-
-def nested(
-    q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float = 0.0, scale: float | None = None
-) -> Tensor:
-    """The rows as one jagged tensor [B, n, H, D] whose n differs from row to row, for SDPA.
-
-    Rows without tokens are left out: the fused kernels refuse them. The heads have to be contiguous (a copy of a view
-    of fused q, k, v), or the kernel for the CPU refuses them.
-    """
-    offsets = layout.keep("offsets", partial(row_offsets, layout))
-    shortest = min(length for length in layout.lengths if length)
-    q, k, v = (
-        torch.nested.nested_tensor_from_jagged(
-            tensor.contiguous(), offsets, min_seqlen=shortest, max_seqlen=layout.max_length
-        ).transpose(1, 2)
-        for tensor in (q, k, v)
-    )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The PyTorch API of nested tensors is in prototype stage")
-        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p, scale=scale).transpose(1, 2).values()
-
-
-def row_offsets(layout: Packed) -> Tensor:
-    """Where each row that has tokens begins, and T: int64."""
-    return upload(starts(np.array([length for length in layout.lengths if length])), layout.device)
 
 
 # ---- the backends ----
@@ -191,4 +165,3 @@ SDPA = {
     "sdpa-cudnn": sdpa_backend(CUDNN, "NVIDIA's cuDNN, which takes a mask.", cudnn_obstacle),
 }
 VARLEN = Backend((Packed,), "FlashAttention-2 for packed rows; no attention dropout.", varlen_obstacle, varlen)
-NESTED = Backend((Packed,), "PyTorch's jagged tensors; readable rather than fast.", Case.needs_int32, nested)

@@ -6,7 +6,7 @@ In every kernel dv is done before do · v is taken: so fewer numbers wait in reg
 import triton
 import triton.language as tl
 
-from minibert.fast.attention.triton_parts import LOG2_E, dot, draw, kept, load, place, store
+from minibert.fast.attention.triton_parts import LOG2_E, dot, draw, keep_mask, load, place, store
 
 
 @triton.jit
@@ -18,7 +18,7 @@ def _p(a, b, lse, scale):
 @triton.jit
 def _z(drop, queries, keys):
     """What dropout multiplies the probabilities by: 0, or 1 / (1 - dropout_p) so that the mean stays."""
-    return tl.where(kept(drop, queries, keys), 1 / (1 - drop[0]), 0.0)
+    return tl.where(keep_mask(drop, queries, keys), 1 / (1 - drop[0]), 0.0)
 
 
 @triton.jit

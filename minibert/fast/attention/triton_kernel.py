@@ -41,8 +41,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from minibert.fast.attention.backend import Case, check_inputs, triton_obstacle
 from minibert.fast.attention.triton_backward import backward_fused, backward_keys, backward_queries
-from minibert.fast.attention.triton_parts import LOG2_E, dot, draw, kept, load, place, store
+from minibert.fast.attention.triton_parts import LOG2_E, dot, draw, keep_mask, load, place, store
 from minibert.fast.layout import Packed
 
 INTERPRETED = bool(triton.knobs.runtime.interpret)  # TRITON_INTERPRET=1: kernels run in numpy, on the CPU, slowly
@@ -74,7 +75,7 @@ def forward_short(
     share = 1 / l
     if DROPOUT:
         drop = draw(dropout_p, seed, row, head, DROPOUT)
-        p = tl.where(kept(drop, queries[:, None], keys[None, :]), p, 0.0)
+        p = tl.where(keep_mask(drop, queries[:, None], keys[None, :]), p, 0.0)
         share /= 1 - dropout_p
     o = dot(p.to(v.dtype.element_ty), v_tile) * share[:, None]  # dividing after: D columns instead of n
     store(out + at_out, start, n, H * D, o, TILE, D)
@@ -97,7 +98,7 @@ def _online(
     shrink = tl.exp2(m - m_new)  # 0 at the first step, where m = -∞
     l = l * shrink + tl.sum(p, 1)
     if DROPOUT:
-        p = tl.where(kept(drop, queries[:, None], keys[None, :]), p, 0.0)
+        p = tl.where(keep_mask(drop, queries[:, None], keys[None, :]), p, 0.0)
     v_tile = load(v, at, n, STRIDE, STEP, D, WHOLE)
     return m_new, l, o * shrink[:, None] + dot(p.to(v_tile.dtype), v_tile)
 
@@ -221,7 +222,7 @@ def shared_memory(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).shared_memory_per_block_optin // 1024
 
 
-def plan(table: tuple[Variant, ...], limit: int) -> Iterator[tuple[Variant, int]]:
+def fitting(table: tuple[Variant, ...], limit: int) -> Iterator[tuple[Variant, int]]:
     """The variants that fit into `limit` KiB of shared memory, each with the length that its rows have to exceed."""
     longer_than = 0
     for variant in table:
@@ -231,8 +232,8 @@ def plan(table: tuple[Variant, ...], limit: int) -> Iterator[tuple[Variant, int]
 
 
 def variants(backward: bool, head_size: int, element_size: int, device: torch.device) -> list[tuple[Variant, int]]:
-    """What `plan` gives on this device."""
-    return list(plan((BACKWARD if backward else FORWARD)[head_size, element_size], shared_memory(device)))
+    """What `fitting` gives on this device."""
+    return list(fitting((BACKWARD if backward else FORWARD)[head_size, element_size], shared_memory(device)))
 
 
 def work(backward: bool, head_size: int, element_size: int, layout: Packed) -> list[tuple[Variant, Tensor, int]]:
@@ -267,7 +268,7 @@ COMPILED: dict[tuple, Any] = {}
 def _run(
     backward: bool, tensors: dict[str, tuple[Tensor, ...]], numbers: tuple[float, ...], q: Tensor, layout: Packed
 ) -> None:
-    """Launches each variant over the tiles that are its work. tensors: the first arguments of each kernel."""
+    """Launches each variant over the tiles that are its work. tensors: each kernel's first arguments; q: [T, H, D]."""
     (T, H, D), dropout = q.shape, numbers[1] > 0
     common = backward, q.dtype, layout.device, H, D, *numbers[3:], dropout
     with torch.cuda.device_of(layout.cu_seqlens):
@@ -369,13 +370,13 @@ def attention_qkv(
 def _attention(
     tensors: tuple[Tensor, ...], layout: Packed, dropout_p: float, scale: float | None, seed: int | None
 ) -> Tensor:
+    """tensors: q, k, v [T, H, D], or one of [T, 3, H, D] -> [T, H, D]."""
     q, k, v = three = tensors if len(tensors) == 3 else tensors[0].unbind(1)
-    _check_tensors(q, k, v, layout)
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale)
+    _check(q, k, v, layout, dropout_p, scale, seed)
     if not all(_is_readable(x) and x.stride() == q.stride() for x in three):
         tensors = tuple(x.clone(memory_format=torch.contiguous_format) for x in tensors)
         q = tensors[0] if len(tensors) == 3 else tensors[0][:, 0]
-    scale = 1 / math.sqrt(q.shape[2]) if scale is None else float(scale)
-    _check_numbers(dropout_p, scale, seed)
     drawn = _drawn(seed, q.device) if dropout_p else layout.cu_seqlens
     return _Attention.apply(layout, Options(scale, float(dropout_p), drawn, q.stride(0)), *tensors)
 
@@ -392,36 +393,11 @@ def _is_readable(x: Tensor) -> bool:
     return x.stride()[1:] == (x.shape[2], 1) and x.stride(0) % 16 == 0 and x.data_ptr() % 16 == 0
 
 
-def _check_tensors(q: Tensor, k: Tensor, v: Tensor, layout: Packed) -> None:
-    for name, x in (("k", k), ("v", v)):
-        if (x.shape, x.dtype, x.device) != (q.shape, q.dtype, q.device):
-            raise ValueError(
-                f"{name} is {list(x.shape)} {x.dtype} on {x.device}, but q is {list(q.shape)} {q.dtype} on {q.device}; "
-                "give all three alike"
-            )
-    if q.dim() != 3 or len(q) != len(layout.indices):
-        raise ValueError(
-            f"q has shape {list(q.shape)}, but the layout has {len(layout.indices)} tokens; give [T, H, D]"
-        )
-    if (q.shape[2], q.element_size()) not in FORWARD or not q.is_floating_point():
-        raise ValueError(
-            f"head size {q.shape[2]} in {q.dtype} has no kernel; give 32, 64 or 128 in float16, bfloat16 or float32, "
-            'or choose backend="sdpa"'
-        )
-    if q.device != layout.device:
-        raise ValueError(f"q is on {q.device}, but the layout on {layout.device}; make the layout there")
-    if q.device.type != "cuda" and not INTERPRETED:
-        raise ValueError(
-            f'q is on {q.device}, but Triton needs a CUDA device; choose backend="sdpa", or set TRITON_INTERPRET=1 '
-            "before Python starts to have the kernels interpreted"
-        )
-    if q.device.type == "cuda" and torch.cuda.get_device_capability(q.device) < (8, 0):
-        raise ValueError(f'{torch.cuda.get_device_name(q.device)} is older than Ampere; choose backend="sdpa"')
-
-
-def _check_numbers(dropout_p: float, scale: float, seed: int | None) -> None:
-    if not 0 <= dropout_p < 1:
-        raise ValueError(f"dropout_p is {dropout_p}; give 0 <= dropout_p < 1")
+def _check(q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float, scale: float, seed: int | None) -> None:
+    """q, k, v: [T, H, D]."""
+    check_inputs(q, k, v, layout, dropout_p)
+    if reason := triton_obstacle(Case(q.device, q.dtype, q.shape[2], layout)):
+        raise ValueError(f'our kernel cannot run here: {reason}; or choose backend="sdpa"')
     if not 0 < scale < math.inf:
         raise ValueError(f"scale is {scale}; give a positive number, as its sign can go into q")
     if seed is not None and not 0 <= seed < 2**31:

@@ -63,7 +63,7 @@ def draw(dropout_p, seed, row, head, DROPOUT: tl.constexpr):
 
 
 @triton.jit
-def kept(drop, queries, keys):
+def keep_mask(drop, queries, keys):
     """Which probabilities dropout keeps: bool, of [queries, 1] and [1, keys] or of both transposed.
 
     Philox for each of them would take three times as long as all else. Two multiplications with shifts between them
