@@ -36,6 +36,7 @@ from minibert.analysis import (
     rollout,
     token_contributions,
 )
+from minibert.batches import check_vocabulary
 from minibert.command_options import ExplainOptions
 from minibert.core.encoding import Encoding
 from minibert.core.files import atomic_write
@@ -43,7 +44,6 @@ from minibert.core.model import BertBase
 from minibert.core.names import part_of, rename
 from minibert.core.shards import read_weights
 from minibert.core.tokenizer import check_text
-from minibert.data import check_vocabulary
 from minibert.hub import resolve
 from minibert.model import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel, BertOutput
 from minibert.table import ROWS

@@ -8,9 +8,9 @@ from typing import TypedDict
 import numpy as np
 import torch
 
+from minibert.batches import check_vocabulary
 from minibert.command_options import FillMaskOptions
 from minibert.core.config import BertConfig
-from minibert.data import check_vocabulary
 from minibert.fast.layout import upload
 from minibert.hub import resolve
 from minibert.inference import batches, pick_device

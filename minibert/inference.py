@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from minibert.batches import Batch, by_length, check_vocabulary, collate_packed, token_chunks
 from minibert.core.config import BertConfig
-from minibert.data import Batch, by_length, check_vocabulary, collate_packed, token_chunks
 from minibert.fast.layout import Packed
 from minibert.fast.prepare import prepare
 from minibert.hub import resolve

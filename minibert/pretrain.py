@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from minibert.batches import by_length, check_vocabulary, shuffled_by_tokens, token_chunks
 from minibert.command_options import PretrainOptions
 from minibert.core.config import PRESETS, BertConfig
 from minibert.core.data import chunks, shuffled
@@ -30,7 +31,6 @@ from minibert.core.files import atomic_write, write_json
 from minibert.core.train import learning_rate, optimizer_groups
 from minibert.core.wordpiece import is_punctuation
 from minibert.corpus import Corpus, Sentences, checked_paths, open_corpus
-from minibert.data import by_length, check_vocabulary, shuffled_by_tokens, token_chunks
 from minibert.fast import prepare as fast
 from minibert.hub import resolve
 from minibert.inference import pick_device, token_budget

@@ -9,6 +9,46 @@ MUTATIONS = {
             "tests/test_token_file.py::test_an_extra_special_token_is_not_cut",
         ),
     ],
+    "minibert/data.py": [
+        (
+            "data: labels keep the spaces around them",
+            "[str(label).strip() for",
+            "[str(label) for",
+            "tests/test_data.py::test_a_label_has_no_spaces_around_it",
+        ),
+        (
+            "data: rows held out are trained on too",
+            "examples.take(sorted(order[count:]))",
+            "examples.take(sorted(order))",
+            "tests/test_data.py::test_holding_out_is_reproducible_disjoint_and_complete",
+        ),
+    ],
+    "minibert/rows.py": [
+        (
+            "rows: a row stands on the line that it ends on",
+            'line, None, f"{lines.path}:{line}: {reason}"',
+            'line, None, f"{lines.path}:{lines.number + 1}: {reason}"',
+            "tests/test_data.py::test_an_unclosed_quote_has_the_line_where_it_opens",
+        ),
+        (
+            "rows: two columns have one name",
+            "if name and header.count(name) > 1]",
+            "if name and header.count(name) > 2]",
+            "tests/test_data.py::test_a_column_that_stands_twice_is_refused",
+        ),
+        (
+            "rows: a line that is too long is taken for a text",
+            "        if len(line) == LONGEST:\n",
+            "        if len(line) > LONGEST:\n",
+            "tests/test_jobs.py::test_a_line_without_end_is_not_read_into_memory",
+        ),
+        (
+            "rows: lines are given back in the wrong order",
+            "self.returned.extendleft(reversed(self.row[1:]))",
+            "self.returned.extendleft(self.row[1:])",
+            "tests/test_jobs.py::test_the_hash_is_that_of_all_lines_however_they_are_given_back",
+        ),
+    ],
     "minibert/symbols.py": [
         (
             "symbols: a special token is one character long",
