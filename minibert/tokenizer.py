@@ -17,7 +17,7 @@ from minibert.core import tokenizer, wordpiece
 from minibert.core.encoding import Encoding, Flat
 from minibert.core.tokenizer import as_list, check_text, check_texts
 from minibert.tokenizer_files import read_settings
-from minibert.wordpiece_batch import BatchEncoder, concatenated, continued
+from minibert.wordpiece_batch import BatchEncoder, assembled, concatenated
 
 if TYPE_CHECKING:
     from minibert.token_file import TokenFile
@@ -128,7 +128,10 @@ class Tokenizer(tokenizer.Tokenizer):
         if not rows:
             return flat
         rest = self._flat([texts[row][len(heads[row]) :] for row in rows], names, split_special_tokens, spans)
-        return continued(flat, np.array(rows), rest, np.array([len(heads[row]) for row in rows]))
+        if spans:
+            shifts = np.repeat([len(heads[row]) for row in rows], rest.lengths)
+            rest = rest._replace(spans=rest.spans + shifts[:, None].astype(np.int32))
+        return assembled([(np.arange(len(texts)), flat), (np.array(rows), rest)], spans)
 
     def _remembered(self, text: str, split_special_tokens: bool) -> Flat:
         """One text through the specification, the units met before from memory."""

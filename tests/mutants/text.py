@@ -171,6 +171,12 @@ MUTATIONS = {
             "tests/test_tokenizer.py::test_only_the_beginning_of_a_long_text_is_read_and_nothing_shows_it",
         ),
         (
+            "spans of a long text's end count from its cut",
+            "spans=rest.spans + shifts[:, None].astype(np.int32)",
+            "spans=rest.spans",
+            "tests/test_tokenizer.py::test_only_the_beginning_of_a_long_text_is_read_and_nothing_shows_it",
+        ),
+        (
             "tokenizer: only the first text with a lone surrogate is seen",
             '        for row in cut:\n            check_text(texts[row], f"text {row}")\n',
             "",
@@ -316,15 +322,15 @@ MUTATIONS = {
         ),
         (
             "batch: parts stay in the order they were made",
-            "        parts.sort(key=lambda part: part[0])\n",
-            "",
+            "    if (numbers[1:] < numbers[:-1]).any():\n",
+            "    if False:\n",
             "tests/test_wordpiece_batch.py::test_batches_order_and_history_change_nothing",
         ),
         (
-            "batch: stretches are not parted where one row is elsewhere",
-            "np.diff(rows) > 1)",
-            "np.diff(rows) > 2)",
-            "tests/test_wordpiece_batch.py::test_batches_order_and_history_change_nothing",
+            "batch: parts of one text are taken for texts",
+            "return flat if len(firsts) == len(numbers) else",
+            "return flat if True else",
+            "tests/test_wordpiece_batch.py::test_long_texts_are_cut_where_nothing_joins",
         ),
         (
             "batch: the shorter special token wins",
@@ -339,28 +345,10 @@ MUTATIONS = {
             "tests/test_wordpiece_batch.py::test_only_texts_with_marks_that_change_places_go_through_the_specification",
         ),
         (
-            "spans of a long text's end count from its cut",
-            "places.repeat(rest.lengths)[:, None]",
-            "0",
-            "tests/test_tokenizer.py::test_only_the_beginning_of_a_long_text_is_read_and_nothing_shows_it",
-        ),
-        (
             "batch: a special token of a long text is cut in two",
-            "outside = cuts >= np.append(end, 0)[last]",
-            "outside = cuts >= 0",
+            'self._inside_special = "".join(token[1:] for token in special)',
+            'self._inside_special = ""',
             "tests/test_wordpiece_batch.py::test_special_tokens_may_overlap_and_hold_any_character",
-        ),
-        (
-            "batch: a long word ends where its first characters do",
-            "places[MAX_WORD + 1 :][-1:]",
-            "places[:0]",
-            "tests/test_wordpiece_batch.py::test_a_word_longer_than_a_block_is_read_as_if_there_were_no_blocks",
-        ),
-        (
-            "batch: of a long word what becomes nothing is kept",
-            "places = np.flatnonzero(stream != self._alphabet.first_rare + 1) + begin",
-            "places = np.arange(len(stream)) + begin",
-            "tests/test_wordpiece_batch.py::test_a_word_longer_than_a_block_is_read_as_if_there_were_no_blocks",
         ),
     ],
 }
