@@ -52,7 +52,7 @@ def checked_paths(paths: str | Path | Sequence[str | Path], kinds: Sequence[str]
     """
     paths = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     if not paths:
-        raise ValueError("no text files given; name at least one")
+        raise ValueError(f"no text files given; name at least one{', ' * bool(kinds)}{' or '.join(kinds)}")
     for path in paths:
         if not path.exists():
             raise ValueError(f"{path}: no such file; check the name")

@@ -146,8 +146,8 @@ MUTATIONS = {
         ),
         (
             "token file: a bad byte's line is counted from its stretch",
-            "line = lines + error.object.count",
-            "line = error.object.count",
+            "line += error.object.count",
+            "line = 1 + error.object.count",
             "tests/test_token_file.py::test_bytes_that_are_not_utf_8_are_located",
         ),
         (
