@@ -25,6 +25,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -155,7 +156,7 @@ class Output:
         Raises:
             ValueError: there is an `out`, or a part of one that another job has begun.
         """
-        self.out, self.head = out, head
+        self.out, self.head, self.settings = out, head, settings
         self.partial, self.journal = (out.with_name(f"{out.name}.{name}") for name in ("partial", "journal"))
         begun = self.journal.exists() and out.exists() != self.partial.exists()
         steps = self.journal.read_bytes().split(b"\n")[:-1] if begun else []  # behind the last "\n" is no whole line
@@ -164,20 +165,18 @@ class Output:
             raise ValueError(f"{out}: is there already; delete it, or choose another name")
         self.done = self._checked(steps, settings) if steps else Done(size=len(head(0)))
         self.ends = (self.done.size, sum(len(step) + 1 for step in steps)) if steps else None
-        self.settings = settings
         self.files: list[BinaryIO] = []
 
     def open(self) -> None:
         """Goes on where the journal's last whole line says, or begins."""
         for path in (self.partial, self.journal):
             self.files.append(open(path, "r+b" if self.ends else "wb", buffering=0))  # noqa: SIM115 (see close)
+        for file, end in zip(self.files, self.ends or (0, 0), strict=True):
+            file.truncate(end)
+            file.seek(end)
         if self.ends is None:
             self._append(0, self.head(0))
             self._append(1, as_line(self.settings))
-            return
-        for file, end in zip(self.files, self.ends, strict=True):
-            file.truncate(end)
-            file.seek(end)
 
     def _checked(self, steps: list[bytes], settings: dict[str, object]) -> Done:
         remedy = f"delete {self.journal} to begin anew"
@@ -195,10 +194,8 @@ class Output:
 
     def add(self, body: bytes, window: Window, problems: list[tuple[int, str]]) -> None:
         """A window's answers."""
-        size, left_out, first = self.done.size + len(body), self.done.left_out + len(problems), self.done.first_left_out
-        if problems and first is None:
-            first = f"row {problems[0][0]}, {problems[0][1]}"
-        done = Done(window.end, size, window.digest, left_out, first)
+        first = self.done.first_left_out or (f"row {problems[0][0]}, {problems[0][1]}" if problems else None)
+        done = Done(window.end, self.done.size + len(body), window.digest, self.done.left_out + len(problems), first)
         self._append(0, body)
         self._append(1, as_line(done._asdict()))
         self.done = done
@@ -255,27 +252,24 @@ def predict_file(options: JobOptions) -> Done:
     classifier = TextClassifier.from_pretrained(options.directory, options.attention, options.device)
     labels = classifier.labels
 
-    def answer(encoding: Encoding, tokens: int) -> Tensor:
-        return classify(classifier.model, encoding, tokens)
-
     def table(rows: Sequence[Sequence[object]]) -> bytes:
         text = io.StringIO()
         csv.writer(text, delimiter="," if kind == ".csv" else "\t", lineterminator="\n").writerows(rows)
         return text.getvalue().encode()
 
     def body(window: Window, numbers: list[int], logits: Tensor) -> bytes:
-        rows = logits.softmax(dim=1).tolist()
-        best = [labels[i] for i in logits.argmax(dim=1).tolist()]
+        best, rows = logits.argmax(dim=1).tolist(), logits.softmax(dim=1).tolist()
+        found = list(zip(numbers, best, rows, strict=True))
         if kind != ".jsonl":
-            return table([(n, name, f"{max(row):.6f}") for n, name, row in zip(numbers, best, rows, strict=True)])
-        answers = (
-            {"row": n, "label": name, "probabilities": dict(zip(labels, (round(p, 6) for p in row), strict=True))}
-            for n, name, row in zip(numbers, best, rows, strict=True)
-        )
-        return b"".join(map(as_line, answers))
+            return table([(n, labels[i], f"{row[i]:.6f}") for n, i, row in found])
+        shares = [{name: round(p, 6) for name, p in zip(labels, row, strict=True)} for row in rows]
+        lines = zip(found, shares, strict=True)
+        return b"".join(as_line({"row": n, "label": labels[i], "probabilities": p}) for (n, i, _), p in lines)
 
     head = b"" if kind == ".jsonl" else table([("row", "label", "probability")])
-    return run(options, {"command": "predict"}, classifier, answer, lambda rows: head, body)
+    return run(
+        options, {"command": "predict"}, classifier, partial(classify, classifier.model), lambda rows: head, body
+    )
 
 
 def embed_file(options: JobOptions, pooling: str, normalize: bool) -> Done:
@@ -334,19 +328,10 @@ def run(
         head, body: bytes of the output, its head for so many rows, and a window's answers to these of its rows.
     """
     data, skip = Path(options.data), options.on_error == "skip"
-    max_length = trained.max_length if options.max_length is None else options.max_length
-    max_length = min(max_length, trained.config.max_position_embeddings)
+    max_length = trained.tokens_read(options.max_length)
     tokens = token_budget(options.tokens_per_batch, trained.model)
-    settings = {
-        **settings,
-        "model": model_digest(resolve(options.directory)),
-        "max_length": max_length,
-        "columns": options.columns,
-        "quoting": options.quoting,
-    }
-
-    def encode(texts: list[str], pairs: list[str] | None) -> Encoding:
-        return trained.tokenizer(texts, pairs, max_length=max_length, padding="none")
+    settings = settings | {"model": model_digest(resolve(options.directory)), "max_length": max_length}
+    settings |= {"columns": options.columns, "quoting": options.quoting}
 
     output = Output(Path(options.out), settings, head)
     if output.complete:
@@ -359,6 +344,7 @@ def run(
             columns = options.columns.split(",") if options.columns else None
             rows = read_rows(lines, columns, options.quoting)
             pass_over(rows, lines, output)
+            encode = partial(trained.encode, max_length=max_length)
             made = windows(rows, lines, output.done.rows, encode, BATCHES * tokens, skip)
             with closing(ahead(made)) as ready, closing(told(ready, data, output.done.rows)) as shown:
                 for window in shown:
@@ -428,5 +414,5 @@ def told(windows: Iterator[Window], data: Path, done: int) -> Iterator[Window]:
             if not on_terminal() and now - said >= SECONDS:
                 said = now
                 form = "{n} of about {total} rows  {rate_fmt}  {remaining} left"
-                total = max(lines, window.end)
-                say(tqdm.format_meter(window.end, total, now - begin, initial=done, unit=" rows", bar_format=form))
+                numbers = window.end, max(lines, window.end), now - begin
+                say(tqdm.format_meter(*numbers, initial=done, unit=" rows", bar_format=form))

@@ -66,7 +66,6 @@ class BatchEncoder:
         self._vocabulary = _Vocabulary(vocab, self._alphabet.of_tokens, unknown_id)
         self._specification = specification
         self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))
-        self._first_of_special = {token[0] for token in special}
         self._inside_special = "".join(token[1:] for token in special)
         self._tokenize_chinese_chars = tokenize_chinese_chars
         self._idle: dict[int, list[_Words]] = {1: [], self._alphabet.wide.itemsize: []}  # by bytes a symbol
@@ -124,13 +123,13 @@ class BatchEncoder:
 
     def _read(self, joined: str, split_special_tokens: bool) -> NDArray[np.signedinteger]:
         """One symbol for each character, those of the alphabet's rare ones included."""
-        special = not split_special_tokens and self._has_special(joined)
-        if joined.isascii() and not special:
+        special = [] if split_special_tokens else list(self._special.finditer(joined))
+        if not special and joined.isascii():
             stream = np.frombuffer(joined.encode("ascii").translate(self._alphabet.narrow), np.int8)
             if stream.max() < symbols.NARROW_RARE:
                 return stream
         stream = self._symbols(joined)
-        for match in self._special.finditer(joined) if special else ():
+        for match in special:
             stream[match.start() : match.end()] = 0
             stream[match.start()] = self._alphabet.special[match.group()]
         narrow = stream.min() >= -128 and stream.max() < min(self._alphabet.first_rare, symbols.NARROW_RARE)
@@ -138,16 +137,6 @@ class BatchEncoder:
 
     def _symbols(self, text: str) -> NDArray[np.signedinteger]:
         return self._alphabet.wide.take(np.frombuffer(text.encode("utf-32-le"), np.uint32))
-
-    def _has_special(self, joined: str) -> bool:
-        """Looks for their first character, "[" for all of BERT's: it is rare, and found faster than they are."""
-        for char in self._first_of_special:
-            at = joined.find(char)
-            while at >= 0:
-                if self._special.match(joined, at):
-                    return True
-                at = joined.find(char, at + 1)
-        return False
 
     def _has_rare(self, stream: NDArray[np.signedinteger]) -> bool:
         return stream.itemsize > 1 and stream.max() >= self._alphabet.first_rare  # ASCII has none

@@ -42,7 +42,7 @@ MUTATIONS = {
         ),
         (
             "inference: more tokens of a text than in training",
-            "return min(self.tokenizer.model_max_length, self.config.max_position_embeddings)",
+            "return self.tokens_read(self.tokenizer.model_max_length)",
             "return self.config.max_position_embeddings",
             "tests/test_inference.py::test_as_many_tokens_of_a_text_are_read_as_in_training",
         ),
