@@ -227,23 +227,23 @@ def read_rows(lines: Lines, columns: Sequence[str] | None = None, quoting: str =
     shape: tuple[str, ...] | None = None
     for line, fields, problem in parse(lines, columns, quoting):
         place = f"{lines.path}:{line}"
-        if fields is None:
+        if fields is not None:
+            try:
+                if tuple(fields) != shape:
+                    shape = tuple(fields)
+                    found = find_columns(shape, lines.path, labelled=False)
+                    names = names or found
+                if found != names:
+                    raise ValueError(f"{place}: its columns are {shape}, not as in the first row; make all rows alike")
+                check_row(place, fields, names)
+            except ValueError as error:
+                if names is None:  # the file's fault, not the row's
+                    raise
+                problem = str(error)
+        if problem is not None:
             yield Row(place, "", None, problem)
-            continue
-        try:
-            if tuple(fields) != shape:
-                shape = tuple(fields)
-                found = find_columns(shape, lines.path, labelled=False)
-                names = names or found
-            if found != names:
-                raise ValueError(f"{place}: its columns are {shape}, not as in the first row; make all rows alike")
-            check_row(place, fields, names)
-        except ValueError as error:
-            if names is None:  # the file's fault, not the row's
-                raise
-            yield Row(place, "", None, str(error))
-            continue
-        yield Row(place, fields[names["text"]], fields[names["pair"]] if "pair" in names else None)
+        else:
+            yield Row(place, fields[names["text"]], fields[names["pair"]] if "pair" in names else None)
 
 
 def find_columns(columns: Sequence[str], path: Path, labelled: bool | None) -> dict[str, str]:
