@@ -35,6 +35,7 @@ from minibert.cuts import border
 
 BLOCK = 1 << 18  # characters at once: too many to feel numpy's overhead, few enough for the cache
 MIXED = 1 << 15  # fewer characters are not worth telling ASCII from other texts, which are read more slowly
+FEW_ASCII = 8  # of how many characters one at most stands in an ASCII text, where those are not read by themselves
 MAX_NODES, MAX_PIECES = 1 << 18, 1 << 19  # a table of words that has grown beyond is forgotten: it takes up to 24 MB
 
 Ints = NDArray[np.integer]
@@ -78,6 +79,8 @@ class BatchEncoder:
             blocks, long = [rows] if len(rows) else [], rows[:0]
         else:
             ascii_only = np.fromiter(map(str.isascii, texts), np.bool_, len(texts))
+            if chars[ascii_only].sum() * FEW_ASCII < chars.sum():
+                ascii_only[:] = False  # to part them would cost more than it gains
             is_long = chars > BLOCK
             kinds = ascii_only & ~is_long, ~ascii_only & ~is_long
             blocks = [block for kind in kinds for block in _blocks(rows[kind], chars)]
