@@ -75,10 +75,10 @@ from benchmarks.race import (
 )
 from benchmarks.tokenizer import Bound, Row, in_child, resident, timed
 from minibert.activations import capture
+from minibert.batches import collate
 from minibert.core.config import PRESETS, BertConfig
 from minibert.core.data import chunks
 from minibert.core.model import SelfAttention
-from minibert.data import collate
 from minibert.fast.layout import Packed
 from minibert.inference import TextEncoder, classify
 from minibert.jobs import JobOptions, predict_file

@@ -56,12 +56,12 @@ from benchmarks.tokenizer import (
     timed,
 )
 from benchmarks.waterfall import picture
+from minibert.batches import by_length
 from minibert.core.config import PRESETS, BertConfig
 from minibert.core.data import chunks
 from minibert.core.files import atomic_write
 from minibert.core.vocabulary import SPECIAL_TOKENS
 from minibert.core.weights import export_weights
-from minibert.data import by_length
 from minibert.loop import cpu_threads
 from minibert.model import BertForSequenceClassification
 from minibert.tokenizer import Encoding, Tokenizer

@@ -58,10 +58,10 @@ from benchmarks.race import (
     works,
 )
 from benchmarks.tokenizer import CORES, Bound, Row, in_child
+from minibert.batches import collate, collate_packed
 from minibert.core.checkpoint import back_name
 from minibert.core.config import PRESETS, BertConfig
 from minibert.core.optimizer import optimizer_groups
-from minibert.data import collate, collate_packed
 from minibert.fast.prepare import prepare
 from minibert.model import BertForSequenceClassification
 from minibert.ranks import Ranks

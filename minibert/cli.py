@@ -35,7 +35,7 @@ from minibert.command_options import (
 from minibert.options import add_options
 
 if TYPE_CHECKING:
-    from minibert.jobs import Progress
+    from minibert.jobs import Done
 
 # ---- commands: what to do with their options ----
 
@@ -52,7 +52,8 @@ def run_train(options: TrainOptions) -> None:
 
 def run_evaluate(options: EvaluateOptions) -> None:
     """Score a trained classifier on a labelled file."""
-    from minibert.data import encode_examples, label_ids, read_examples
+    from minibert.batches import encode_examples
+    from minibert.data import label_ids, read_examples
     from minibert.inference import TextClassifier, classify, score
 
     columns = options.columns.split(",") if options.columns else None
@@ -118,7 +119,7 @@ def run_embed(options: EmbedOptions) -> None:
         print("\t".join(f"{number:.6g}" for number in row))
 
 
-def print_progress(done: Progress, options: JobOptions) -> None:
+def print_progress(done: Done, options: JobOptions) -> None:
     """How a job has ended: on stdout, and what it left out on stderr too."""
     if done.left_out:
         print(f"{done.left_out} rows left out; the first: {done.first_left_out}", file=sys.stderr)

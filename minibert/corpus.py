@@ -18,9 +18,6 @@ date. Hashing costs a tenth of tokenising at most.
 from __future__ import annotations
 
 import hashlib
-import json
-import secrets
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -31,7 +28,8 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from minibert.core.files import atomic_write, read_json, write_json
-from minibert.token_file import TokenFile
+from minibert.rows import checked_paths, open_lines, read_rows
+from minibert.token_file import TokenFile, decoded, write
 from minibert.tokenizer import Tokenizer
 
 TOKENS, DOCUMENTS, RECORD = "tokens", "documents.npy", "corpus.json"
@@ -52,25 +50,17 @@ class Sentences:
     """
 
     def __init__(self, paths: Sequence[str | Path]) -> None:
-        self.paths = checked_paths(paths)
+        self.paths = checked_corpus(paths)
 
     def __iter__(self) -> Iterator[str]:
         for path in self.paths:
             yield from sentences(path)
 
 
-def checked_paths(paths: Sequence[str | Path]) -> list[Path]:
-    paths = [Path(path) for path in paths]
-    if not paths:
-        raise ValueError("no text files given; name at least one, .txt or .jsonl")
+def checked_corpus(paths: Sequence[str | Path]) -> list[Path]:
+    use = '.txt, a sentence a line and a blank line between documents, or .jsonl, a document {"text": …} a line'
+    paths = checked_paths(paths, (".txt", ".jsonl"), use)
     for index, path in enumerate(paths):
-        if not path.is_file():
-            raise ValueError(f"{path}: {'a directory; name the files in it' if path.is_dir() else 'no such file'}")
-        if path.suffix.lower() not in (".txt", ".jsonl"):
-            raise ValueError(
-                f"{path}: unknown kind of file {path.suffix!r}; use .txt, a sentence a line and a blank line between"
-                ' documents, or .jsonl, a document {"text": …} a line'
-            )
         if any(path.samefile(other) for other in paths[:index]):
             raise ValueError(f"{path}: named twice; name it once, or its held-out documents are trained on as well")
     return paths
@@ -78,38 +68,20 @@ def checked_paths(paths: Sequence[str | Path]) -> list[Path]:
 
 def sentences(path: Path) -> Iterator[str]:
     """The lines of a .txt; of a .jsonl the lines of each document, blank ones left out. "" behind every document."""
-    jsonl = path.suffix.lower() == ".jsonl"
-    with open(path, "rb") as file:
-        for number, data in enumerate(file, 1):
-            try:
-                line = data.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                raise ValueError(
-                    f"{path}:{number}: byte 0x{data[error.start]:02x} is not UTF-8; convert the file (GBK is common for"
-                    " Chinese: iconv -f GBK -t UTF-8), or mend that line"
-                ) from None
-            if not jsonl:
-                yield line if line.strip() else ""
-            elif line.strip():
-                yield from (part for part in document(line, f"{path}:{number}").split("\n") if part.strip())
+    with open_lines(path) as lines:
+        for row in read_rows(lines):
+            if row.problem:
+                raise ValueError(row.problem)
+            if is_jsonl(path):
+                yield from filter(str.strip, row.text.split("\n"))
                 yield ""
+            else:
+                yield row.text if row.text.strip() else ""
     yield ""
 
 
-def document(line: str, place: str) -> str:
-    """The text of a line of a .jsonl."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{place}: not JSON ({error}); write one object a line") from None
-    text = row.get("text") if isinstance(row, dict) else None
-    if not isinstance(text, str):
-        raise ValueError(f'{place}: holds no text; a document is an object {{"text": "…"}}')
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{place}: text holds half of a surrogate pair, which is no character; repair it") from None
-    return text
+def is_jsonl(path: Path) -> bool:
+    return path.suffix.lower() == ".jsonl"
 
 
 # ---- tokens ----
@@ -171,14 +143,15 @@ def open_corpus(
         ValueError: as `Sentences`; or the files hold no text, or `cache` holds something else.
         OSError: the disk is full.
     """
-    sources = [source(path) for path in checked_paths(paths)]
-    found, reason = kept(cache, sources, tokenizer)
+    paths = checked_corpus(paths)
+    sources = [source(path) for path in paths]
+    found, reason = open_cache(cache, sources, tokenizer)
     if found is None:
-        names = ", ".join(str(path) for path in paths)
+        names = ", ".join(map(str, paths))
         say(f"{reason}tokenising {names} ({sum(s['bytes'] for s in sources) / 1e6:.1f} MB) into {cache}")
         with guard(cache):
             write_cache(paths, tokenizer, cache, sources)
-        found, reason = kept(cache, sources, tokenizer)
+        found, reason = open_cache(cache, sources, tokenizer)
         assert found is not None, reason
     if not len(found.documents):
         raise ValueError(f"{', '.join(map(str, paths))}: no text; a corpus needs at least one sentence")
@@ -200,7 +173,7 @@ def changed(before: Sequence[dict], now: Sequence[dict]) -> str:
     return ", ".join(b["name"] for a, b in pairs if (a["kind"], a["sha256"]) != (b["kind"], b["sha256"]))
 
 
-def kept(cache: Path, sources: list[dict], tokenizer: Tokenizer) -> tuple[Corpus | None, str]:
+def open_cache(cache: Path, sources: list[dict], tokenizer: Tokenizer) -> tuple[Corpus | None, str]:
     """What the cache holds if it is good for these files and this tokenizer, and else why it is not."""
     if not (cache / RECORD).is_file():
         return None, ""
@@ -218,32 +191,24 @@ def kept(cache: Path, sources: list[dict], tokenizer: Tokenizer) -> tuple[Corpus
     return Corpus(tokens, documents, sources), ""
 
 
-def write_cache(paths: Sequence[str | Path], tokenizer: Tokenizer, cache: Path, sources: list[dict]) -> None:
+def write_cache(paths: list[Path], tokenizer: Tokenizer, cache: Path, sources: list[dict]) -> None:
     """The record is the last to be written: a cache without one is no cache."""
     cache.mkdir(parents=True, exist_ok=True)
     (cache / RECORD).unlink(missing_ok=True)
-    folder = cache / f".text.{secrets.token_hex(4)}"
-    try:
-        folder.mkdir()
-        tokens = tokenizer.encode_file(list(as_text(checked_paths(paths), folder)), cache / TOKENS)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    tokens = write(tokenizer, paths, cache / TOKENS, read=text_of, between="\n")
     documents = find_documents(tokens.offsets)
     atomic_write(cache / DOCUMENTS, lambda file: npy.write_array(file, documents, allow_pickle=False))
     write_json(cache / RECORD, {"version": VERSION, "sources": sources})
 
 
-def as_text(paths: Sequence[Path], folder: Path) -> Iterator[Path]:
-    """What is to be encoded: the .txt themselves, a copy as text of each .jsonl, and a blank line behind every file."""
-    blank = folder / "blank.txt"
-    blank.write_text("\n", encoding="utf-8")
-    for number, path in enumerate(paths):
-        if path.suffix.lower() == ".jsonl":
-            text = folder / f"{number}.txt"
-            with open(text, "w", encoding="utf-8", newline="\n") as file:
-                file.writelines(f"{line}\n" for line in sentences(path))
-            path = text
-        yield from (path, blank)
+def text_of(path: Path, tell: Callable[[int], object]) -> Iterator[str]:
+    """A sentence a line, and blank lines between documents. tell: is told of the bytes that have been read."""
+    if not is_jsonl(path):
+        yield from decoded(path, tell)
+        return
+    for line in sentences(path):
+        tell(len(line.encode()) + 1)
+        yield f"{line}\n"
 
 
 def find_documents(offsets: NDArray[np.int64]) -> NDArray[np.int64]:

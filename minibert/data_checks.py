@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from minibert.batches import by_length
 from minibert.core import wordpiece
 from minibert.core.data import Examples, chunks, shuffled
-from minibert.data import by_length, read_examples
+from minibert.data import read_examples
 from minibert.findings import Finding, error, note, refusal, text_encoding, warning
 from minibert.tokenizer import Tokenizer
 from minibert.tokenizer_files import is_misread

@@ -36,13 +36,13 @@ from minibert.analysis import (
     rollout,
     token_contributions,
 )
+from minibert.batches import check_vocabulary
 from minibert.command_options import ExplainOptions
 from minibert.core.checkpoint import read_weights
 from minibert.core.encoding import Encoding
 from minibert.core.files import atomic_write
 from minibert.core.model import BertBase
 from minibert.core.tokenizer import check_text
-from minibert.data import check_vocabulary
 from minibert.hub import resolve
 from minibert.model import (
     BertForMaskedLM,

@@ -9,39 +9,40 @@ import numpy as np
 import torch
 
 from minibert.command_options import FillMaskOptions
-from minibert.core.config import BertConfig
-from minibert.data import check_vocabulary
 from minibert.fast.layout import upload
-from minibert.hub import resolve
-from minibert.inference import batches, pick_device
+from minibert.inference import TrainedModel, batches
 from minibert.model import BertForMaskedLM
 from minibert.table import columns_of
 from minibert.tokenizer import Encoding, Tokenizer
 
 
-class Answer(TypedDict):
+class MaskFiller(TrainedModel):
+    """A pretrained masked-LM model and its tokenizer."""
+
+    model_class = BertForMaskedLM
+
+
+class Candidate(TypedDict):
     token: str
     id: int
     probability: float
 
 
-def fill(options: FillMaskOptions, texts: Sequence[str]) -> list[list[list[Answer]]]:
+def fill(options: FillMaskOptions, texts: Sequence[str]) -> list[list[list[Candidate]]]:
     """For each text, for each of its masks in order, the likeliest tokens, best first.
 
     Raises:
         ValueError: the model cannot be used or has no masked-LM head, or a text has no mask or is too long.
     """
-    directory, device = resolve(options.model), pick_device(options.device)
-    tokenizer, config = Tokenizer.from_pretrained(directory), BertConfig.from_file(directory / "config.json")
-    check_vocabulary(tokenizer, config, options.model)
+    trained = MaskFiller.from_pretrained(options.model, options.attention, options.device)
+    tokenizer, config = trained.tokenizer, trained.config
     encoding = encoded(tokenizer, texts, config.max_position_embeddings)
-    model = BertForMaskedLM.from_pretrained(directory, options.attention, fresh_heads=False).to(device).eval()
-    answers: list[list[list[Answer]]] = [[] for _ in texts]
-    for rows, batch in batches(encoding, None, model):
+    answers: list[list[list[Candidate]]] = [[] for _ in texts]
+    for rows, batch in batches(encoding, None, trained.model):
         masks = np.flatnonzero(np.concatenate([encoding.input_ids[row] for row in rows]) == tokenizer.mask_id)
         owner = np.repeat(rows, encoding.length[rows])[masks]
         with torch.no_grad():
-            logits = model(*batch[:-1], positions=upload(masks, device))  # [M, V]
+            logits = trained.model(*batch[:-1], positions=upload(masks, trained.device))  # [M, V]
         best = logits.float().softmax(dim=1).topk(min(options.top_k, config.vocab_size), dim=1)
         for row, ids, shares in zip(owner.tolist(), best.indices.tolist(), best.values.tolist(), strict=True):
             found = zip(ids, shares, strict=True)
@@ -61,7 +62,7 @@ def encoded(tokenizer: Tokenizer, texts: Sequence[str], max_length: int) -> Enco
     return encoding
 
 
-def fills_table(text: str, masks: list[list[Answer]]) -> str:
+def fills_table(text: str, masks: list[list[Candidate]]) -> str:
     """The text, then a column of tokens and one of probabilities for each mask.
 
     白日依山[MASK],黄河入海流。

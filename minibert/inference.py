@@ -12,9 +12,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from minibert.batches import Batch, by_length, check_vocabulary, collate_packed, token_chunks
 from minibert.core.config import BertConfig
-from minibert.data import Batch, by_length, check_vocabulary, collate_packed, token_chunks
-from minibert.fast.layout import Packed
 from minibert.fast.prepare import prepare
 from minibert.hub import resolve
 from minibert.model import BertForSequenceClassification, BertModel
@@ -43,7 +42,7 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-class _FromPretrained:
+class TrainedModel:
     """Loads a model of `model_class` and its tokenizer from one directory or hub name."""
 
     model_class: type[nn.Module]
@@ -72,14 +71,20 @@ class _FromPretrained:
     @property
     def max_length(self) -> int:
         """Tokens of a text that are read: as many as in training, which the tokenizer's files record."""
-        return min(self.tokenizer.model_max_length, self.config.max_position_embeddings)
+        return self.tokens_read(self.tokenizer.model_max_length)
 
-    def _encode(self, texts: Iterable[str], pairs: Iterable[str] | None, max_length: int | None) -> Encoding:
-        length = self.max_length if max_length is None else min(max_length, self.config.max_position_embeddings)
-        return self.tokenizer(texts, pairs, max_length=length, padding="none")
+    def tokens_read(self, max_length: int | None) -> int:
+        """Of a text where so many are asked for: no more than the model has positions. None: `max_length`."""
+        return self.max_length if max_length is None else min(max_length, self.config.max_position_embeddings)
+
+    def encode(
+        self, texts: Iterable[str], pairs: Iterable[str] | None = None, max_length: int | None = None
+    ) -> Encoding:
+        """The texts' tokens, as many of each as `tokens_read` says, unpadded."""
+        return self.tokenizer(texts, pairs, max_length=self.tokens_read(max_length), padding="none")
 
 
-class TextClassifier(_FromPretrained):
+class TextClassifier(TrainedModel):
     """A trained classifier and its tokenizer.
 
     >>> clf = TextClassifier.from_pretrained(DIR)                    # doctest: +SKIP
@@ -103,7 +108,7 @@ class TextClassifier(_FromPretrained):
         tokens_per_batch: int | None = None,
     ) -> Tensor:
         """[N, L] float32 on the CPU, row i for text i. Texts longer than `max_length` are cut."""
-        return classify(self.model, self._encode(texts, pairs, max_length), tokens_per_batch)
+        return classify(self.model, self.encode(texts, pairs, max_length), tokens_per_batch)
 
     def predict(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> list[tuple[str, float]]:
         """For each text the likeliest label and its probability."""
@@ -111,7 +116,7 @@ class TextClassifier(_FromPretrained):
         return [(self.labels[i], p) for i, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
 
 
-class TextEncoder(_FromPretrained):
+class TextEncoder(TrainedModel):
     """Sentence vectors of a bare encoder."""
 
     model_class = BertModel
@@ -128,7 +133,7 @@ class TextEncoder(_FromPretrained):
 
         pooling: "mean" over the real tokens (sentence-transformers' usual choice) or "cls", the vector of [CLS].
         """
-        return sentence_vectors(self.model, self._encode(texts, None, max_length), pooling, tokens_per_batch)
+        return sentence_vectors(self.model, self.encode(texts, None, max_length), pooling, tokens_per_batch)
 
 
 @torch.no_grad()
@@ -151,7 +156,9 @@ def sentence_vectors(
     vectors, model = torch.empty(len(encoding.length), model.config.hidden_size), prepare(model)
     for rows, batch in batches(encoding, tokens_per_batch, model, first_only=first):
         hidden = model(*batch[:-1]).last_hidden_state  # [B, E] or [T, E]
-        vectors[rows] = (hidden if first else row_means(hidden, batch.layout)).float().cpu()
+        if not first:  # the mean of each row's tokens
+            hidden = torch.segment_reduce(hidden, "mean", lengths=batch.layout.cu_seqlens.diff().long())  # [B, E]
+        vectors[rows] = hidden.float().cpu()
     return vectors
 
 
@@ -172,12 +179,6 @@ def batches(
     for rows in token_chunks(by_length(encoding.length), encoding.length, budget):
         rows.reverse()  # shortest first inside: sorted that way, attention need not move a token
         yield rows, collate_packed(encoding, None, rows, device, first_only=first_only)
-
-
-def row_means(x: Tensor, layout: Packed) -> Tensor:
-    """The mean of each row's tokens. [T, E] -> [B, E]."""
-    lengths = layout.cu_seqlens.diff()  # [B]
-    return torch.segment_reduce(x, "mean", lengths=lengths.long())
 
 
 # ---- scores ----

@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from minibert.batches import by_length, check_vocabulary, shuffled_by_tokens, token_chunks
 from minibert.command_options import PretrainOptions
 from minibert.core.config import PRESETS, BertConfig
 from minibert.core.data import chunks, shuffled
 from minibert.core.files import atomic_write, write_json
 from minibert.core.optimizer import learning_rate, optimizer_groups
 from minibert.core.wordpiece import is_punctuation
-from minibert.corpus import Corpus, Sentences, checked_paths, open_corpus
-from minibert.data import by_length, check_vocabulary, shuffled_by_tokens, token_chunks
+from minibert.corpus import Corpus, Sentences, checked_corpus, open_corpus
 from minibert.fast import prepare as fast
 from minibert.hub import resolve
 from minibert.inference import pick_device, token_budget
@@ -200,7 +200,7 @@ def pretrain(options: PretrainOptions) -> tuple[dict[str, float], Path] | None:
 
 def read_files(options: PretrainOptions) -> dict[str, str]:
     """Hashes of the corpus, and of the files of the model or the vocabulary that is given."""
-    return hashes(checked_paths(options.corpus)) | given_hashes(options)
+    return hashes(checked_corpus(options.corpus)) | given_hashes(options)
 
 
 def given_hashes(options: PretrainOptions) -> dict[str, str]:

@@ -26,7 +26,7 @@ import shutil
 import signal
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -41,10 +41,14 @@ from tqdm import tqdm
 
 from minibert.core.encoding import Flat
 from minibert.core.files import atomic_write, read_json
+from minibert.rows import checked_paths, not_utf8
 
 IDS, OFFSETS, INFO = "ids.npy", "offsets.npy", "tokens.json"
 VERSION = 1  # of the three files together
 CHUNK = 1 << 20  # bytes read at once, and characters encoded at once
+
+
+Reader = Callable[[Path, Callable[[int], object]], Iterator[str]]
 
 
 class FlatEncoder(Protocol):
@@ -148,42 +152,36 @@ def description(tokenizer: FlatEncoder) -> dict[str, object]:
 
 
 def write(
-    tokenizer: FlatEncoder, paths: str | Path | Sequence[str | Path], out: str | Path, processes: int = 1
+    tokenizer: FlatEncoder,
+    paths: str | Path | Sequence[str | Path],
+    out: str | Path,
+    processes: int = 1,
+    read: Reader | None = None,
+    between: str = "",
 ) -> TokenFile:
     """Encodes the lines of UTF-8 files, one file after the other, into the directory `out`, whole or not at all.
 
     An `out` that holds a former result is replaced when the new one is complete. With several processes, call this
     under `if __name__ == "__main__":` (each begins by importing the program anew).
 
+    read: gives the text of a file in stretches (default: as it stands there), and tells of the bytes it has read.
+    between: what follows the last line of every file.
+
     Raises ValueError for a file that is missing, no file or not UTF-8, for an `out` that holds anything else, and for
     processes < 1, or more where semaphores cannot be made; OSError if the disk is full.
     """
     if processes < 1:
         raise ValueError(f"processes {processes}: at least 1 must do the work")
-    paths, out = _checked_paths(paths), _checked_out(out)
+    paths, out = checked_paths(paths), _checked_out(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
     try:
         temporary.mkdir()
-        _write_files(tokenizer, paths, temporary, processes)
+        _write_files(tokenizer, paths, temporary, processes, read or decoded, between)
         _move_into_place(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)  # after an error; otherwise it has moved
     return TokenFile.open(out)
-
-
-def _checked_paths(paths: str | Path | Sequence[str | Path]) -> list[Path]:
-    paths = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
-    if not paths:
-        raise ValueError("no text files given; name at least one")
-    for path in paths:
-        if not path.exists():
-            raise ValueError(f"{path}: no such file; check the name")
-        if path.is_dir():
-            raise ValueError(f"{path}: a directory; name the text files in it")
-        if not os.access(path, os.R_OK):
-            raise ValueError(f"{path}: may not be read; change its permissions")
-    return paths
 
 
 def _checked_out(out: str | Path) -> Path:
@@ -196,13 +194,15 @@ def _checked_out(out: str | Path) -> Path:
     return path
 
 
-def _write_files(tokenizer: FlatEncoder, paths: list[Path], directory: Path, processes: int) -> None:
+def _write_files(
+    tokenizer: FlatEncoder, paths: list[Path], directory: Path, processes: int, read: Reader, between: str
+) -> None:
     total = sum(path.stat().st_size for path in paths)
     with (
         _Column(directory / IDS, _id_type(len(tokenizer.vocab))) as ids,
         _Column(directory / OFFSETS, np.dtype("<i8")) as offsets,
         tqdm(total=total, unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as bar,
-        contextlib.closing(_pieces(tokenizer, paths, bar)) as pieces,
+        contextlib.closing(_pieces(tokenizer, (read(path, bar.update) for path in paths), between)) as pieces,
         contextlib.closing(_encoded(tokenizer, pieces, processes)) as flats,
     ):
         offsets.append(np.zeros(1))
@@ -267,27 +267,29 @@ class _Column:
 # --- Pieces of text ---------------------------------------------------------------------------------------------------
 
 
-def _pieces(tokenizer: FlatEncoder, paths: Iterable[Path], bar: tqdm) -> Iterator[str]:
-    """The files' text, cut where the tokenizer may be. Every file's last line ends with "\\n"."""
-    for path in paths:
+def _pieces(tokenizer: FlatEncoder, texts: Iterable[Iterator[str]], between: str) -> Iterator[str]:
+    """The files' texts, cut where the tokenizer may be. Every file's last line ends with "\\n"."""
+    for stretches in texts:
         held, length, wanted = [], 0, CHUNK
-        for text in _decoded(path, bar):
+        for text in stretches:
             held.append(text)
             length += len(text)
             if length < wanted:
                 continue
             text = "".join(held)
-            cut = _cut(text, tokenizer)
-            if cut:
-                yield text[:cut]
-            held, length = [text[cut:]], len(text) - cut
+            end = _last_border(text, tokenizer)
+            if end:
+                yield text[:end]
+            held, length = [text[end:]], len(text) - end
             wanted = max(CHUNK, 2 * length)  # doubled, so that a word without end is not copied at every read
         if length:
             text = "".join(held)
             yield text if text.endswith("\n") else text + "\n"
+        if between:
+            yield between
 
 
-def _cut(text: str, tokenizer: FlatEncoder) -> int:
+def _last_border(text: str, tokenizer: FlatEncoder) -> int:
     """Behind the last line's end, else between two units in the second half, else 0."""
     if end := text.rfind("\n") + 1:
         return end
@@ -295,31 +297,24 @@ def _cut(text: str, tokenizer: FlatEncoder) -> int:
     return end if end < len(text) else 0
 
 
-def _decoded(path: Path, bar: tqdm) -> Iterator[str]:
-    """The file's characters, a stretch for every CHUNK bytes."""
+def decoded(path: Path, tell: Callable[[int], object]) -> Iterator[str]:
+    """The file's characters, a stretch for every CHUNK bytes.
+
+    Raises ValueError, with the line, where they are not UTF-8.
+    """
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
-    read, lines, data = 0, 0, b" "
+    line, data = 1, b" "
     with open(path, "rb") as file:
         while data:
             data = file.read(CHUNK)
-            read += len(data)
             try:
                 text = decoder.decode(data, final=not data)
             except UnicodeDecodeError as error:
-                raise _not_utf8(path, error, read, lines) from None
-            lines += text.count("\n")
-            bar.update(len(data))
+                line += error.object.count(b"\n", 0, error.start)
+                raise ValueError(f"{path}:{line}: {not_utf8(error.object[error.start])}") from None
+            line += text.count("\n")
+            tell(len(data))
             yield text
-
-
-def _not_utf8(path: Path, error: UnicodeDecodeError, read: int, lines: int) -> ValueError:
-    """read: bytes up to the end of what was decoded. lines: those that ended before it."""
-    line = lines + error.object.count(b"\n", 0, error.start) + 1
-    offset = read - len(error.object) + error.start
-    return ValueError(
-        f"{path}: not UTF-8 in line {line} (byte {offset} of the file, 0x{error.object[error.start]:02x}); "
-        f"convert the file to UTF-8, or mend that line"
-    )
 
 
 # --- Encoding, here or in other processes -----------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from minibert.core import tokenizer, wordpiece
 from minibert.core.encoding import Encoding, Flat
 from minibert.core.tokenizer import as_list, check_text, check_texts
 from minibert.tokenizer_files import read_settings
-from minibert.wordpiece_batch import BatchEncoder, concatenated, continued
+from minibert.wordpiece_batch import BatchEncoder, assembled, concatenated
 
 if TYPE_CHECKING:
     from minibert.token_file import TokenFile
@@ -56,11 +56,6 @@ class Tokenizer(tokenizer.Tokenizer):
             units = cuts.UNIT[self.tokenize_chinese_chars].findall(text)
             parts = (unit.ids for unit in map(self._known.__getitem__, units))
         return [self.cls_id, *chain.from_iterable(parts), self.sep_id]
-
-    def tokenize(self, text: str, split_special_tokens: bool = False) -> list[str]:
-        """The text's tokens, without [CLS] and [SEP]."""
-        check_text(text, "text")
-        return [self.vocab[number] for _, unit in self._units(text, split_special_tokens) for number in unit.ids]
 
     def encode_flat(
         self, texts: str | Iterable[str], split_special_tokens: bool = False, return_offsets: bool = False
@@ -128,21 +123,20 @@ class Tokenizer(tokenizer.Tokenizer):
         if not rows:
             return flat
         rest = self._flat([texts[row][len(heads[row]) :] for row in rows], names, split_special_tokens, spans)
-        return continued(flat, np.array(rows), rest, np.array([len(heads[row]) for row in rows]))
+        if spans:
+            shifts = np.repeat([len(heads[row]) for row in rows], rest.lengths)
+            rest = rest._replace(spans=rest.spans + shifts[:, None].astype(np.int32))
+        return assembled([(np.arange(len(texts)), flat), (np.array(rows), rest)], spans)
 
     def _remembered(self, text: str, split_special_tokens: bool) -> Flat:
         """One text through the specification, the units met before from memory."""
         ids: list[int] = []
         spans: list[Span] = []
-        for begin, unit in self._units(text, split_special_tokens):
+        for begin, chars, special in self.stretches(text, split_special_tokens):
+            unit = _Unit((self._ids[chars],), ((0, len(chars)),)) if special else self._known[chars]
             ids += unit.ids
             spans += [(begin + start, begin + end) for start, end in unit.spans]
         return Flat(np.array(ids, np.int32), np.array([len(ids)]), np.array(spans, np.int32).reshape(-1, 2))
-
-    def _units(self, text: str, split_special_tokens: bool) -> Iterator[tuple[int, _Unit]]:
-        """The text's units with the index of their first character."""
-        for begin, chars, special in self.stretches(text, split_special_tokens):
-            yield begin, _Unit((self._ids[chars],), ((0, len(chars)),)) if special else self._known[chars]
 
     def stretches(self, text: str, split_special_tokens: bool = False) -> Iterator[tuple[int, str, bool]]:
         """As core's, but cut further, into units (cuts.py): words, punctuation marks, Chinese characters."""

@@ -22,24 +22,22 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from minibert.baselines import bag_of_tokens_accuracy, majority_accuracy
-from minibert.command_options import TrainOptions
-from minibert.core.config import PRESETS, BertConfig
-from minibert.core.data import Examples, chunks, label_names, shuffled
-from minibert.core.files import atomic_write, write_json
-from minibert.core.optimizer import learning_rate, optimizer_groups
-from minibert.data import (
+from minibert.batches import (
     Batch,
     by_length,
     check_vocabulary,
     collate,
     collate_packed,
     encode_examples,
-    hold_out,
-    label_ids,
-    read_examples,
     shuffled_by_tokens,
     token_chunks,
 )
+from minibert.command_options import TrainOptions
+from minibert.core.config import PRESETS, BertConfig
+from minibert.core.data import Examples, chunks, label_names, shuffled
+from minibert.core.files import atomic_write, write_json
+from minibert.core.optimizer import learning_rate, optimizer_groups
+from minibert.data import hold_out, label_ids, read_examples
 from minibert.fast import prepare as fast
 from minibert.hub import resolve
 from minibert.inference import Scores, classify, pick_device, score, token_budget

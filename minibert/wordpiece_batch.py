@@ -31,9 +31,11 @@ from numpy.typing import NDArray
 from minibert import symbols
 from minibert.core.encoding import Flat, ranges
 from minibert.core.wordpiece import CONTINUES, MAX_WORD
+from minibert.cuts import border
 
-BLOCK = 1 << 18  # characters at once: too many to feel numpy's overhead, few enough for the cache; no token is longer
+BLOCK = 1 << 18  # characters at once: too many to feel numpy's overhead, few enough for the cache
 MIXED = 1 << 15  # fewer characters are not worth telling ASCII from other texts, which are read more slowly
+FEW_ASCII = 8  # of how many characters one at most stands in an ASCII text, where those are not read by themselves
 MAX_NODES, MAX_PIECES = 1 << 18, 1 << 19  # a table of words that has grown beyond is forgotten: it takes up to 24 MB
 
 Ints = NDArray[np.integer]
@@ -65,7 +67,8 @@ class BatchEncoder:
         self._vocabulary = _Vocabulary(vocab, self._alphabet.of_tokens, unknown_id)
         self._specification = specification
         self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))))
-        self._first_of_special = {token[0] for token in special}
+        self._inside_special = "".join(token[1:] for token in special)
+        self._tokenize_chinese_chars = tokenize_chinese_chars
         self._idle: dict[int, list[_Words]] = {1: [], self._alphabet.wide.itemsize: []}  # by bytes a symbol
 
     def encode(self, texts: Sequence[str], spans: bool = False, split_special_tokens: bool = False) -> Flat:
@@ -76,83 +79,35 @@ class BatchEncoder:
             blocks, long = [rows] if len(rows) else [], rows[:0]
         else:
             ascii_only = np.fromiter(map(str.isascii, texts), np.bool_, len(texts))
+            if chars[ascii_only].sum() * FEW_ASCII < chars.sum():
+                ascii_only[:] = False  # to part them would cost more than it gains
             is_long = chars > BLOCK
             kinds = ascii_only & ~is_long, ~ascii_only & ~is_long
             blocks = [block for kind in kinds for block in _blocks(rows[kind], chars)]
             long = rows[is_long]
-        parts = []  # with the number of the first text that each holds
+        parts = []  # with the numbers of the texts that each holds
         for block in blocks:
             parts += self._encode_rows(texts, block, chars[block], spans, split_special_tokens)
-        for row in long.tolist():
-            parts.append((row, self._encode_long(texts[row], spans, split_special_tokens)))
-        parts.sort(key=lambda part: part[0])
-        return concatenated([part for _, part in parts], spans)
+        for row in long:
+            parts += self._encode_long(texts, row, spans, split_special_tokens)
+        return assembled(parts, spans)
 
-    def _encode_long(self, text: str, spans: bool, split_special_tokens: bool) -> Flat:
-        parts = []
-        for begin, end in self._stretches(text, split_special_tokens):
-            if end - begin > BLOCK:
-                flats = [self._encode_word(text[begin:end], spans)]
-            else:
-                row, chars = np.zeros(1, np.int64), np.array([end - begin])
-                rows = self._encode_rows([text[begin:end]], row, chars, spans, split_special_tokens)
-                flats = [flat for _, flat in rows]
-            parts += [flat._replace(spans=flat.spans + np.int32(begin)) if spans else flat for flat in flats]
-        flat = concatenated(parts, spans)
-        return flat._replace(lengths=flat.lengths.sum(keepdims=True))
-
-    def _stretches(self, text: str, split_special_tokens: bool) -> Iterator[tuple[int, int]]:
-        """Where to cut a text into parts of at most BLOCK characters; a part that is longer is a single word."""
-        begin = 0
-        while len(text) - begin > BLOCK:
-            cuts = self._cuts(text, begin, begin + BLOCK, split_special_tokens)[-1:]
-            end = begin + BLOCK
-            while not len(cuts) and end < len(text):
-                cuts = self._cuts(text, end - 1, end + BLOCK, split_special_tokens)[:1]
-                end = min(end + BLOCK, len(text))
-            end = int(cuts[0]) if len(cuts) else end
-            yield begin, end
+    def _encode_long(
+        self, texts: Sequence[str], row: int, spans: bool, split_special_tokens: bool
+    ) -> Iterator[tuple[Ints, Flat]]:
+        """texts[row] in parts of about a block, cut where nothing joins; one word without end is held whole."""
+        text, begin = texts[row], 0
+        while begin < len(text):
+            end = border(text, begin + BLOCK, self._tokenize_chinese_chars, self._inside_special)
+            only, chars = np.zeros(1, np.int64), np.array([end - begin])
+            for _, flat in self._encode_rows([text[begin:end]], only, chars, spans, split_special_tokens):
+                yield only + row, flat._replace(spans=flat.spans + np.int32(begin)) if spans else flat
             begin = end
-        if begin < len(text):
-            yield begin, len(text)
-
-    def _cuts(self, text: str, after: int, before: int, split_special_tokens: bool) -> NDArray[np.int64]:
-        """The places between `after` and `before` where no step joins what stands on either side."""
-        outside = self._symbols(text[after:before]) <= 0
-        cuts = np.flatnonzero(outside[1:] | outside[:-1]) + after + 1
-        longest = len(max(self._alphabet.special, key=len))
-        found = () if split_special_tokens else self._special.finditer(text, after, before + longest - 1)
-        if spans := [match.span() for match in found]:
-            begin, end = np.array(spans).T
-            last = np.searchsorted(begin, cuts) - 1  # the special token that begins before a cut, or -1
-            outside = cuts >= np.append(end, 0)[last]
-            cuts = np.sort(np.concatenate([cuts[outside], begin, end]))
-        return cuts[(cuts > after) & (cuts < before)]
-
-    def _encode_word(self, text: str, spans: bool) -> Flat:
-        """One word of more than a block: unless most of its characters become nothing, it is too long to be known.
-
-        Of the characters that leave something the first MAX_WORD + 1 and the last of each block tell all.
-        """
-        kept = np.empty(0, np.int64)
-        for begin in range(0, len(text), BLOCK):
-            stream = self._symbols(text[begin : begin + BLOCK])
-            if (stream == self._alphabet.first_rare).any():
-                return self._specification(text, True)
-            places = np.flatnonzero(stream != self._alphabet.first_rare + 1) + begin
-            kept = np.concatenate([kept, places[: MAX_WORD + 1], places[MAX_WORD + 1 :][-1:]])
-        short = "".join(map(text.__getitem__, kept.tolist()))
-        row, chars = np.zeros(1, np.int64), np.array([len(kept)])
-        [(_, flat)] = self._encode_rows([short], row, chars, spans, split_special_tokens=True)
-        if not spans:
-            return flat
-        begin, end = flat.spans.T
-        return flat._replace(spans=np.column_stack((kept[begin], kept[end - 1] + 1)).astype(np.int32))
 
     def _encode_rows(
         self, texts: Sequence[str], rows: NDArray[np.int64], chars: Ints, spans: bool, split_special_tokens: bool
-    ) -> Iterator[tuple[int, Flat]]:
-        """texts[rows], which have so many chars, in runs of neighbours, each with the number of its first text."""
+    ) -> Iterator[tuple[Ints, Flat]]:
+        """texts[rows], which have so many chars, in one or more parts, each with the numbers of its texts."""
         block = map(texts.__getitem__, rows.tolist())
         joined = "\n".join(["", *block, "\n" * 7])  # words are read up to 8 symbols at a time
         starts = np.ones(len(rows) + 1, np.int64)  # of the texts in `joined`, and the end of the last
@@ -161,34 +116,23 @@ class BatchEncoder:
         hard = np.flatnonzero(stream == self._alphabet.first_rare) if self._has_rare(stream) else ()
         if len(hard):
             hard = np.unique(np.searchsorted(starts, hard, side="right") - 1)
-            for row in rows[hard].tolist():
-                yield row, self._specification(texts[row], split_special_tokens)
+            for row in rows[hard]:
+                yield np.array([row]), self._specification(texts[row], split_special_tokens)
             if len(hard) < len(rows):
                 rows, chars = np.delete(rows, hard), np.delete(chars, hard)
                 yield from self._encode_rows(texts, rows, chars, spans, split_special_tokens)
             return
-        flat = self._encode_stream(stream, starts, spans)
-        if rows[-1] - rows[0] == len(rows) - 1:
-            yield int(rows[0]), flat
-            return
-        gaps = np.flatnonzero(np.diff(rows) > 1) + 1
-        tokens = np.concatenate([[0], np.cumsum(flat.lengths)])
-        for first, last in zip([0, *gaps.tolist()], [*gaps.tolist(), len(rows)], strict=True):
-            part = slice(tokens[first], tokens[last])
-            yield (
-                int(rows[first]),
-                Flat(flat.ids[part], flat.lengths[first:last], flat.spans[part] if flat.spans is not None else None),
-            )
+        yield rows, self._encode_stream(stream, starts, spans)
 
     def _read(self, joined: str, split_special_tokens: bool) -> NDArray[np.signedinteger]:
         """One symbol for each character, those of the alphabet's rare ones included."""
-        special = not split_special_tokens and self._has_special(joined)
-        if joined.isascii() and not special:
+        special = [] if split_special_tokens else list(self._special.finditer(joined))
+        if not special and joined.isascii():
             stream = np.frombuffer(joined.encode("ascii").translate(self._alphabet.narrow), np.int8)
             if stream.max() < symbols.NARROW_RARE:
                 return stream
         stream = self._symbols(joined)
-        for match in self._special.finditer(joined) if special else ():
+        for match in special:
             stream[match.start() : match.end()] = 0
             stream[match.start()] = self._alphabet.special[match.group()]
         narrow = stream.min() >= -128 and stream.max() < min(self._alphabet.first_rare, symbols.NARROW_RARE)
@@ -196,16 +140,6 @@ class BatchEncoder:
 
     def _symbols(self, text: str) -> NDArray[np.signedinteger]:
         return self._alphabet.wide.take(np.frombuffer(text.encode("utf-32-le"), np.uint32))
-
-    def _has_special(self, joined: str) -> bool:
-        """Looks for their first character, "[" for all of BERT's: it is rare, and found faster than they are."""
-        for char in self._first_of_special:
-            at = joined.find(char)
-            while at >= 0:
-                if self._special.match(joined, at):
-                    return True
-                at = joined.find(char, at + 1)
-        return False
 
     def _has_rare(self, stream: NDArray[np.signedinteger]) -> bool:
         return stream.itemsize > 1 and stream.max() >= self._alphabet.first_rare  # ASCII has none
@@ -301,19 +235,18 @@ def concatenated(parts: list[Flat], spans: bool) -> Flat:
     return Flat(ids, lengths, np.concatenate(columns[2]) if spans else None)
 
 
-def continued(flat: Flat, rows: Ints, rest: Flat, places: Ints) -> Flat:
-    """The texts numbered `rows` go on with the texts of `rest`, which begin at `places` in them."""
-    lengths = flat.lengths.copy()
-    lengths[rows] += rest.lengths
-    starts = lengths.cumsum() - lengths
-    targets = ranges(starts, flat.lengths), ranges(starts[rows] + flat.lengths[rows], rest.lengths)
-    ids = np.empty(lengths.sum(), np.int32)
-    spans = None if flat.spans is None else np.empty((len(ids), 2), np.int32)
-    for target, part, shift in zip(targets, (flat, rest), (0, places.repeat(rest.lengths)[:, None]), strict=True):
-        ids[target] = part.ids
-        if spans is not None:
-            spans[target] = part.spans + shift
-    return Flat(ids, lengths, spans)
+def assembled(parts: list[tuple[Ints, Flat]], spans: bool) -> Flat:
+    """Texts in the order of their numbers, 0 … N - 1, of which each part comes with its own; a text that has several
+    parts is their tokens in turn."""
+    flat = concatenated([flat for _, flat in parts], spans)
+    numbers = np.concatenate([rows for rows, _ in parts] or [flat.lengths])
+    if (numbers[1:] < numbers[:-1]).any():
+        order = numbers.argsort(kind="stable")
+        lengths, numbers = flat.lengths[order], numbers[order]
+        source = ranges((flat.lengths.cumsum() - flat.lengths)[order], lengths)
+        flat = Flat(flat.ids.take(source), lengths, flat.spans.take(source, axis=0) if spans else None)
+    firsts = np.flatnonzero(np.diff(numbers, prepend=-1))
+    return flat if len(firsts) == len(numbers) else flat._replace(lengths=np.add.reduceat(flat.lengths, firsts))
 
 
 # --- Words ------------------------------------------------------------------------------------------------------------

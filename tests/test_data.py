@@ -11,18 +11,9 @@ import pytest
 import torch
 from conftest import SHARED, needs_shared
 
+from minibert.batches import by_length, collate, collate_packed, encode_examples, shuffled_by_tokens, token_chunks
 from minibert.core.data import Examples, chunks, label_names, shuffled
-from minibert.data import (
-    by_length,
-    collate,
-    collate_packed,
-    encode_examples,
-    hold_out,
-    label_ids,
-    read_examples,
-    shuffled_by_tokens,
-    token_chunks,
-)
+from minibert.data import hold_out, label_ids, read_examples
 from minibert.tokenizer import Tokenizer
 
 VOCAB = ["x", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[PAD]", "a", "b", "c", "好"]  # [PAD] is not 0, on purpose
@@ -256,7 +247,8 @@ def test_an_empty_label_has_its_line(tmp_path, label):
 
 @pytest.mark.parametrize("name", ["r.tsv", "r.csv", "r.jsonl"])
 def test_an_undecodable_byte_has_its_line(tmp_path, name):
-    path = written(tmp_path, name, b"label\ttext\n1\ta\n1\t" + "很好".encode("gbk") + b"\n")
+    good = b'{"text": "a", "label": 1}' if name == "r.jsonl" else b"label\ttext"
+    path = written(tmp_path, name, good + b"\n" + good + b"\n1\t" + "很好".encode("gbk") + b"\n")
     message = refusal(path)
     assert message.startswith(f"{path}:3: byte 0xba is not UTF-8")
     assert "iconv" in message

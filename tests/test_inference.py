@@ -13,7 +13,7 @@ import torch
 import transformers
 from conftest import small_config, stir
 
-from minibert.data import collate, collate_packed
+from minibert.batches import collate, collate_packed
 from minibert.inference import TextClassifier, TextEncoder, classify, pick_device, score
 from minibert.model import BertForSequenceClassification, BertModel
 from minibert.tokenizer import Tokenizer

@@ -18,8 +18,8 @@ from test_inference import LABELS, VOCAB, saved, texts
 from minibert import cli, jobs
 from minibert.data import read_examples
 from minibert.inference import TextClassifier, TextEncoder
-from minibert.jobs import Lines, open_lines, read_rows
 from minibert.model import BertForSequenceClassification, BertModel
+from minibert.rows import open_lines, read_rows
 
 ROWS = 300
 
@@ -205,7 +205,7 @@ def test_rows_are_those_that_training_reads(tmp_path, name):
     path.write_bytes(READABLE[name].encode())
     whole = read_examples(path, labelled=False)
     with open_lines(path) as lines:
-        rows = list(read_rows(lines, path, None, "minimal"))
+        rows = list(read_rows(lines))
     assert [row.text for row in rows] == whole.texts
     assert [row.pair for row in rows] == (whole.pairs or [None] * len(rows))
     assert [row.place for row in rows] == [f"{path}:{line}" for line in whole.lines]
@@ -246,11 +246,11 @@ def test_a_broken_row_stops_or_costs_itself_alone(run, refusal, model, tmp_path,
 
 
 def test_a_line_without_end_is_not_read_into_memory(monkeypatch, tmp_path):
-    monkeypatch.setattr(jobs, "LONGEST", 100)
+    monkeypatch.setattr("minibert.rows.LONGEST", 100)
     path = tmp_path / "rows.txt"
     path.write_text(f"a\n{'b' * 1000}\nc\n{'d' * 98}\n{'e' * 99}\nf", encoding="utf-8")
     with open_lines(path) as lines:
-        rows = list(read_rows(lines, path, None, "minimal"))
+        rows = list(read_rows(lines))
     assert [row.text for row in rows] == ["a", "", "c", "d" * 98, "", "f"]
     assert rows[1].problem == f"{path}:2: the line is longer than 99 characters; cut it"
 
@@ -258,9 +258,8 @@ def test_a_line_without_end_is_not_read_into_memory(monkeypatch, tmp_path):
 def test_the_hash_is_that_of_all_lines_however_they_are_given_back(tmp_path):
     path = tmp_path / "rows.tsv"
     path.write_bytes(b'text\n"a\nb\nc\xff\nd\n')
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        lines = Lines(file)
-        rows = [(row.place[-1], row.text) for row in read_rows(lines, path, None, "minimal")]
+    with open_lines(path) as lines:
+        rows = [(row.place[-1], row.text) for row in read_rows(lines)]
     assert rows == [("2", ""), ("3", "b"), ("4", ""), ("5", "d")]
     assert lines.digest.hexdigest() == jobs.hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
 
@@ -272,7 +271,7 @@ def test_the_hash_is_that_of_all_lines_however_they_are_given_back(tmp_path):
         ("rows.tsv", b"text\ttext\na\tb\n", "two columns are named 'text'"),
         ("rows.tsv", b'"text\na\n', ":1: the header cannot be read"),
         ("rows.tsv", b"te\xfft\na\n", ":1: the header cannot be read (byte 0xff"),
-        ("rows.tsv", b"", "has no text column"),
+        ("rows.tsv", b"", "holds no rows"),
         ("rows.tsv", b"text\n\n", "holds no rows"),
         ("rows.jsonl", b'{"t": 1}\n', "has no text column"),
         ("rows.jsonl", b"\n", "holds no rows"),
@@ -291,7 +290,7 @@ def test_a_file_that_does_not_fit_is_refused_whatever_rows_may_do(
 
 def test_what_is_no_file_is_refused(refusal, model, data, tmp_path):
     assert "rows.txt: no such file" in refusal("predict", model, tmp_path / "rows.txt", tmp_path / "out.tsv")
-    assert "is no regular file" in refusal("predict", model, tmp_path, tmp_path / "out.tsv")
+    assert "a directory; name a file" in refusal("predict", model, tmp_path, tmp_path / "out.tsv")
     assert "unknown kind of output '.npy'" in refusal("predict", model, data, tmp_path / "out.npy")
     assert "unknown kind of output '.tsv'" in refusal("embed", model, data, tmp_path / "out.tsv")
     assert "missing: no such directory" in refusal("predict", model, data, tmp_path / "missing" / "out.tsv")
@@ -358,7 +357,9 @@ def test_vectors_of_rows_left_out_are_nan_so_that_the_others_keep_their_place(ru
     np.testing.assert_allclose(vectors[[0, 3]], theirs, atol=1e-5)
 
 
-def test_a_budget_beyond_memory_is_refused_with_one_that_fits(refusal, run, model, data, tmp_path, monkeypatch, whole):
+def test_a_budget_beyond_memory_is_refused_with_the_least_that_there_is(
+    refusal, run, model, data, tmp_path, monkeypatch, whole
+):
     """A model that asks for a petabyte where a batch has more than 99 tokens."""
     real = BertForSequenceClassification.forward
 
@@ -370,8 +371,9 @@ def test_a_budget_beyond_memory_is_refused_with_one_that_fits(refusal, run, mode
     monkeypatch.setattr(BertForSequenceClassification, "forward", forward)
     out = tmp_path / "out.tsv"
     message = refusal("predict", model, data, out, "--tokens-per-batch", 500)
-    assert "a batch of 500 tokens does not fit into memory; --tokens-per-batch 62 does" in message
-    assert run("predict", model, data, out, "--tokens-per-batch", 62)[0] == 0
+    less = "--tokens-per-batch 250 may (31 is the least, a row at a time)"
+    assert f"a batch of 500 tokens does not fit into memory; {less}" in message
+    assert run("predict", model, data, out, "--tokens-per-batch", 31)[0] == 0
     assert [line.split("\t")[:2] for line in out.read_text().splitlines()] == [
         line.split("\t")[:2] for line in whole.decode().splitlines()
     ]

@@ -12,7 +12,7 @@ from conftest import small_config, stir
 from torch import nn
 
 from minibert import replay
-from minibert.data import Batch
+from minibert.batches import Batch
 from minibert.fast.attention import torch_backends
 from minibert.fast.layout import Packed, pad
 from minibert.instances import MaskedBatch

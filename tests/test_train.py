@@ -21,15 +21,16 @@ import torch
 import transformers
 from conftest import small_config, stir
 
+import minibert.batches
 import minibert.core.weights
-import minibert.data
 import minibert.state
 import minibert.train
 from minibert import cli
+from minibert.batches import collate, encode_examples, shuffled_by_tokens
 from minibert.command_options import REVIEWS
 from minibert.core.config import BertConfig
 from minibert.core.data import chunks, label_ids, shuffled
-from minibert.data import collate, encode_examples, hold_out, read_examples, shuffled_by_tokens
+from minibert.data import hold_out, read_examples
 from minibert.inference import Scores, TextClassifier, score
 from minibert.loop import cpu_threads
 from minibert.model import BertForPreTraining, BertForSequenceClassification, BertModel
@@ -202,7 +203,7 @@ def test_the_schedule_of_batches_by_tokens_ends_with_the_last_step_of_the_last_e
     files, tmp_path, monkeypatch, accumulation
 ):
     """Epochs differ in their number of steps; the rate falls evenly over the sum of them, to one step above 0."""
-    monkeypatch.setattr(minibert.data, "WINDOW", 2)  # several windows to these few rows
+    monkeypatch.setattr(minibert.batches, "SORTED_BATCHES", 2)  # several windows to these few rows
     options = small(files, tmp_path / "run", epochs=6, log_every=1, warmup=0.0, accumulation=accumulation, **BY_TOKENS)
     out = train(options)[1]
     lengths = encode_examples(Tokenizer.from_pretrained(out), read_examples(files["data"]), 16).length

@@ -11,12 +11,13 @@ import torch.nn.functional as F
 import transformers
 from conftest import SHARED, needs_shared
 
+from minibert.batches import Batch, collate, encode_examples
 from minibert.command_options import REVIEWS
 from minibert.core.checkpoint import BACK, translate
 from minibert.core.config import BertConfig
 from minibert.core.data import chunks, label_ids, label_names, shuffled
 from minibert.core.optimizer import learning_rate, optimizer_groups
-from minibert.data import Batch, collate, encode_examples, read_examples
+from minibert.data import read_examples
 from minibert.fast.layout import Packed
 from minibert.fast.prepare import prepare
 from minibert.model import BertForSequenceClassification

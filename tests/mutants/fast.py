@@ -1,6 +1,20 @@
 """Mutations of layouts, attention backends, Triton, replays."""
 
 MUTATIONS = {
+    "minibert/batches.py": [
+        (
+            "train: the filling row has a label",
+            "answers = np.append(answers, -100)",
+            "answers = np.append(answers, 0)",
+            "tests/test_data.py::test_a_row_of_padding_without_a_label_makes_the_tokens_a_multiple",
+        ),
+        (
+            "data: one row more than the tokens allow",
+            "if length > room or not runs:",
+            "if room <= 0 or not runs:",
+            "tests/test_data.py::test_batches_by_tokens_hold_every_row_once_and_no_more_tokens_than_asked_for",
+        ),
+    ],
     "minibert/fast/attention/__init__.py": [
         (
             "attend: a scale of one's own is lost where a padded batch is packed",

@@ -4,8 +4,8 @@ MUTATIONS = {
     "minibert/corpus.py": [
         (
             "corpus: a file's end is no document's end",
-            "        yield from (path, blank)",
-            "        yield path",
+            'between="\\n")',
+            'between="")',
             "tests/test_corpus.py::test_a_blank_line_and_the_end_of_a_file_end_a_document",
         ),
         (
