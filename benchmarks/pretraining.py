@@ -134,7 +134,7 @@ def loop(step: Step, model: nn.Module, batches: list[MaskedBatch]) -> Callable[[
 class OwnStep:
     """As minibert/engine.py has it, on a GPU by replaying, unless graphs is False."""
 
-    loss = staticmethod(Pretraining.loss)
+    loss, autocast = staticmethod(Pretraining.loss), Pretraining.autocast
 
     def __init__(
         self, model: BertForPreTraining, batches: list[MaskedBatch], length: int, plan: Plan, graphs: bool = True

@@ -140,7 +140,7 @@ def loop(
 class OwnStep:
     """As minibert/engine.py has it, on a GPU by replaying, unless graphs is False."""
 
-    loss = staticmethod(FineTuning.loss)
+    loss, autocast = staticmethod(FineTuning.loss), FineTuning.autocast
 
     def __init__(self, model: BertForSequenceClassification, work: Work, plan: Plan, graphs: bool = True) -> None:
         self.wrapped, self.work, self.device = prepare(model), work, plan.device

@@ -40,6 +40,7 @@ from minibert.state import (
     RECORD,
     Command,
     Progress,
+    append_metrics,
     begun,
     fingerprint,
     load_state,
@@ -66,7 +67,7 @@ class Step(NamedTuple):
 
 
 class Task:
-    """A run: what is trained, with which optimizer, and how far it has come. Attributes are public.
+    """A run: what is trained, with which optimizer, and how far it has come.
 
     A subclass says what `fit` asks for: `batches`, `loss`, `evaluate`; what is logged, `tell`; and what a run leaves
     behind, `finish`.
@@ -132,6 +133,17 @@ class Task:
             "processes": self.ranks.world,
             "parameters": self.parameters,
         }
+
+    def log(self, row: dict[str, object]) -> None:
+        """Adds a line to metrics.jsonl, of which rank 0 writes it; `progress` remembers how long the file is."""
+        if self.ranks.main:
+            self.progress.metrics_bytes = append_metrics(self.out, row)
+
+    def autocast(self, cached: bool = True) -> torch.autocast:
+        """The precision of the run. cached: whether weights in bfloat16 are kept from one product to the next."""
+        return torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.options.precision == "bf16", cache_enabled=cached
+        )
 
     def use_graphs(self, rows: int, answers: Callable[[int], int] | None = None) -> None:
         """Has the steps of a GPU recorded as CUDA graphs. rows, answers: see Replays. ValueError: here they cannot."""
@@ -290,8 +302,7 @@ def fit(task: Task, interrupt: Interrupt) -> None:
 def forward_backward(task: Task, batch: Any, weights: Tensor) -> Tensor:
     """Adds the gradient of the weighted losses to the parameters'. Returns the batch's sums of losses and of hits,
     [2, K]. weights: [K]."""
-    bf16 = task.options.precision == "bf16"
-    with torch.autocast(task.device.type, torch.bfloat16, enabled=bf16, cache_enabled=task.replays is None):
+    with task.autocast(cached=task.replays is None):
         losses, hits = task.loss(task.wrapped, batch)
     (losses * weights).sum().backward()
     return torch.stack([losses.detach(), hits])

@@ -34,7 +34,7 @@ from minibert.model import BertForMaskedLM, BertForPreTraining
 from minibert.ranks import Ranks
 from minibert.report import Pretraining as Page
 from minibert.report import render_pretraining
-from minibert.state import Command, Means, Progress, hashes, locked, log, model_hashes, read_metrics
+from minibert.state import Command, Means, Progress, hashes, locked, model_hashes, read_metrics
 from minibert.token_file import description
 from minibert.tokenizer import Tokenizer
 from minibert.vocab import learn_vocabulary
@@ -77,6 +77,9 @@ def prepare(options: PretrainOptions, out: Path, ranks: Ranks | None = None, rec
 
     What takes long, learning the vocabulary and tokenising, rank 0 does, and the others wait. record: of a run that is
     resumed.
+
+    Raises:
+        ValueError: corpus, vocabulary, model and options do not go together.
     """
     ranks = ranks or Ranks()
     with ranks.agreed():
@@ -154,12 +157,28 @@ class PretrainProgress(Progress):
         self.pairs.add(losses[1], hits[1], counts[1])
 
 
+@dataclass
+class Work:
+    """What has been computed since the last log line."""
+
+    since: float = field(default_factory=time.perf_counter)
+    tokens: float = 0
+    operations: float = 0  # FLOPs
+
+
 class Pretraining(Task):
-    """Text with hidden tokens, in pairs; measured every `eval_every` steps on the documents that are held out."""
+    """Text with hidden tokens, in pairs; measured every `eval_every` steps on the documents that are held out.
+
+    documents, held_out: those of the corpus to train on and to measure on, [D, 2].
+    dealt: an epoch, its examples, its batches.
+    peak: FLOP/s of a matrix product, on all ranks together.
+    """
 
     command = COMMAND
     model: BertForPreTraining | BertForMaskedLM
     progress: PretrainProgress
+    dealt: tuple[int, Plan, list[Sequence[int]]] | None = None
+    peak = 1.0
 
     def use(self, corpus: Corpus) -> None:
         """The text.
@@ -168,13 +187,12 @@ class Pretraining(Task):
             ValueError: it has no examples, or --graphs does not go here.
         """
         options = self.options
-        self.corpus, self.progress, self.schedule = corpus, PretrainProgress(), options.schedule
+        self.corpus = corpus
         self.documents, self.held_out = corpus.split(options.held_out, options.seed)
-        self.dealt: tuple[int, Plan, list[Sequence[int]]] | None = None  # epoch, its examples, its batches
-        self.clock = 0.0, 0, 0.0  # when the last log line was written; tokens and FLOPs since
-        self.peak = 1.0  # FLOP/s of a matrix product, on all ranks together
+        self.progress = PretrainProgress()
+        self.schedule, self.work = options.schedule, Work()
         _, order = self.deal(0)
-        # Of the whole run. Epochs are of nearly one size, and the first stands for all.
+        # Epochs are of nearly one size, and the first stands for all.
         self.steps = options.steps or -(-options.epochs * len(order) // options.accumulation)
         if options.held_out:
             _ = self.examples
@@ -243,12 +261,13 @@ class Pretraining(Task):
 
     def count(self, parts: list[MaskedBatch]) -> list[float]:
         """How many tokens are hidden and how many pairs asked in a step, over all ranks; counts tokens and FLOPs."""
-        answers = sum(len(b.labels) for b in parts), sum(len(b.is_random) for b in parts)
-        work = sum(int(b.lengths.sum()) for b in parts), sum(flops(self.model.config, b) for b in parts)
-        *counts, tokens, operations = self.ranks.total(*answers, *work)
+        answers = sum(len(part.labels) for part in parts), sum(len(part.is_random) for part in parts)
+        tokens = sum(int(part.lengths.sum()) for part in parts)
+        operations = sum(flops(self.model.config, part) for part in parts)
+        *counts, tokens, operations = self.ranks.total(*answers, tokens, operations)
         self.progress.tokens += int(tokens)
-        since, seen, done = self.clock
-        self.clock = since, seen + tokens, done + operations
+        self.work.tokens += tokens
+        self.work.operations += operations
         return counts
 
     def announce(self) -> None:
@@ -267,7 +286,7 @@ class Pretraining(Task):
             say(
                 f"{random:.0%} of the pairs are random, as most documents have one sentence; --nsp off may serve better"
             )
-        self.clock = time.perf_counter(), 0, 0.0
+        self.work = Work()
 
     @staticmethod
     def loss(model: nn.Module, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
@@ -283,12 +302,10 @@ class Pretraining(Task):
         if self.options.nsp == "on":
             row |= {"nsp_loss": pairs.loss, "nsp_accuracy": pairs.accuracy}
             line += f"  nsp {pairs.accuracy:.3f}"
-        log(self.out, self.ranks, progress, row | {"lr": rate, "tokens": progress.tokens})
-        since, seen, work = self.clock
-        seconds = time.perf_counter() - since
-        say(f"{line}  {seen / seconds:,.0f} tokens/s  MFU {work / seconds / self.peak:.0%}")
-        progress.window, progress.pairs = Means(), Means()
-        self.clock = time.perf_counter(), 0, 0.0
+        self.log(row | {"lr": rate, "tokens": progress.tokens})
+        work, seconds = self.work, time.perf_counter() - self.work.since
+        say(f"{line}  {work.tokens / seconds:,.0f} tokens/s  MFU {work.operations / seconds / self.peak:.0%}")
+        progress.window, progress.pairs, self.work = Means(), Means(), Work()
 
     def evaluate(self) -> None:
         """Scores the held-out documents, if there are any; writes and prints it."""
@@ -296,11 +313,10 @@ class Pretraining(Task):
             return
         before = time.perf_counter()
         scores = self.scores()
-        log(self.out, self.ranks, self.progress, {"measured": self.progress.step, **scores})
+        self.log({"measured": self.progress.step, **scores})
         line = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in scores.items())
         say(f"held out, step {self.progress.step}  {line}")
-        since, seen, work = self.clock
-        self.clock = since + time.perf_counter() - before, seen, work
+        self.work.since += time.perf_counter() - before
 
     @torch.no_grad()
     def scores(self) -> dict[str, float]:
@@ -314,12 +330,12 @@ class Pretraining(Task):
         self.model.eval()
         for rows in token_chunks(order, planned.lengths, self.ranks.world * token_budget(None, self.model)):
             part = self.make(planned, rows)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bf16"):
+            with self.autocast():
                 tokens, follows = answers(self.model, part)
             losses, hits = judged(tokens, follows, part)
-            true, guessed = part.labels.cpu().numpy(), tokens.argmax(dim=1).cpu().numpy()
+            true, guessed = part.labels.cpu().numpy(), tokens.argmax(dim=1).cpu().numpy()  # [M]
             word = self.words[true]
-            right = [np.sum(found) for found in ((guessed == true)[word], true == any_token, true[word] == any_word)]
+            right = (guessed == true)[word].sum(), (true == any_token).sum(), (true[word] == any_word).sum()
             sums += [losses[0].item(), *hits.tolist(), *right, len(true), word.sum()]
         loss, hits, nsp_hits, word_hits, any_hits, any_word_hits, tokens, words = self.ranks.total(*sums.tolist())
         scores = {
@@ -386,7 +402,10 @@ def judged(tokens: Tensor, follows: Tensor | None, batch: MaskedBatch) -> tuple[
 
 
 def flops(config: BertConfig, batch: MaskedBatch) -> float:
-    """Of a training step: three times the forward pass through layers and masked-LM head, of real tokens alone."""
+    """Of a training step: three times the forward pass through layers and masked-LM head, of real tokens alone.
+
+    E hidden size, F feed-forward, N layers, V vocabulary.
+    """
     E, F, N, V = config.hidden_size, config.intermediate_size, config.num_hidden_layers, config.vocab_size
     lengths = batch.lengths
     layers = 2 * lengths.sum() * (4 * E * E + 2 * E * F) + 4 * (lengths**2).sum() * E

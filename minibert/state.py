@@ -106,12 +106,6 @@ def read_metrics(directory: Path) -> list[dict]:
         return [json.loads(line) for line in file]
 
 
-def log(directory: Path, ranks: Ranks, progress: Progress, row: dict[str, object]) -> None:
-    """A line of metrics.jsonl, written by rank 0; the progress remembers how long the file is."""
-    if ranks.main:
-        progress.metrics_bytes = append_metrics(directory, row)
-
-
 # ---- checkpoints ----
 
 

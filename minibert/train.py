@@ -38,7 +38,7 @@ from minibert.loop import say
 from minibert.model import BertForSequenceClassification
 from minibert.ranks import Ranks
 from minibert.report import Report, render
-from minibert.state import Command, Means, Progress, hashes, log, model_hashes, read_metrics
+from minibert.state import Command, Means, Progress, hashes, model_hashes, read_metrics
 from minibert.tokenizer import Encoding, Tokenizer
 from minibert.vocab import learn_vocabulary
 
@@ -143,16 +143,25 @@ class TrainProgress(Progress):
 
 
 class FineTuning(Task):
-    """Rows of text with labels; an epoch's end measures, keeps the model if it is the best so far, and saves."""
+    """Rows of text with labels. The end of an epoch measures, keeps the model if it is the best so far, and saves.
+
+    train, dev, test: the data files; without a test file the last scores are those of dev.
+    clock: when each epoch has begun, and the last one ended; times are no part of a saved state.
+    """
 
     command = COMMAND
     model: BertForSequenceClassification
     progress: TrainProgress
 
     def use(self, train: Split, dev: Split, test: Split | None) -> None:
-        """The data. ValueError: --graphs does not go here."""
-        self.train, self.dev, self.test, self.progress = train, dev, test, TrainProgress()
-        self.clock = [time.perf_counter()]  # start of each epoch, end of the last
+        """The data.
+
+        Raises:
+            ValueError: --graphs does not go here.
+        """
+        self.train, self.dev, self.test = train, dev, test
+        self.progress = TrainProgress()
+        self.clock = [time.perf_counter()]
         if self.options.graphs:
             self.use_graphs(max(max(map(len, self.order(epoch))) for epoch in range(self.options.epochs)))
 
@@ -191,11 +200,16 @@ class FineTuning(Task):
                 yield Step(done + first // size, map(self.batch, rows), len(rows), entries, evaluates=last, saves=last)
 
     def batch(self, rows: Sequence[int]) -> Batch:
-        """This rank's part of a batch, some of its tokens dropped; labels -100, which cross_entropy leaves out, where
-        the rank has no row: the others wait for its part of their sums, which is 0."""
+        """This rank's part of a batch, some of its tokens dropped.
+
+        A rank that has no row computes one with the label -100, which cross_entropy leaves out: the others wait for
+        its part of their sums, which is 0.
+        """
         mine = self.ranks.deal(rows, self.train.encoding.length)
         batch = self.collated(mine or rows[:1])
-        return self.with_masks(batch if mine else batch._replace(labels=torch.full_like(batch.labels, -100)))
+        if not mine:
+            batch = batch._replace(labels=torch.full_like(batch.labels, -100))
+        return self.with_masks(batch)
 
     def collated(self, rows: Sequence[int]) -> Batch:
         """Some training rows."""
@@ -225,8 +239,7 @@ class FineTuning(Task):
     def tell(self, rate: float) -> None:
         """See Task.tell."""
         progress, mean = self.progress, self.progress.window
-        row = {"step": progress.step, "loss": mean.loss, "accuracy": mean.accuracy, "lr": rate}
-        log(self.out, self.ranks, progress, row)
+        self.log({"step": progress.step, "loss": mean.loss, "accuracy": mean.accuracy, "lr": rate})
         say(
             f"epoch {progress.epoch + 1}/{self.options.epochs}  batch {progress.batch:>3}/{self.counts[progress.epoch]}"
             f"  loss {mean.loss:.4f}  accuracy {mean.accuracy:.3f}"
@@ -238,8 +251,7 @@ class FineTuning(Task):
         progress, mean, scores = self.progress, self.progress.whole, self.scores(self.dev)
         check_loss(self, scores.loss)
         row = {"epoch": progress.epoch + 1, "train_loss": mean.loss, "train_accuracy": mean.accuracy}
-        row |= {"dev_loss": scores.loss, "dev_accuracy": scores.accuracy}
-        log(self.out, self.ranks, progress, row)
+        self.log(row | {"dev_loss": scores.loss, "dev_accuracy": scores.accuracy})
         best = scores.accuracy > progress.best_accuracy
         say(
             f"epoch {progress.epoch + 1}/{self.options.epochs}  train loss {mean.loss:.4f}  accuracy"
@@ -261,7 +273,7 @@ class FineTuning(Task):
 
     def predict(self, model: BertForSequenceClassification, split: Split) -> Tensor:
         """Logits of one split, [N, L]; the model is expected in eval mode."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bf16"):
+        with self.autocast():
             return classify(model, split.encoding)
 
     @torch.no_grad()
@@ -271,7 +283,7 @@ class FineTuning(Task):
         for rows in token_chunks(by_length(lengths), lengths, self.ranks.world * token_budget(None, model)):
             if mine := self.ranks.deal(rows, lengths):
                 batch = collate_packed(split.encoding, None, mine, self.device, first_only=True)
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bf16"):
+                with self.autocast():
                     logits[mine] = model(*batch[:-1]).float().cpu()
         return self.ranks.summed(logits)
 
@@ -283,13 +295,7 @@ class FineTuning(Task):
         model = BertForSequenceClassification.from_pretrained(self.out, self.options.attention).to(self.device)
         logits = self.predict(model.eval(), split)
         scores = score(logits, split.labels)
-        known, asked = (part.encoding.input_ids for part in (self.train, split))
-        baselines = {
-            "majority class": majority_accuracy(self.train.labels, split.labels),
-            "bag of tokens (naive Bayes)": bag_of_tokens_accuracy(
-                known, self.train.labels, asked, split.labels, self.tokenizer.vocab_size
-            ),
-        }
+        baselines = self.baselines(split)
         result = {"accuracy": scores.accuracy, "loss": scores.loss, "macro_f1": scores.macro_f1}
         self.conclude({"split": name, **result}, seconds, baselines=baselines)
         labels = list(self.model.config.id2label.values())
@@ -317,6 +323,17 @@ class FineTuning(Task):
             say(f"{baseline:>28}  accuracy {accuracy:.3f} on {name}")
         say(f"{'report':>28}  {self.out / 'report.html'}")
         return scores
+
+    def baselines(self, split: Split) -> dict[str, float]:
+        """What simpler classifiers, which have learned from the same rows, reach on a split: their accuracies."""
+        known, asked = self.train.encoding.input_ids, split.encoding.input_ids
+        vocab_size = self.tokenizer.vocab_size
+        return {
+            "majority class": majority_accuracy(self.train.labels, split.labels),
+            "bag of tokens (naive Bayes)": bag_of_tokens_accuracy(
+                known, self.train.labels, asked, split.labels, vocab_size
+            ),
+        }
 
     def facts(self) -> dict[str, object]:
         """See Task.facts."""

@@ -392,8 +392,8 @@ MUTATIONS = {
         ),
         (
             "ranks: a row for want of one counts",
-            "batch if mine else batch._replace(labels=torch.full_like(batch.labels, -100))",
-            "batch",
+            "        if not mine:\n            batch = batch._replace",
+            "        if False:\n            batch = batch._replace",
             "tests/test_ranks.py::test_two_processes_are_one",
         ),
         (
