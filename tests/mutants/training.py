@@ -306,7 +306,7 @@ MUTATIONS = {
     "minibert/state.py": [
         (
             "state: moments of AdamW not put back",
-            '    optimizer.load_state_dict(state["optimizer"])\n',
+            '        optimizer.load_state_dict(state["optimizer"])\n',
             "",
             "tests/test_state.py::test_a_run_goes_on_from_a_checkpoint_as_if_nothing_had_happened",
         ),
