@@ -35,8 +35,8 @@ from torch.nn.functional import cross_entropy
 from minibert.core.config import PRESETS
 from minibert.core.data import Examples, chunks, label_names, shuffled
 from minibert.data import label_ids, read_examples, take
+from minibert.engine import seed_step
 from minibert.inference import TextClassifier, score
-from minibert.loop import seed_step
 from minibert.train import TrainOptions, train
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"

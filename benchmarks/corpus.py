@@ -40,7 +40,7 @@ from minibert.command_options import REVIEWS
 from minibert.core.data import shuffled
 from minibert.corpus import open_corpus
 from minibert.data import read_examples
-from minibert.instances import Kinds, batch, plan
+from minibert.instances import VocabTables, batch, plan
 from minibert.tokenizer import Tokenizer
 from minibert.vocab import learn_vocabulary
 
@@ -81,9 +81,9 @@ def measure(folder: str, megabytes: float) -> dict[str, float]:
         corpus = timed(lambda: open_corpus([path], tokenizer, cache))
         timed(lambda: open_corpus([path], tokenizer, cache))
         planned = timed(lambda: plan(corpus, corpus.documents, MAX_LENGTH, pairs=True, seed=0, epoch=0))
-        order, kinds = shuffled(len(planned.lengths), 0, 0), Kinds(tokenizer)
+        order, tables = shuffled(len(planned.lengths), 0, 0), VocabTables(tokenizer)
         starts = [start % max(1, len(order) - BATCH) for start in range(0, BATCHES * BATCH, BATCH)]
-        timed(lambda: [batch(corpus, planned, order[start : start + BATCH], kinds) for start in starts] and None)
+        timed(lambda: [batch(corpus, planned, order[start : start + BATCH], tables) for start in starts] and None)
     tokens = len(corpus.tokens.ids)
     return {
         "mb": path.stat().st_size / 1e6,

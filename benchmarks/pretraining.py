@@ -43,10 +43,11 @@ from minibert.core.data import chunks, shuffled
 from minibert.core.optimizer import optimizer_groups
 from minibert.core.weights import export_weights
 from minibert.corpus import open_corpus
+from minibert.engine import forward_backward
 from minibert.fast.prepare import compile_tokenwise, prepare
-from minibert.instances import HIDDEN, Kinds, MaskedBatch, batch, plan
+from minibert.instances import HIDDEN, MaskedBatch, VocabTables, batch, plan
 from minibert.model import BertForPreTraining
-from minibert.pretrain import PretrainOptions, flops, forward_backward
+from minibert.pretrain import Pretraining, PretrainOptions, flops
 from minibert.ranks import Ranks
 from minibert.replay import DTYPES, STEP, Replays, obstacle
 from minibert.tokenizer import Tokenizer
@@ -83,11 +84,11 @@ def make_examples(run_plan: Plan, name: str, size: str, length: int) -> Examples
         path = Path(folder) / "text.txt"
         path.write_text("\n\n".join(map(sentences, texts)) + "\n", encoding="utf-8")
         corpus = open_corpus([path], tokenizer, Path(folder) / "cache")
-        planned, kinds = plan(corpus, corpus.documents, length, True, SEED, 0), Kinds(tokenizer)
+        planned, tables = plan(corpus, corpus.documents, length, True, SEED, 0), VocabTables(tokenizer)
         count = max(1, round(BATCHES[device.type] * min(1, run_plan.scale)))
         order = chunks(shuffled(len(planned.lengths), SEED, 0), BATCH[length][device.type])[:count]
         packed, padded = (
-            [batch(corpus, planned, rows, kinds, device=device, padded=padded, multiple=multiple) for rows in order]
+            [batch(corpus, planned, rows, tables, device=device, padded=padded, multiple=multiple) for rows in order]
             for padded, multiple in ((False, STEP if device.type == "cuda" else 1), (True, 1))
         )
     return Examples(name, config_of(size, len(found.vocab)), range(sum(map(len, order))), length, packed, padded)
@@ -131,12 +132,14 @@ def loop(step: Step, model: nn.Module, batches: list[MaskedBatch]) -> Callable[[
 
 
 class OwnStep:
-    """As minibert/pretrain.py has it, on a GPU by replaying, unless graphs is False."""
+    """As minibert/engine.py has it, on a GPU by replaying, unless graphs is False."""
+
+    loss, autocast = staticmethod(Pretraining.loss), Pretraining.autocast
 
     def __init__(
         self, model: BertForPreTraining, batches: list[MaskedBatch], length: int, plan: Plan, graphs: bool = True
     ) -> None:
-        self.engine, self.device = prepare(model), plan.device
+        self.wrapped, self.device = prepare(model), plan.device
         self.options = PretrainOptions((), precision=plan.precision)
         self.replays = None
         if graphs and obstacle(plan.device, model.config.head_size, Ranks(), self.options) is None:

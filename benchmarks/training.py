@@ -62,11 +62,12 @@ from minibert.batches import collate, collate_packed
 from minibert.core.checkpoint import back_name
 from minibert.core.config import PRESETS, BertConfig
 from minibert.core.optimizer import optimizer_groups
+from minibert.engine import forward_backward
 from minibert.fast.prepare import prepare
 from minibert.model import BertForSequenceClassification
 from minibert.ranks import Ranks
 from minibert.replay import DTYPES, Replays, obstacle
-from minibert.train import TrainOptions, forward_backward
+from minibert.train import FineTuning, TrainOptions
 
 TEXTS = {  # size and corpus: how many texts on a CPU
     ("minilm", "sst"): 320,
@@ -137,10 +138,12 @@ def loop(
 
 
 class OwnStep:
-    """As minibert/train.py has it, on a GPU by replaying, unless graphs is False."""
+    """As minibert/engine.py has it, on a GPU by replaying, unless graphs is False."""
+
+    loss, autocast = staticmethod(FineTuning.loss), FineTuning.autocast
 
     def __init__(self, model: BertForSequenceClassification, work: Work, plan: Plan, graphs: bool = True) -> None:
-        self.engine, self.work, self.device = prepare(model), work, plan.device
+        self.wrapped, self.work, self.device = prepare(model), work, plan.device
         self.options = TrainOptions(precision=plan.precision)
         self.replays = None
         if graphs and obstacle(plan.device, model.config.head_size, Ranks(), self.options) is None:
@@ -151,8 +154,8 @@ class OwnStep:
         rows = sorted(rows, key=self.work.encoding.length.__getitem__)
         multiple = 1 if self.replays is None else self.replays.multiple
         batch = collate_packed(self.work.encoding, labels_of(self.work), rows, self.device, multiple, first_only=True)
-        weight = torch.tensor(1 / len(rows), device=self.device)
-        return (self.replays or partial(forward_backward, self))(batch, weight)[0] / len(rows)
+        weights = torch.tensor([1 / len(rows)], device=self.device)
+        return (self.replays or partial(forward_backward, self))(batch, weights)[0, 0] / len(rows)
 
 
 def own_loop(

@@ -24,7 +24,6 @@ ATTENTION = (  # backends
 )
 PRECISIONS = ("fp32", "bf16")
 LAYOUTS = ("packed", "padded")
-ENGINES = ("ddp", "fsdp")
 LENGTHS = (1, 2, 3, 7, 16, 31, 64, 128, 257, 512)  # of `parity`
 
 # What fine-tuning does if it is not told otherwise. A large model as in the paper (appendix A.3); a small one, which
@@ -37,10 +36,20 @@ SMALL_RECIPE = {"epochs": 8, "lr": 5e-4, "batch_size": 8, "dropout": 0.2, "token
 SCRATCH_RECIPE = {**COMMON, "epochs": 10, "lr": 1e-3}
 
 
-def check_engine(engine: str | None, compiled: bool) -> None:
-    """Raises ValueError for what does not go together."""
-    if compiled and engine == "fsdp":
-        raise ValueError("compile does not go with --parallel fsdp, which swaps weights under the compiled code")
+def check_training(
+    options: TrainOptions | PretrainOptions, counts: Sequence[str], limits: dict[str, float], choices: dict
+) -> None:
+    """Refuses values that no run can have: of the options of both commands, and of those that are named. See
+    check_options."""
+    if options.parallel == "fsdp":
+        raise ValueError("parallel fsdp is no more, every process holds the whole model; type --parallel ddp")
+    numbers = ("vocab_size", "epochs", "batch_size", "tokens_per_batch", "accumulation")
+    check_options(
+        options,
+        (*numbers, "log_every", "save_every", "keep", "threads", *counts),
+        {"warmup": 1, "clip": 1e9, "weight_decay": 1e3, "lr": 1e3, "dropout": 0.99, "seed": 2**63 - 1, **limits},
+        {"preset": PRESETS, "precision": PRECISIONS, "layout": LAYOUTS, "parallel": ("ddp",), **choices},
+    )
 
 
 @dataclass(frozen=True)
@@ -87,7 +96,7 @@ class TrainOptions:
     log_every: int = option(5, "batches between two log lines")
     save_every: int = option(1000, "optimizer steps between two checkpoints; there is one after every epoch, too")
     keep: int = option(2, "checkpoints kept while training, the last ones")
-    parallel: str | None = option(None, "under torchrun: ddp, each process holds the model (default), or fsdp, a slice")
+    parallel: str | None = option(None, "under torchrun: ddp, each process holds the whole model (default)")
     resume: str | None = option(None, "directory of an interrupted run: continue it with its own options")
 
     def __post_init__(self) -> None:
@@ -95,27 +104,9 @@ class TrainOptions:
             raise ValueError(
                 f"batch_size is {self.batch_size} and tokens_per_batch {self.tokens_per_batch}; give one of them"
             )
-        check_options(
-            self,
-            counts=(
-                *("vocab_size", "epochs", "batch_size", "tokens_per_batch", "accumulation"),
-                *("log_every", "save_every", "keep", "threads"),
-            ),
-            limits={
-                **{"warmup": 1, "clip": 1e9, "weight_decay": 1e3, "lr": 1e3, "seed": 2**63 - 1},
-                **{"dropout": 0.99, "token_dropout": 0.99},
-            },
-            choices={
-                "preset": PRESETS,
-                "precision": PRECISIONS,
-                "layout": LAYOUTS,
-                "pooler": ("kept", "fresh"),
-                "parallel": ENGINES,
-            },
-        )
+        check_training(self, (), {"token_dropout": 0.99}, {"pooler": ("kept", "fresh")})
         if self.model is not None and self.from_scratch:
             raise ValueError(f"{self.model} brings its own vocabulary and sizes; leave --preset and --vocab-size out")
-        check_engine(self.parallel, self.compile)
 
     @property
     def from_scratch(self) -> bool:
@@ -281,7 +272,7 @@ class PretrainOptions:
     eval_every: int = option(500, "steps between two measurements on the held-out documents")
     save_every: int = option(500, "steps between two checkpoints")
     keep: int = option(2, "checkpoints kept while training, the last ones")
-    parallel: str | None = option(None, "under torchrun: ddp, each process holds the model (default), or fsdp, a slice")
+    parallel: str | None = option(None, "under torchrun: ddp, each process holds the whole model (default)")
     resume: str | None = option(None, "directory of an interrupted run: continue it with its own options")
 
     def __post_init__(self) -> None:
@@ -289,27 +280,12 @@ class PretrainOptions:
         for one, other, unset in (("batch_size", "tokens_per_batch", 64), ("steps", "epochs", None)):
             if getattr(self, one) != unset and getattr(self, other) is not None:
                 raise ValueError(f"{one} is {getattr(self, one)} and {other} {getattr(self, other)}; give one of them")
-        check_options(
+        check_training(
             self,
-            counts=(
-                *("vocab_size", "layers", "width", "steps", "epochs", "batch_size", "tokens_per_batch", "accumulation"),
-                *("log_every", "eval_every", "save_every", "keep", "threads"),
-            ),
-            limits={
-                **{"warmup": 1, "clip": 1e9, "weight_decay": 1e3, "lr": 1e3, "dropout": 0.99, "seed": 2**63 - 1},
-                "held_out": 0.5,
-                "character_coverage": 1,
-            },
-            choices={
-                "preset": PRESETS,
-                "nsp": ("on", "off"),
-                "schedule": ("linear", "cosine"),
-                "precision": PRECISIONS,
-                "layout": LAYOUTS,
-                "parallel": ENGINES,
-            },
+            ("layers", "width", "steps", "eval_every"),
+            {"held_out": 0.5, "character_coverage": 1},
+            {"nsp": ("on", "off"), "schedule": ("linear", "cosine")},
         )
-        check_engine(self.parallel, self.compile)
         if self.width is not None and self.width % 64:
             raise ValueError(f"width is {self.width}; it must be a multiple of 64, the size of a head")
         if self.model is not None and (self.vocab is not None or self.layers or self.width):

@@ -80,22 +80,22 @@ def plan(corpus: Corpus, documents: NDArray[np.int64], max_length: int, pairs: b
             " documents, or give --nsp off"
         )
     offsets = corpus.tokens.offsets
-    dice = np.random.default_rng((seed, epoch))
-    pieces = cut(offsets, documents, room, dice)
-    spans, is_random = paired(offsets, pieces, room, dice) if pairs else alone(pieces)
+    rng = np.random.default_rng((seed, epoch))
+    pieces = cut(offsets, documents, room, rng)
+    spans, is_random = paired(offsets, pieces, room, rng) if pairs else single_spans(pieces)
     lengths = spans[:, 1] - spans[:, 0] + spans[:, 3] - spans[:, 2] + (3 if pairs else 2)
     key = np.random.SeedSequence((seed, epoch, 1)).generate_state(2, np.uint64)
     return Plan(spans, is_random, lengths, key)
 
 
-def cut(offsets: NDArray[np.int64], documents: NDArray[np.int64], room: int, dice: np.random.Generator) -> Pieces:
+def cut(offsets: NDArray[np.int64], documents: NDArray[np.int64], room: int, rng: np.random.Generator) -> Pieces:
     """Cuts documents into pieces of at most `room` tokens, all documents at once: a piece of each, a round."""
     rounds = []
     document = np.arange(len(documents))
     begin, stop = offsets[documents].T
     while len(document):
-        short = dice.random(len(document)) < SHORT
-        target = np.where(short, dice.integers(2, room + 1, len(document)), room)
+        short = rng.random(len(document)) < SHORT
+        target = np.where(short, rng.integers(2, room + 1, len(document)), room)
         end = filled(offsets, begin, stop, target, room)
         rounds.append((begin, end, stop, document, target))
         more = end < stop
@@ -119,71 +119,73 @@ def filled(
     return np.minimum(np.where(before > begin, before, behind), begin + room)
 
 
-def alone(pieces: Pieces) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def single_spans(pieces: Pieces) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Spans without B."""
     spans = np.stack([pieces.begin, pieces.end, pieces.end, pieces.end], axis=1)
     return spans, np.zeros(len(spans), np.int64)
 
 
 def paired(
-    offsets: NDArray[np.int64], pieces: Pieces, room: int, dice: np.random.Generator
+    offsets: NDArray[np.int64], pieces: Pieces, room: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Spans of A and B. Exactly half of the B are random, where enough pieces have two sentences to be parted."""
     C = len(pieces.begin)
-    middle, parts = parted(offsets, pieces, dice)
-    free = dice.permutation(np.flatnonzero(parts))  # the others have no B of their own
+    middle, parts = parted(offsets, pieces, rng)
+    free = rng.permutation(np.flatnonzero(parts))  # the others have no B of their own
     is_random = ~parts
     is_random[free[: max(0, round(C / 2) - (C - len(free)))]] = True
     spans = np.stack([pieces.begin, middle, middle, pieces.end], axis=1)
     rows = np.flatnonzero(is_random)
-    spans[rows, 2:] = strangers(offsets, pieces, rows, pieces.target[rows] - (middle - pieces.begin)[rows], room, dice)
-    return truncated(spans, room, dice), is_random.astype(np.int64)
+    spans[rows, 2:] = random_second_sentences(
+        offsets, pieces, rows, pieces.target[rows] - (middle - pieces.begin)[rows], room, rng
+    )
+    return truncated(spans, room, rng), is_random.astype(np.int64)
 
 
 def parted(
-    offsets: NDArray[np.int64], pieces: Pieces, dice: np.random.Generator
+    offsets: NDArray[np.int64], pieces: Pieces, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Each piece's end of A, at the end of a sentence drawn at random; and whether it has one before its own end."""
     first = np.searchsorted(offsets, pieces.begin, "right")  # the first line end inside
     count = np.searchsorted(offsets, pieces.end, "left") - first
-    middle = offsets[first + (dice.random(len(first)) * np.maximum(count, 1)).astype(np.int64)]
+    middle = offsets[first + (rng.random(len(first)) * np.maximum(count, 1)).astype(np.int64)]
     return np.where(count > 0, middle, pieces.end), count > 0
 
 
-def strangers(
+def random_second_sentences(
     offsets: NDArray[np.int64],
     pieces: Pieces,
     rows: NDArray[np.int64],
     wanted: NDArray[np.int64],
     room: int,
-    dice: np.random.Generator,
+    rng: np.random.Generator,
 ) -> NDArray[np.int64]:
     """For each of these pieces a stretch of another document that begins with a sentence. [R, 2]
 
     wanted: the tokens that A leaves; where A leaves little, half an example, and the longer of both is truncated.
     """
-    partner, own = dice.integers(len(pieces.begin), size=len(rows)), pieces.document[rows]
+    partner, own = rng.integers(len(pieces.begin), size=len(rows)), pieces.document[rows]
     for _ in range(20):
         same = np.flatnonzero(pieces.document[partner] == own)
-        partner[same] = dice.integers(len(pieces.begin), size=len(same))
+        partner[same] = rng.integers(len(pieces.begin), size=len(same))
     for document in np.unique(own[pieces.document[partner] == own]):  # one that has nearly all the text
         same = np.flatnonzero((own == document) & (pieces.document[partner] == own))
-        partner[same] = dice.choice(np.flatnonzero(pieces.document != document), len(same))
+        partner[same] = rng.choice(np.flatnonzero(pieces.document != document), len(same))
     theirs = Pieces(*(column[partner] for column in pieces))
     first = np.searchsorted(offsets, theirs.begin, "right")
     count = np.searchsorted(offsets, theirs.end, "left") - first
-    line = (dice.random(len(rows)) * (count + 1)).astype(np.int64)  # 0: where the piece begins
+    line = (rng.random(len(rows)) * (count + 1)).astype(np.int64)  # 0: where the piece begins
     begin = np.where(line == 0, theirs.begin, offsets[first + line - 1])
     end = filled(offsets, begin, theirs.stop, np.maximum(wanted, pieces.target[rows] // 2), room)
     return np.stack([begin, end], axis=1)
 
 
-def truncated(spans: NDArray[np.int64], room: int, dice: np.random.Generator) -> NDArray[np.int64]:
-    """Shortens the longer of A and B until both fit, each token at the front or at the back, as the dice say."""
+def truncated(spans: NDArray[np.int64], room: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Shortens the longer of A and B until both fit, each token at the front or at the back, at random."""
     lengths = spans[:, 1::2] - spans[:, ::2]  # [M, 2]
     a = np.minimum(lengths[:, 0], np.maximum(room - lengths[:, 1], -(-room // 2)))
     kept = np.stack([a, np.minimum(lengths[:, 1], room - a)], axis=1)
-    front = dice.binomial(lengths - kept, 0.5)
+    front = rng.binomial(lengths - kept, 0.5)
     begin = spans[:, ::2] + front
     return np.stack([begin, begin + kept], axis=2).reshape(-1, 4)
 
@@ -191,7 +193,7 @@ def truncated(spans: NDArray[np.int64], room: int, dice: np.random.Generator) ->
 # ---- which tokens ----
 
 
-class Kinds:
+class VocabTables:
     """What hiding has to know of a vocabulary, as tables by id.
 
     special: bool [V], never hidden. continues: bool [V], pieces that begin with "##". choices: [N], the ids that random
@@ -223,7 +225,11 @@ def numbers(key: NDArray[np.uint64], rows: Sequence[int], lengths: NDArray[np.in
 
 
 def hide(
-    ids: NDArray[np.int64], lengths: NDArray[np.int64], random: NDArray[np.float64], kinds: Kinds, whole_words: bool
+    ids: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    random: NDArray[np.float64],
+    tables: VocabTables,
+    whole_words: bool,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(ids with some hidden [T], the places of the hidden ones [M], rising).
 
@@ -235,10 +241,10 @@ def hide(
     """
     row = np.repeat(np.arange(len(lengths)), lengths)  # [T]
     first_token = np.cumsum(lengths) - lengths  # [B], always [CLS], whose number is free: it decides at the border
-    real = ~kinds.special[ids]
+    real = ~tables.special[ids]
     joined = np.zeros(len(ids), bool)
     if whole_words:
-        joined[1:] = kinds.continues[ids[1:]] & real[1:] & real[:-1]
+        joined[1:] = tables.continues[ids[1:]] & real[1:] & real[:-1]
     places = np.flatnonzero(real)
     unit = np.cumsum(~joined[places]) - 1
     begins = places[~joined[places]]  # [U]
@@ -252,18 +258,18 @@ def hide(
     taken = np.zeros(len(begins), bool)
     taken[order] = wanted[owner] - before > random[0, first_token[owner]] * ordered
     positions = places[taken[unit]]
-    return replaced(ids, positions, random[1:, positions], kinds), positions
+    return replaced(ids, positions, random[1:, positions], tables), positions
 
 
 def replaced(
-    ids: NDArray[np.int64], positions: NDArray[np.int64], random: NDArray[np.float64], kinds: Kinds
+    ids: NDArray[np.int64], positions: NDArray[np.int64], random: NDArray[np.float64], tables: VocabTables
 ) -> NDArray[np.int64]:
     """What stands at the hidden places: 80 % [MASK], 10 % a random token, 10 % the token itself. random: [2, M]."""
     as_mask = random[0] < AS_MASK
     as_random = ~as_mask & (random[0] < AS_MASK + AS_RANDOM)
     ids = ids.copy()
-    ids[positions[as_mask]] = kinds.mask_id
-    ids[positions[as_random]] = kinds.choices[(random[1, as_random] * len(kinds.choices)).astype(np.int64)]
+    ids[positions[as_mask]] = tables.mask_id
+    ids[positions[as_random]] = tables.choices[(random[1, as_random] * len(tables.choices)).astype(np.int64)]
     return ids
 
 
@@ -296,7 +302,7 @@ def batch(
     corpus: Corpus,
     plan: Plan,
     rows: Sequence[int],
-    kinds: Kinds,
+    tables: VocabTables,
     whole_words: bool = False,
     device: torch.device | str = "cpu",
     padded: bool = False,
@@ -305,25 +311,25 @@ def batch(
     """Some examples of an epoch, the shortest first; rows: which. multiple: see data.collate_packed."""
     rows = sorted(rows, key=plan.lengths.__getitem__)
     lengths = plan.lengths[rows]
-    ids, segments = sequences(corpus.tokens.ids, plan, rows, kinds)
-    shown, positions = hide(ids, lengths, numbers(plan.key, rows, lengths), kinds, whole_words)
+    ids, segments = sequences(corpus.tokens.ids, plan, rows, tables)
+    shown, positions = hide(ids, lengths, numbers(plan.key, rows, lengths), tables, whole_words)
     labels, rest, mask = ids[positions], -int(lengths.sum()) % multiple, None
-    shown, segments = (np.append(a, np.full(rest, value)) for a, value in ((shown, kinds.pad_id), (segments, 0)))
+    shown, segments = (np.append(a, np.full(rest, value)) for a, value in ((shown, tables.pad_id), (segments, 0)))
     layout = Packed.from_lengths(np.append(lengths, [rest] * (rest > 0)).astype(np.int64), device=device)
     if padded:
         places, shape = layout.indices.cpu().numpy(), (len(rows), layout.width)
         positions, mask = places[positions], rectangle(np.ones_like(ids), places, shape, 0)
-        shown, segments = rectangle(shown, places, shape, kinds.pad_id), rectangle(segments, places, shape, 0)
+        shown, segments = rectangle(shown, places, shape, tables.pad_id), rectangle(segments, places, shape, 0)
     arrays = shown, mask, segments, positions, labels, plan.is_random[rows]
     shown, mask, segments, *answers = (None if array is None else upload(array, device) for array in arrays)
     return MaskedBatch(shown, mask, segments, None if padded else layout, *answers, lengths)
 
 
 def sequences(
-    tokens: NDArray[np.integer], plan: Plan, rows: Sequence[int], kinds: Kinds
+    tokens: NDArray[np.integer], plan: Plan, rows: Sequence[int], tables: VocabTables
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """[CLS] A [SEP] B [SEP], or [CLS] A [SEP], one after the other: (ids, segments), each [T]."""
-    cls, sep = [kinds.cls_id], [kinds.sep_id]
+    cls, sep = [tables.cls_id], [tables.sep_id]
     parts, sizes = [], []
     for (a, a_end, b, b_end), length in zip(plan.spans[rows].tolist(), plan.lengths[rows].tolist(), strict=True):
         parts += [cls, tokens[a:a_end], sep]

@@ -6,7 +6,7 @@
                          there; the last few are kept
     .lock                held by the process that writes here
 
-Nothing is decided by a file's time: clocks jump. Nothing random is stored: `loop.seed_step` says why.
+Nothing is decided by a file's time: clocks jump. Nothing random is stored: `engine.seed_step` says why.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import shutil
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
@@ -35,8 +35,8 @@ from torch import nn
 
 from minibert.core.files import atomic_write, write_json
 from minibert.hub import resolve
-from minibert.loop import METRICS, Means, append_metrics, say
-from minibert.ranks import Ranks, sliced, whole
+from minibert.loop import say
+from minibert.ranks import Ranks
 
 try:
     import fcntl
@@ -44,14 +44,66 @@ except ImportError:  # Windows
     fcntl = None
 
 VERSION = 1
-RECORD, LOCK = "run.json", ".lock"
+RECORD, METRICS, LOCK = "run.json", "metrics.jsonl", ".lock"
 MODEL_FILES = (".bin", ".json", ".safetensors", ".txt")
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}(\.old)?")  # temporary names, of atomic_write and of token_file.py
 DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, pickle.UnpicklingError, EOFError, OSError)
 DAMAGE += (RuntimeError, ValueError, LookupError, TypeError, AttributeError, NotImplementedError)
 
 Options = TypeVar("Options")
-Progress = TypeVar("Progress")
+
+
+# ---- how far a run has come ----
+
+
+@dataclass
+class Means:
+    """Running mean of loss and accuracy over rows."""
+
+    loss_sum: float = 0.0
+    hits: int = 0
+    rows: int = 0
+
+    def add(self, loss: float, hits: float, rows: float) -> None:
+        """Some more rows: the sum of their losses, and how many of them are right."""
+        self.loss_sum += loss / max(1, rows) * int(rows)  # the mean times the rows: the last bits of release 0.1.0
+        self.hits, self.rows = self.hits + int(hits), self.rows + int(rows)
+
+    @property
+    def loss(self) -> float:
+        return self.loss_sum / max(1, self.rows)
+
+    @property
+    def accuracy(self) -> float:
+        return self.hits / max(1, self.rows)
+
+
+@dataclass
+class Progress:
+    """How far a run has come. With weights and optimizer it is all that resuming needs."""
+
+    epoch: int = 0  # of the next batch, from 0
+    batch: int = 0  # the next batch of that epoch
+    step: int = 0  # log entries made; metrics.jsonl counts by it
+    metrics_bytes: int = 0  # length of metrics.jsonl
+    window: Means = field(default_factory=Means)  # of the first loss, since the last log line
+
+    def add(self, losses: Sequence[float], hits: Sequence[float], counts: Sequence[float]) -> None:
+        """One log entry: sums of its K losses and hits, and over how many answers each."""
+        self.step += 1
+        self.window.add(losses[0], hits[0], counts[0])
+
+
+def append_metrics(directory: Path, row: dict[str, object]) -> int:
+    """Adds a JSON line to metrics.jsonl; returns the file's new length."""
+    with (directory / METRICS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+        return file.tell()
+
+
+def read_metrics(directory: Path) -> list[dict]:
+    with (directory / METRICS).open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
 
 
 # ---- checkpoints ----
@@ -64,19 +116,21 @@ def states(directory: Path) -> dict[int, Path]:
 
 
 def save_state(
-    directory: Path, ranks: Ranks, model: nn.Module, optimizer: torch.optim.Optimizer, progress: object, keep: int
+    directory: Path, ranks: Ranks, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, keep: int
 ) -> None:
-    """Writes a checkpoint, then removes all but the last `keep`. All ranks take part, rank 0 writes.
-
-    progress: a dataclass of plain values, in it `step`, which names the file, and `metrics_bytes`.
+    """Rank 0 writes a checkpoint, named by `progress.step`, then removes all but the last `keep`.
 
     Raises:
         OSError: it cannot be written, as on a full disk; the checkpoint before it stays.
     """
-    weights, moments = whole(model.state_dict(), ranks.main), whole(optimizer.state_dict(), ranks.main)
     if not ranks.main:
         return
-    state = {"version": VERSION, "model": weights, "optimizer": moments, "progress": dataclasses.asdict(progress)}
+    state = {
+        "version": VERSION,
+        "model": dict(model.state_dict()),
+        "optimizer": optimizer.state_dict(),
+        "progress": dataclasses.asdict(progress),
+    }
     if (directory / METRICS).is_file():
         with (directory / METRICS).open("rb+") as file:
             os.fsync(file.fileno())  # or a power cut could leave a checkpoint of lines that are not there
@@ -113,26 +167,13 @@ def load_state(directory: Path, ranks: Ranks, model: nn.Module, optimizer: torch
             " with the minibert that wrote it, or start a new run"
         )
     try:
-        restore(model, optimizer, state)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
     except (RuntimeError, ValueError, LookupError, TypeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path}: not a state of this model ({reason[:200]}); start a new run") from None
     cut_metrics(directory, state["progress"]["metrics_bytes"], ranks)
     return state["progress"]
-
-
-def restore(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict) -> None:
-    """Weights and moments into model and optimizer, sliced where these are."""
-    places = model.state_dict()
-    model.load_state_dict(
-        {name: sliced(t, places[name]) if name in places else t for name, t in state["model"].items()}
-    )
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    moments = state["optimizer"]["state"]
-    for number, entry in moments.items():
-        like = parameters[number]
-        moments[number] = {n: sliced(t, like) if t.shape == like.shape and t.dim() else t for n, t in entry.items()}
-    optimizer.load_state_dict(state["optimizer"])
 
 
 def newest(directory: Path) -> Path | None:
@@ -169,12 +210,6 @@ def restored(fresh: Progress, values: dict | None) -> Progress:
     if values is None:
         return fresh
     return type(fresh)(**{name: Means(**value) if isinstance(value, dict) else value for name, value in values.items()})
-
-
-def log(directory: Path, ranks: Ranks, progress: Progress, row: dict[str, object]) -> None:
-    """A line of metrics.jsonl, written by rank 0; the progress remembers how long the file is."""
-    if ranks.main:
-        progress.metrics_bytes = append_metrics(directory, row)
 
 
 def cut_metrics(directory: Path, length: int, ranks: Ranks) -> None:
@@ -235,6 +270,9 @@ def begun(command: Command, options: Options, ranks: Ranks) -> tuple[Options, Pa
     """
     if options.resume is not None:
         record, stored = read_record(Path(options.resume), command.options)
+        if record["options"].get("parallel") == "fsdp" and options.parallel is None:
+            again = f"minibert {command.name} --resume {options.resume} --parallel ddp"
+            raise ValueError(f"{options.resume}: was begun with --parallel fsdp, which is no more; type {again}")
         if ranks.main:
             check_same(record, command.read_files(stored))
         continuing = continued(stored, options, command.changeable)
@@ -297,7 +335,10 @@ def read_record(directory: Path, kind: type[Options]) -> tuple[dict, Options]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         complete = "result" in record and not states(directory)
-        options, _ = kind(**record["options"]), record["sources"]
+        stored = dict(record["options"])
+        if stored.get("parallel") == "fsdp":  # of release 0.1.0, whose checkpoints any number of processes loads
+            stored["parallel"] = None
+        options, _ = kind(**stored), record["sources"]
     except FileNotFoundError:
         raise ValueError(f"{directory}: holds no {RECORD}, so there is no run to resume") from None
     except (ValueError, LookupError, TypeError) as error:
@@ -381,7 +422,7 @@ def is_leftover(path: Path) -> bool:
 @contextmanager
 def locked(directory: Path, ranks: Ranks) -> Iterator[None]:
     """Rank 0 holds the directory's lock, and removes what a killed run has left half-written; in the end the
-    directory itself if nothing came into it.
+    directories that it made if nothing came into them.
 
     The kernel releases the lock when the process ends, however it ends. On NFS Linux asks the server, so that other
     machines see it too; where a file system cannot lock, and on Windows, a line says that nothing is locked.
@@ -389,7 +430,7 @@ def locked(directory: Path, ranks: Ranks) -> Iterator[None]:
     Raises:
         ValueError: another process holds it.
     """
-    file, made = None, not directory.exists()
+    file, made = None, [path for path in (directory, *directory.parents) if not path.exists()]
     with ranks.agreed():
         if ranks.main:
             file = take_lock(directory)
@@ -403,8 +444,9 @@ def locked(directory: Path, ranks: Ranks) -> Iterator[None]:
             with suppress(OSError):  # Windows removes no open file
                 (directory / LOCK).unlink()
             file.close()
-            if made and not any(directory.iterdir()):
-                directory.rmdir()
+            with suppress(OSError):  # one holds something
+                for path in made:
+                    path.rmdir()
 
 
 def take_lock(directory: Path) -> TextIO:

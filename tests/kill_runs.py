@@ -163,7 +163,7 @@ def killed_at(command: str, place: tuple[str, int, str], options: dict) -> None:
 
     metrics.jsonl is never renamed: half a line is written instead. "remove": before the nth checkpoint is removed.
     """
-    from minibert import state  # only in the process that is to die
+    from minibert import engine  # only in the process that is to die
 
     module = importlib.import_module(f"minibert.{command}")
     name, number, when = place
@@ -175,7 +175,7 @@ def killed_at(command: str, place: tuple[str, int, str], options: dict) -> None:
         if hit and seen[0] == number + 1:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    replace, unlink, append = os.replace, Path.unlink, state.append_metrics
+    replace, unlink, append = os.replace, Path.unlink, engine.append_metrics
 
     def replaced(source: object, target: object) -> None:
         strike(target, "before")
@@ -194,7 +194,7 @@ def killed_at(command: str, place: tuple[str, int, str], options: dict) -> None:
         seen[0] += name == "metrics.jsonl"
         return append(directory, row)
 
-    os.replace, Path.unlink, state.append_metrics = replaced, unlinked, appended
+    os.replace, Path.unlink, engine.append_metrics = replaced, unlinked, appended
     getattr(module, command)(getattr(module, f"{command.capitalize()}Options")(**options))
 
 

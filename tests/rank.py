@@ -6,23 +6,23 @@ import os
 import signal
 import sys
 import time
-from types import ModuleType
 
 import torch.distributed as dist
 
-from minibert.ranks import LAST_BREATH
+from minibert import engine
+from minibert.ranks import GLOO_SHUTDOWN_SECONDS
 
 
-def die_at(step: int, module: ModuleType) -> None:
+def die_at(step: int) -> None:
     """Rank 1 kills itself after this step, unless torchrun has restarted it already."""
-    record = module.record
+    record = engine.record
 
-    def dying(run, *rest):
-        record(run, *rest)
-        if run.progress.step == step and run.ranks.rank == 1 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+    def dying(task, *rest):
+        record(task, *rest)
+        if task.progress.step == step and task.ranks.rank == 1 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
             os.kill(os.getpid(), signal.SIGKILL)
 
-    module.record = dying
+    engine.record = dying
 
 
 def run_all(runs: list[str]) -> None:
@@ -33,10 +33,10 @@ def run_all(runs: list[str]) -> None:
         command, options = json.loads(text)
         module = importlib.import_module(f"minibert.{command}")
         if "DIE_AT" in os.environ:
-            die_at(int(os.environ["DIE_AT"]), module)
+            die_at(int(os.environ["DIE_AT"]))
         getattr(module, command)(getattr(module, f"{command.capitalize()}Options")(**options))
     if dist.is_initialized():
-        time.sleep(LAST_BREATH)
+        time.sleep(GLOO_SHUTDOWN_SECONDS)
 
 
 if __name__ == "__main__":

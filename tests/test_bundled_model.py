@@ -20,7 +20,7 @@ from minibert.command_options import REVIEWS
 from minibert.corpus import open_corpus
 from minibert.data import read_examples
 from minibert.hub import ASSETS, BUNDLED, resolve
-from minibert.instances import HELD_OUT, Kinds, batch, plan
+from minibert.instances import HELD_OUT, VocabTables, batch, plan
 from minibert.model import BertForPreTraining
 from minibert.parity import ParityOptions, failures, ladder
 from minibert.pretrain import answers
@@ -101,8 +101,8 @@ def test_the_shipped_weights_know_more_than_which_word_is_frequent(tmp_path):
     texts = read_examples(REVIEWS / "dev.tsv").texts
     (tmp_path / "dev.txt").write_text("\n\n".join(texts) + "\n", encoding="utf-8")
     corpus = open_corpus([tmp_path / "dev.txt"], tokenizer, tmp_path / "cache")
-    planned, kinds = plan(corpus, corpus.documents, 128, True, 0, HELD_OUT), Kinds(tokenizer)
-    part = batch(corpus, planned, range(len(planned.lengths)), kinds)
+    planned, tables = plan(corpus, corpus.documents, 128, True, 0, HELD_OUT), VocabTables(tokenizer)
+    part = batch(corpus, planned, range(len(planned.lengths)), tables)
     with torch.no_grad():
         tokens, _ = answers(BertForPreTraining.from_pretrained(BUNDLED), part)
     right = (tokens.argmax(dim=1) == part.labels).double().mean().item()

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from minibert.core.masking import IGNORED, hide_tokens
-from minibert.instances import Kinds, hide
+from minibert.instances import VocabTables, hide
 from minibert.tokenizer import Tokenizer
 
 WORDS = [f"w{i}" for i in range(40)]
 TOKENIZER = Tokenizer(["[PAD]", "[UNK]", "[CLS]", "[unused1]", "[SEP]", "[MASK]", *WORDS, "##a", "##b"])
-KINDS = Kinds(TOKENIZER)
+KINDS = VocabTables(TOKENIZER)
 SPECIAL, CHOICES = torch.from_numpy(np.flatnonzero(KINDS.special)), torch.from_numpy(KINDS.choices)
 
 

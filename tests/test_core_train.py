@@ -1,4 +1,4 @@
-"""Proves that the loop in core/train.py and the engine in train.py are the same training: bit for bit where both pad,
+"""Proves that the loop in core/train.py and engine.py's are the same training: bit for bit where both pad,
 to float noise where the engine packs. test_core_alone.py runs its command line. Run: pytest tests/test_core_train.py
 """
 
@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import small_config, stir
 
+import minibert.engine
 import minibert.train
 from minibert.core import train as loop
 from minibert.core.data import Loader, read_examples
@@ -53,7 +54,7 @@ def files(tmp_path_factory) -> dict[str, str]:
 def by_engine(files: dict[str, str], out: Path, monkeypatch, **changes) -> tuple[list[float], dict[str, torch.Tensor]]:
     """(each batch's loss, the weights after the last), of `minibert train`."""
     runs = []
-    monkeypatch.setattr(minibert.train, "finish", lambda run, seconds: runs.append(run))
+    monkeypatch.setattr(minibert.train.FineTuning, "finish", lambda task, seconds: runs.append(task))
     options = dict(epochs=2, batch_size=8, max_length=24, device="cpu", threads=torch.get_num_threads(), log_every=1)
     minibert.train.train(TrainOptions(**files, out=str(out), token_dropout=0.0, **{**options, **changes}))
     rows = map(json.loads, (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
@@ -102,7 +103,7 @@ def test_without_dropout_the_loop_is_the_engine_bit_for_bit(files, tmp_path, mon
 @pytest.mark.numeric
 def test_with_dropout_the_loop_is_the_engine_bit_for_bit_where_steps_are_not_seeded(files, tmp_path, monkeypatch):
     """The engine seeds every step, so that a resumed run draws the same; the loop draws on from where it is."""
-    monkeypatch.setattr(minibert.train, "seed_step", lambda *numbers: None)
+    monkeypatch.setattr(minibert.engine, "seed_step", lambda *numbers: None)
     engine = by_engine(files, tmp_path / "run", monkeypatch, layout="padded", dropout=0.3, lr=1e-3, seed=3)
     assert_equal(by_loop(files, 0.3, seed=3, lr=1e-3), engine)
     assert engine[0] != by_loop(files, 0.0, seed=3, lr=1e-3)[0], "nothing was dropped"

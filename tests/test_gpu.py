@@ -17,9 +17,9 @@ from minibert import attention_backends
 from minibert.core.attention import Padded
 from minibert.fast.attention import BACKENDS, attend, resolve_backend
 from minibert.fast.layout import Packed
-from minibert.loop import read_metrics
 from minibert.model import BertForPreTraining, BertForSequenceClassification
 from minibert.replay import Replays
+from minibert.state import read_metrics
 from minibert.train import TrainOptions, train
 
 pytestmark = [

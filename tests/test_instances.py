@@ -10,13 +10,13 @@ import torch
 
 from minibert.corpus import Corpus, open_corpus
 from minibert.fast.layout import pad
-from minibert.instances import HIDDEN, Kinds, batch, hide, numbers, plan
+from minibert.instances import HIDDEN, VocabTables, batch, hide, numbers, plan
 from minibert.tokenizer import Tokenizer
 
 WORDS = [f"w{number}" for number in range(90)]
 VOCAB = ["[PAD]", "[unused1]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "##a", "##b"]
 TOKENIZER = Tokenizer(VOCAB)
-KINDS = Kinds(TOKENIZER)
+KINDS = VocabTables(TOKENIZER)
 CLS, SEP, MASK = TOKENIZER.cls_id, TOKENIZER.sep_id, TOKENIZER.mask_id
 
 

@@ -1,5 +1,5 @@
 """Proves the parts of a training loop: the schedule and the parameter groups are those of transformers, dropout
-draws by step, signals are wishes. Run: pytest tests/test_loop.py
+draws by step, the first signal is a request. Run: pytest tests/test_loop.py
 """
 
 import os
@@ -17,16 +17,10 @@ from conftest import MODELS, small_config
 from torch import nn
 
 from minibert.core.optimizer import learning_rate, optimizer_groups
+from minibert.engine import check_compiler, seed_step
 from minibert.fast.dropout import dropout
-from minibert.loop import (
-    METRICS,
-    Interrupt,
-    Means,
-    append_metrics,
-    check_compiler,
-    read_metrics,
-    seed_step,
-)
+from minibert.loop import Interrupt
+from minibert.state import METRICS, Means, append_metrics, read_metrics
 
 # ---- learning ----
 
@@ -76,7 +70,7 @@ def test_weight_decay_is_for_all_but_biases_and_layer_norms(name):
 def test_means_weigh_batches_by_their_rows():
     means = Means()
     means.add(loss=1.0, hits=1, rows=1)
-    means.add(loss=4.0, hits=0, rows=2)
+    means.add(loss=8.0, hits=0, rows=2)
     assert (means.loss, means.accuracy) == (3.0, pytest.approx(1 / 3))
     assert (Means().loss, Means().accuracy) == (0, 0)
 
@@ -155,7 +149,7 @@ def send(number: int) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_is_a_wish(number, capsys):
+def test_the_first_signal_is_a_request(number, capsys):
     with Interrupt() as interrupt:
         assert not interrupt.requested
         send(number)
@@ -163,7 +157,7 @@ def test_the_first_signal_is_a_wish(number, capsys):
     assert "once more to stop at once" in capsys.readouterr().err
 
 
-def test_a_signal_while_stderr_waits_for_its_reader_is_a_wish_too():
+def test_a_signal_while_stderr_waits_for_its_reader_is_a_request_too():
     """As with `minibert train 2>&1 | less`: Python refuses to write to a stream from within a write to it.
 
     The process fills a pipe that nobody reads until it has blocked, gets the signal there, and is read from then on.

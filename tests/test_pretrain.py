@@ -13,14 +13,16 @@ import torch
 import transformers
 
 import minibert
+import minibert.engine
 import minibert.pretrain
 from minibert import cli
 from minibert.core.weights import export_weights
+from minibert.engine import fit
 from minibert.instances import batch
-from minibert.loop import Interrupt, read_metrics
-from minibert.pretrain import PretrainOptions, Run, answers, evaluate, fit, prepare, pretrain, product_rate
+from minibert.loop import Interrupt
+from minibert.pretrain import Pretraining, PretrainOptions, answers, prepare, pretrain, product_rate
 from minibert.ranks import Ranks
-from minibert.state import locked
+from minibert.state import locked, read_metrics
 from minibert.tokenizer import Tokenizer
 
 NOUNS = ["cat", "dog", "bird", "fish", "mouse", "horse"]
@@ -57,16 +59,15 @@ def small(text: str, out: Path, **changes) -> PretrainOptions:
     return PretrainOptions(**{"corpus": (text,), "out": str(out), "threads": 1, **sizes, **changes})
 
 
-def weights(run: Run) -> dict[str, torch.Tensor]:
+def weights(run: Pretraining) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
 
 
-def fitted(options: PretrainOptions, start: dict[str, torch.Tensor] | None = None) -> tuple[Run, list[dict]]:
+def fitted(options: PretrainOptions, start: dict[str, torch.Tensor] | None = None) -> tuple[Pretraining, list[dict]]:
     """The run after its last step, and what it has logged."""
     run = prepare(options.filled(), Path(options.out))
     if start is not None:
         run.model.load_state_dict(start)
-    run.peak = 1.0
     fit(run, Interrupt())
     return run, read_metrics(run.out)
 
@@ -74,7 +75,7 @@ def fitted(options: PretrainOptions, start: dict[str, torch.Tensor] | None = Non
 # ---- the arithmetic ----
 
 
-def their_losses(run: Run, steps: int) -> list[float]:
+def their_losses(run: Pretraining, steps: int) -> list[float]:
     """A plain transformers loop on the same examples: padded, its own labels and losses, AdamW and schedule."""
     options = run.options
     run.model.save_pretrained(run.out)
@@ -89,7 +90,7 @@ def their_losses(run: Run, steps: int) -> list[float]:
     planned, order = run.deal(0)
     losses = []
     for rows in order[:steps]:
-        part = batch(run.corpus, planned, rows, run.kinds, padded=True)
+        part = batch(run.corpus, planned, rows, run.tables, padded=True)
         labels = torch.full(part.input_ids.shape, -100).flatten().scatter(0, part.positions, part.labels)
         loss = theirs(
             input_ids=part.input_ids,
@@ -114,7 +115,6 @@ def test_twenty_steps_equal_a_plain_transformers_loop(text, tmp_path, layout):
     run = prepare(options, tmp_path)
     run.deal(0)
     theirs = their_losses(run, 20)
-    run.peak = 1.0
     fit(run, Interrupt())
     ours = [row["loss"] + row["nsp_loss"] for row in read_metrics(tmp_path) if "step" in row]
     apart = [abs(a - b) for a, b in zip(ours, theirs, strict=True)]
@@ -141,7 +141,7 @@ def test_accumulated_batches_equal_one_large_batch(text, tmp_path, nsp):
 def test_a_batch_without_a_hidden_token_has_no_loss(text, tmp_path):
     run = prepare(small(text, tmp_path, nsp="off").filled(), tmp_path)
     planned, _ = run.deal(0)
-    part = batch(run.corpus, planned, [0], run.kinds)
+    part = batch(run.corpus, planned, [0], run.tables)
     part = part._replace(positions=part.positions[:0], labels=part.labels[:0])
     losses, hits = minibert.pretrain.judged(*answers(run.model, part), part)
     assert losses.tolist() == hits.tolist() == [0, 0]
@@ -220,8 +220,8 @@ def test_what_a_run_leaves_behind(run_directory):
 
 def test_the_same_options_give_the_same_bytes_whatever_else_draws_random_numbers(run_directory, tmp_path, monkeypatch):
     _, out, options = run_directory
-    plain = minibert.pretrain.record
-    monkeypatch.setattr(minibert.pretrain, "record", lambda *rest: (plain(*rest), torch.rand(1)))
+    plain = minibert.engine.record
+    monkeypatch.setattr(minibert.engine, "record", lambda *rest: (plain(*rest), torch.rand(1)))
     _, again = pretrain(dataclasses.replace(options, out=str(tmp_path / "again"), cache=str(out / "corpus")))
     for name in ("model.safetensors", "metrics.jsonl", "vocab.txt"):
         assert (out / name).read_bytes() == (again / name).read_bytes()
@@ -229,14 +229,14 @@ def test_the_same_options_give_the_same_bytes_whatever_else_draws_random_numbers
 
 def stop_at(monkeypatch, step: int) -> None:
     """Ctrl-C comes while this step is being recorded."""
-    plain = minibert.pretrain.record
+    plain = minibert.engine.record
 
-    def recorded(run, *rest):
-        plain(run, *rest)
-        if run.progress.step == step:
+    def recorded(task, *rest):
+        plain(task, *rest)
+        if task.progress.step == step:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(minibert.pretrain, "record", recorded)
+    monkeypatch.setattr(minibert.engine, "record", recorded)
 
 
 @pytest.mark.parametrize("step", [13, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 20, 59))])
@@ -276,9 +276,9 @@ def test_held_out_scores_are_those_of_transformers(run_directory, tmp_path):
     scores, out, options = run_directory
     run = prepare(dataclasses.replace(options, out=str(tmp_path / "x"), cache=str(out / "corpus")), tmp_path / "x")
     run.model.load_state_dict(minibert.BertForPreTraining.from_pretrained(out).state_dict())
-    assert evaluate(run) == pytest.approx(scores, abs=1e-6)
+    assert run.scores() == pytest.approx(scores, abs=1e-6)
     theirs = transformers.AutoModelForPreTraining.from_pretrained(out).eval()
-    part = batch(run.corpus, run.examples, range(len(run.examples.lengths)), run.kinds, padded=True)
+    part = batch(run.corpus, run.examples, range(len(run.examples.lengths)), run.tables, padded=True)
     with torch.no_grad():
         answer = theirs(part.input_ids, part.attention_mask, part.token_type_ids)
     hits = answer.prediction_logits.flatten(0, 1)[part.positions].argmax(dim=1) == part.labels
@@ -299,8 +299,8 @@ def test_no_position_and_no_epoch_is_left_out(text, tmp_path):
     counts = [len(run.deal(epoch)[1]) for epoch in range(3)]
     run.steps = (counts[0] + counts[1] + counts[2] // 2) // 3
     seen = []
-    for batches in minibert.pretrain.steps(run):
-        seen += [len(part.is_random) for part in batches]
+    for step in run.batches():
+        seen += [len(part.is_random) for part in step.batches]
         run.progress.step += 1
     assert len(seen) == 3 * run.steps
     assert seen[: counts[0] + counts[1]] == [len(rows) for epoch in range(2) for rows in run.deal(epoch)[1]]
@@ -368,7 +368,7 @@ def test_a_corpus_that_changes_before_a_run_is_resumed_is_refused_by_its_name(tm
 
 
 def test_a_loss_that_is_no_number_ends_the_run(text, tmp_path):
-    with pytest.raises(ValueError, match=r"the loss is (nan|inf) at step \d+; try a smaller --lr than 1000"):
+    with pytest.raises(ValueError, match=r"the loss is (nan|inf) at step \d+ .*; try a smaller --lr than 1000"):
         pretrain(small(text, tmp_path / "run", lr=1000.0, warmup=0.0, clip=0.0, steps=200))
 
 

@@ -1,5 +1,5 @@
-"""Proves that several processes are one: the same losses and weights as one process with the same batches, by DDP and
-by FSDP2; checkpoints go from any number of ranks to any other. Run: pytest tests/test_ranks.py
+"""Proves that several processes are one: the same losses and weights as one process with the same batches; checkpoints
+go from any number of ranks to any other. Run: pytest tests/test_ranks.py
 (two processes; with `-m slow` four, torchrun itself, killed ranks)
 """
 
@@ -29,10 +29,9 @@ from minibert.train import TrainOptions, train
 
 SCRIPT = Path(__file__).with_name("rank.py")
 RUNS = {  # 21 rows: the last batch of an epoch has one row, so a rank has none
-    "ddp": {"batch_size": 4, "parallel": "ddp"},
-    "fsdp": {"batch_size": 4, "parallel": "fsdp"},
-    "ddp-accumulating": {"batch_size": 2, "accumulation": 2, "parallel": "ddp"},
-    "fsdp-by-tokens": {"tokens_per_batch": 30, "accumulation": 2, "parallel": "fsdp"},
+    "rows": {"batch_size": 4, "parallel": "ddp"},
+    "accumulating": {"batch_size": 2, "accumulation": 2, "parallel": "ddp"},
+    "by-tokens": {"tokens_per_batch": 30, "accumulation": 2, "parallel": "ddp"},
 }
 
 
@@ -51,8 +50,8 @@ def options(folder: Path, name: str, **changes) -> TrainOptions:
 
 
 PRETRAINING = {  # 65 examples: the last batch of an epoch has one
-    "pretrain-ddp": {"batch_size": 8, "parallel": "ddp"},
-    "pretrain-fsdp": {"tokens_per_batch": 100, "accumulation": 2, "parallel": "fsdp"},
+    "pretrain": {"batch_size": 8, "parallel": "ddp"},
+    "pretrain-by-tokens": {"tokens_per_batch": 100, "accumulation": 2, "parallel": "ddp"},
     "pretrain-nsp-off": {"batch_size": 4, "accumulation": 3, "parallel": "ddp", "nsp": "off"},
 }
 
@@ -149,19 +148,20 @@ def test_one_process_has_nothing_to_share():
     assert ranks.deal(rows, np.array([1, 5, 2, 9])) is rows
     assert (ranks.total(1.5, 2), ranks.told("x"), ranks.device("cuda")) == ((1.5, 2), "x", "cuda")
     model = torch.nn.Linear(2, 2)
-    assert ranks.wrap(model, None) is model
+    assert ranks.wrap(model) is model
 
 
-@pytest.mark.parametrize("name", ["ddp", "fsdp"])
-def test_one_process_is_not_parallel(tmp_path, name):
-    with pytest.raises(ValueError, match=f"parallel {name} is for several processes; start them with torchrun"):
-        train(options(tmp_path, "run", parallel=name))
+def test_one_process_is_not_parallel(tmp_path):
+    with pytest.raises(ValueError, match="parallel ddp is for several processes; start them with torchrun"):
+        train(options(tmp_path, "run", parallel="ddp"))
     assert not (tmp_path / "run").exists()
 
 
-def test_compiled_code_and_sliced_weights_do_not_go_together():
-    with pytest.raises(ValueError, match="compile does not go with --parallel fsdp"):
-        TrainOptions(compile=True, parallel="fsdp")
+@pytest.mark.parametrize("command", ["train", "pretrain"])
+def test_who_asks_for_fsdp_is_told_to_take_ddp(capsys, command):
+    assert cli.main([command, "--parallel", "fsdp"]) == 2
+    line = "minibert: parallel fsdp is no more, every process holds the whole model; type --parallel ddp\n"
+    assert capsys.readouterr().err == line
 
 
 @pytest.mark.parametrize("command", ["train", "pretrain"])
@@ -202,7 +202,7 @@ def compare(folder: Path, world: int, *names: str) -> None:
 
 @pytest.mark.parametrize(
     "names",
-    [("ddp-accumulating",), pytest.param(("fsdp-by-tokens", "pretrain-fsdp"), marks=pytest.mark.slow)],
+    [("accumulating",), pytest.param(("by-tokens", "pretrain-by-tokens"), marks=pytest.mark.slow)],
     ids=" ".join,
 )
 def test_two_processes_are_one(tmp_path, names):
@@ -224,15 +224,13 @@ def test_a_compiled_model_goes_with_ddp(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("before", "after"), [((2, "ddp"), (4, "fsdp")), ((4, "fsdp"), (1, None)), ((1, None), (2, "fsdp"))]
-)
+@pytest.mark.parametrize(("before", "after"), [(2, 4), (4, 1), (1, 2)])
 def test_a_checkpoint_of_n_ranks_loads_on_m(tmp_path, before, after):
     """Stopped by SIGTERM somewhere in the first epochs, and resumed on another number of processes."""
     whole = train(options(tmp_path, "whole", epochs=30))[1]
-    run = options(tmp_path, "run", epochs=30, parallel=before[1])
+    run = options(tmp_path, "run", epochs=30)
     command = ["train", *(word for word in run.command().split()[2:])]
-    process = launched(before[0], command)
+    process = launched(before, command)
     while not (tmp_path / "run" / "metrics.jsonl").exists():
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.01)
@@ -241,11 +239,10 @@ def test_a_checkpoint_of_n_ranks_loads_on_m(tmp_path, before, after):
     assert "state saved; continue with" in err
     stopped = len(losses(tmp_path / "run"))
     assert stopped < len(losses(whole))
-    more = ["--parallel", after[1]] if after[1] else []
-    process = launched(after[0], ["train", "--resume", run.out, *more])
+    process = launched(after, ["train", "--resume", run.out])
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert f"resuming with processes {after[0]}, before {before[0]}" in err
+    assert f"resuming with processes {after}, before {before}" in err
     assert losses(tmp_path / "run") == pytest.approx(losses(whole), rel=1e-5)
 
 
@@ -258,10 +255,10 @@ def launched(world: int, command: list[str]) -> subprocess.Popen:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("made", "parallel"), [(options, "ddp"), (options, "fsdp"), (pretraining, "fsdp")])
-def test_a_rank_that_is_killed_and_restarted_by_torchrun_ends_as_if_nothing_had_happened(tmp_path, made, parallel):
+@pytest.mark.parametrize("made", [options, pretraining])
+def test_a_rank_that_is_killed_and_restarted_by_torchrun_ends_as_if_nothing_had_happened(tmp_path, made):
     """Rank 1 dies after step 7; torchrun starts both again, and they go on from the checkpoint of step 6."""
-    whole, run = (made(tmp_path, name, parallel=parallel, batch_size=4) for name in ("whole", "run"))
+    whole, run = (made(tmp_path, name, parallel="ddp", batch_size=4) for name in ("whole", "run"))
     in_ranks(2, whole)
     process = torchrun(2, str(SCRIPT), as_json(run), restarts=1, DIE_AT="7")
     _, err = process.communicate(timeout=180)

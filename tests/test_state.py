@@ -23,25 +23,30 @@ import torch
 from conftest import MODELS, small_config, stir
 from torch import nn
 
+import minibert.engine
 import minibert.state
 from minibert.core.optimizer import optimizer_groups
-from minibert.loop import METRICS, Means, append_metrics, read_metrics, seed_step
+from minibert.engine import seed_step
 from minibert.pretrain import PretrainOptions, pretrain
 from minibert.ranks import Ranks
 from minibert.state import (
+    METRICS,
+    Means,
+    append_metrics,
     continued,
     damage,
     fingerprint,
     free_directory,
     load_state,
     locked,
+    read_metrics,
     read_record,
     remove_states,
     restored,
     save_state,
     states,
 )
-from minibert.train import CHANGEABLE, Progress, TrainOptions, train
+from minibert.train import CHANGEABLE, TrainOptions, TrainProgress, train
 
 ONE = Ranks()
 
@@ -67,7 +72,7 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer, number: int) -> flo
 
 def save(directory: Path, steps: int, keep: int = 2, **changes) -> tuple[nn.Module, torch.optim.AdamW]:
     model, optimizer = trained(min(steps, 3))
-    save_state(directory, ONE, model, optimizer, Progress(step=steps, **changes), keep)
+    save_state(directory, ONE, model, optimizer, TrainProgress(step=steps, **changes), keep)
     return model, optimizer
 
 
@@ -94,7 +99,7 @@ def contents(out: Path) -> dict[str, object]:
 def test_a_run_goes_on_from_a_checkpoint_as_if_nothing_had_happened(tmp_path, fused):
     """Weights and AdamW's moments: each makes the next losses others if it is lost."""
     model, optimizer = trained(3, fused)
-    save_state(tmp_path, ONE, model, optimizer, Progress(epoch=2, step=3), keep=2)
+    save_state(tmp_path, ONE, model, optimizer, TrainProgress(epoch=2, step=3), keep=2)
     expected = [step(model, optimizer, number) for number in (3, 4, 5)]
     model, optimizer = trained(0, fused)
     progress = load_state(tmp_path, ONE, model, optimizer)
@@ -105,9 +110,9 @@ def test_a_run_goes_on_from_a_checkpoint_as_if_nothing_had_happened(tmp_path, fu
 def test_progress_comes_back_with_its_means(tmp_path):
     model, optimizer = trained(steps=1)
     (tmp_path / METRICS).write_text("x" * 9)
-    saved = Progress(1, 2, 3, 4, 0.5, 6, window=Means(1.5, 2, 3), whole=Means(2.5, 4, 5))
+    saved = TrainProgress(1, 2, 3, 6, Means(1.5, 2, 3), 4, 0.5, Means(2.5, 4, 5))
     save_state(tmp_path, ONE, model, optimizer, saved, keep=1)
-    assert restored(Progress(), load_state(tmp_path, ONE, model, optimizer)) == saved
+    assert restored(TrainProgress(), load_state(tmp_path, ONE, model, optimizer)) == saved
 
 
 def test_the_last_checkpoints_are_kept(tmp_path):
@@ -211,7 +216,7 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path, monkeypatch):
 
 def test_a_checkpoint_of_another_model_is_refused_in_one_line(tmp_path):
     _, optimizer = trained(1)
-    save_state(tmp_path, ONE, nn.Linear(2, 2), optimizer, Progress(), keep=1)
+    save_state(tmp_path, ONE, nn.Linear(2, 2), optimizer, TrainProgress(), keep=1)
     with pytest.raises(ValueError, match="not a state of this model") as caught:
         load_state(tmp_path, ONE, trained(0)[0], optimizer)
     assert "\n" not in str(caught.value)
@@ -220,7 +225,7 @@ def test_a_checkpoint_of_another_model_is_refused_in_one_line(tmp_path):
 def test_a_checkpoint_is_plain_data_that_needs_no_code_to_load(tmp_path):
     save(tmp_path, 3, epoch=3)
     state = torch.load(states(tmp_path)[3], weights_only=True)
-    assert state["progress"] == json.loads(json.dumps(dataclasses.asdict(Progress(epoch=3, step=3))))
+    assert state["progress"] == json.loads(json.dumps(dataclasses.asdict(TrainProgress(epoch=3, step=3))))
 
 
 def test_a_full_disk_while_writing_a_checkpoint_leaves_the_one_before(tmp_path):
@@ -230,7 +235,7 @@ def test_a_full_disk_while_writing_a_checkpoint_leaves_the_one_before(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     try:
         with pytest.raises(OSError, match="checkpoint of step 2 is not written, the one before it stays") as caught:
-            save_state(tmp_path, ONE, model, optimizer, Progress(step=2), keep=2)
+            save_state(tmp_path, ONE, model, optimizer, TrainProgress(step=2), keep=2)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert caught.value.errno == errno.EFBIG
@@ -244,7 +249,7 @@ def test_a_fingerprint_is_of_weights_and_moments(tmp_path):
     save(tmp_path, 3, epoch=7)
     assert fingerprint(tmp_path) == first
     optimizer.state_dict()["state"][4]["exp_avg_sq"].view(-1)[2] += 1
-    save_state(tmp_path, ONE, model, optimizer, Progress(step=3), keep=1)
+    save_state(tmp_path, ONE, model, optimizer, TrainProgress(step=3), keep=1)
     assert fingerprint(tmp_path) != first
 
 
@@ -317,7 +322,7 @@ def test_files_that_have_changed_since_a_run_began_are_named(tmp_path, monkeypat
     model = train(small(tmp_path / "model", epochs=1))[1]
     options = small(tmp_path / "run", model=str(model), vocab_size=None)
     with monkeypatch.context() as patch:
-        patch.setattr(minibert.train, "fit", lambda *rest: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(minibert.engine, "fit", lambda *rest: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             train(options)
     path = Path(options.data) if change == "data" else model / "vocab.txt"
@@ -326,6 +331,30 @@ def test_files_that_have_changed_since_a_run_began_are_named(tmp_path, monkeypat
     shown = path if change == "data" else f"{model}/vocab.txt"
     with pytest.raises(ValueError, match=rf"^{re.escape(str(shown))}: changed since the run began"):
         train(TrainOptions(resume=str(tmp_path / "run")))
+
+
+@pytest.mark.parametrize("changes", [{}, {"save_every": 7}])
+def test_a_run_that_was_begun_with_fsdp_says_what_to_type_and_then_goes_on(tmp_path, monkeypatch, changes):
+    """Its checkpoints are whole, so that any number of processes can load them."""
+    train(small(tmp_path / "whole"))
+    run, save_state = small(tmp_path / "run"), minibert.engine.save_state
+
+    def dies(*rest):
+        save_state(*rest)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(minibert.engine, "save_state", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train(run)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    record["options"]["parallel"] = "fsdp"
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    again = f"minibert train --resume {run.out} --parallel ddp"
+    with pytest.raises(ValueError, match=f"was begun with --parallel fsdp, which is no more; type {again}"):
+        train(TrainOptions(resume=run.out, **changes))
+    train(TrainOptions(resume=run.out, parallel="ddp", **changes))
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
 
 
 def test_a_complete_run_is_known_by_its_result(tmp_path):
@@ -345,14 +374,14 @@ def test_a_complete_run_is_known_by_its_result(tmp_path):
 def test_under_torchrun_the_same_command_resumes_and_another_does_not(tmp_path, monkeypatch):
     options = small(tmp_path / "run")
     whole = train(small(tmp_path / "whole"))
-    save_state = minibert.train.save_state
+    save_state = minibert.engine.save_state
 
     def dies(*rest):
         save_state(*rest)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(minibert.train, "save_state", dies)
+        patch.setattr(minibert.engine, "save_state", dies)
         with pytest.raises(KeyboardInterrupt):
             train(options)
     with pytest.raises(ValueError, match="exists already"):
@@ -449,7 +478,7 @@ def test_runs_killed_at_random_moments_end_with_the_same_bytes(command):
 def test_a_run_goes_on_without_its_damaged_newest_checkpoint(tmp_path, monkeypatch):
     """Two kept; the newer one loses its end. What was written behind the older one is taken back."""
     train(small(tmp_path / "whole"))
-    options, save_state = small(tmp_path / "run"), minibert.train.save_state
+    options, save_state = small(tmp_path / "run"), minibert.engine.save_state
 
     def dies(*rest):
         save_state(*rest)
@@ -457,7 +486,7 @@ def test_a_run_goes_on_without_its_damaged_newest_checkpoint(tmp_path, monkeypat
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(minibert.train, "save_state", dies)
+        patch.setattr(minibert.engine, "save_state", dies)
         with pytest.raises(KeyboardInterrupt):
             train(options)
     shutil.copy(tmp_path / "data.tsv", states(tmp_path / "run")[6])

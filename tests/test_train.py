@@ -23,6 +23,8 @@ from conftest import small_config, stir
 
 import minibert.batches
 import minibert.core.weights
+import minibert.data
+import minibert.engine
 import minibert.state
 import minibert.train
 from minibert import cli
@@ -35,7 +37,7 @@ from minibert.inference import Scores, TextClassifier, score
 from minibert.loop import cpu_threads
 from minibert.model import BertForPreTraining, BertForSequenceClassification, BertModel
 from minibert.tokenizer import Tokenizer
-from minibert.train import TrainOptions, train
+from minibert.train import FineTuning, TrainOptions, train
 
 GOOD, BAD = ["good", "great", "干净", "喜欢", "好"], ["bad", "awful", "肮脏", "讨厌", "差"]
 FILLERS = ["the", "room", "was", "very", "film", "book", "房间", "酒店", "电影", "，", "again"]
@@ -233,6 +235,12 @@ def test_gradients_are_clipped_before_every_step(files, tmp_path, monkeypatch):
     assert min(norms) > 0.02
 
 
+def test_a_batch_that_ends_no_step_is_logged_with_the_rate_of_the_step_before(files, tmp_path):
+    """Five batches, two to a step: rates of 3 steps, 3/3 to 1/3 of the peak; at first AdamW has the peak itself."""
+    out = train(small(files, tmp_path / "run", accumulation=2, log_every=1, lr=3e-3, warmup=0))[1]
+    assert [row["lr"] for row in rows_of(out, "step")] == pytest.approx([3e-3, 3e-3, 3e-3, 2e-3, 1e-3])
+
+
 def test_bf16_runs_near_fp32(files, tmp_path):
     """bfloat16 has 8 bits: losses agree to about a hundredth, but not to the last digit."""
     runs = [train(small(files, tmp_path / name, precision=name, dropout=0.0))[1] for name in ("fp32", "bf16")]
@@ -245,18 +253,18 @@ def test_bf16_runs_near_fp32(files, tmp_path):
 @pytest.mark.parametrize("batches", [{}, BY_TOKENS], ids=str)
 def test_every_epoch_trains_on_every_row_once_in_another_order_and_with_dropout(files, tmp_path, monkeypatch, batches):
     dealt, modes = [], []
-    record, deal = minibert.train.record, minibert.train.dealt
+    record, collated = minibert.engine.record, FineTuning.collated
 
-    def spy_dealt(run, rows):
+    def spy_collated(task, rows):
         dealt.append(list(rows))
-        return deal(run, rows)
+        return collated(task, rows)
 
-    def spy_record(run, *rest):
-        modes.append(run.model.training)
-        record(run, *rest)
+    def spy_record(task, *rest):
+        modes.append(task.model.training)
+        record(task, *rest)
 
-    monkeypatch.setattr(minibert.train, "dealt", spy_dealt)
-    monkeypatch.setattr(minibert.train, "record", spy_record)
+    monkeypatch.setattr(FineTuning, "collated", spy_collated)
+    monkeypatch.setattr(minibert.engine, "record", spy_record)
     train(small(files, tmp_path / "run", epochs=2, **batches))
     rows = list(chain(*dealt))
     first, second = rows[:40], rows[40:]
@@ -305,13 +313,13 @@ def test_the_scores_of_a_run_are_those_of_its_directory_on_the_test_file(files, 
 def test_the_best_epoch_is_kept_also_when_a_later_one_is_worse_or_as_good(files, tmp_path, monkeypatch, best):
     seen = []
 
-    def evaluate(run, model, split):
-        seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+    def scores(task, split):
+        seen.append({name: tensor.clone() for name, tensor in task.model.state_dict().items()})
         accuracies = [0.5, 0.5, 0.5]
         accuracies[best:] = [0.9] * (3 - best) if best == 1 else [0.9, 0.7, 0.6][: 3 - best]
         return Scores(accuracies[len(seen) - 1], 0.5, 0.5, [[1, 0], [0, 1]])
 
-    monkeypatch.setattr(minibert.train, "evaluate", evaluate)
+    monkeypatch.setattr(FineTuning, "scores", scores)
     out = train(small(files, tmp_path / "run", epochs=3))[1]
     kept = weights(out)
     assert [all(torch.equal(kept[name], tensor) for name, tensor in epoch.items()) for epoch in seen] == [
@@ -478,17 +486,17 @@ def test_a_run_stopped_by_a_signal_and_resumed_ends_as_if_uninterrupted(tmp_path
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_a_signal_during_validation_loses_nothing(files, done, tmp_path, monkeypatch, epoch):
     """It is heard after the next step; after the last epoch there is none, and the run simply ends."""
-    evaluate = minibert.train.evaluate
+    scores = FineTuning.scores
 
-    def signalled(run, *rest):
-        if run.progress.epoch == epoch:
+    def signalled(task, split):
+        if task.progress.epoch == epoch:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.01)
-        return evaluate(run, *rest)
+        return scores(task, split)
 
     options = small(files, tmp_path / "run", epochs=2, log_every=1)
     with monkeypatch.context() as patch:
-        patch.setattr(minibert.train, "evaluate", signalled)
+        patch.setattr(FineTuning, "scores", signalled)
         if epoch == 0:
             with pytest.raises(KeyboardInterrupt):
                 train(options)
@@ -500,21 +508,21 @@ def test_a_signal_during_validation_loses_nothing(files, done, tmp_path, monkeyp
     assert same_files(done[1], tmp_path / "run")
 
 
-@pytest.mark.parametrize("step", [pytest.param(3, marks=pytest.mark.slow), 15])
+@pytest.mark.parametrize("step", [pytest.param(3, marks=pytest.mark.slow), 13])
 def test_a_run_by_tokens_that_is_stopped_and_resumed_ends_as_if_uninterrupted(files, tmp_path, monkeypatch, step):
-    """In its first epoch and in a later one: the same cards are dealt, and the schedule goes on where it was. A signal
+    """In its first epoch and in a later one: the batches are the same, and the schedule goes on where it was. A signal
     that comes after the ranks have agreed on a step is heard at the next one."""
-    record = minibert.train.record
+    record = minibert.engine.record
 
-    def signalled(run, *rest):
-        record(run, *rest)
-        if run.progress.step == step:
+    def signalled(task, *rest):
+        record(task, *rest)
+        if task.progress.step == step:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.01)
 
     options = small(files, tmp_path / "run", epochs=3, log_every=1, **BY_TOKENS)
     with monkeypatch.context() as patch:
-        patch.setattr(minibert.train, "record", signalled)
+        patch.setattr(minibert.engine, "record", signalled)
         with pytest.raises(KeyboardInterrupt):
             train(options)
     assert len(rows_of(tmp_path / "run", "step")) == step + 1
@@ -523,19 +531,60 @@ def test_a_run_by_tokens_that_is_stopped_and_resumed_ends_as_if_uninterrupted(fi
     assert same_files(tmp_path / "run", train(dataclasses.replace(options, out=str(tmp_path / "whole")))[1])
 
 
-def test_a_signal_within_an_optimizer_step_waits_for_its_end(files, tmp_path, monkeypatch):
-    """Two batches to a step, the signal at the third: gradients are no part of the state, so the fourth comes first."""
-    record = minibert.train.record
+def test_a_signal_in_the_last_step_of_an_epoch_waits_for_the_validation(files, done, tmp_path, monkeypatch):
+    record = minibert.engine.record
 
-    def signalled(run, *rest):
-        record(run, *rest)
-        if run.progress.step == 3:
+    def signalled(task, *rest):
+        record(task, *rest)
+        if task.progress.step == 4:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.01)
 
+    options = small(files, tmp_path / "run", epochs=2, log_every=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(minibert.engine, "record", signalled)
+        with pytest.raises(KeyboardInterrupt):
+            train(options)
+    assert len(rows_of(tmp_path / "run", "step")) == 5
+    assert len(rows_of(tmp_path / "run", "epoch")) == 1
+    train(TrainOptions(resume=options.out))
+    assert same_files(done[1], tmp_path / "run")
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_an_epoch_that_release_0_1_left_without_validation_has_it_first(files, done, tmp_path, monkeypatch, epoch):
+    """There a run that was stopped in an epoch's last step saved its state before the validation."""
+
+    def stopped(task):
+        if task.progress.epoch < epoch:
+            return evaluate(task)
+        minibert.engine.save_state(task.out, task.ranks, task.model, task.optimizer, task.progress, 2)
+        raise KeyboardInterrupt
+
+    evaluate, options = FineTuning.evaluate, small(files, tmp_path / "run", epochs=2, log_every=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(FineTuning, "evaluate", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            train(options)
+    assert len(rows_of(tmp_path / "run", "epoch")) == epoch
+    train(TrainOptions(resume=options.out))
+    assert same_files(done[1], tmp_path / "run")
+
+
+def test_a_signal_within_an_optimizer_step_waits_for_its_end(files, tmp_path, monkeypatch):
+    """Two batches to a step, the signal at the third: gradients are no part of the state, so the fourth comes first."""
+    collated, seen = FineTuning.collated, []
+
+    def signalled(task, rows):
+        seen.append(rows)
+        if len(seen) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+        return collated(task, rows)
+
     options = small(files, tmp_path / "run", log_every=1, accumulation=2)
     with monkeypatch.context() as patch:
-        patch.setattr(minibert.train, "record", signalled)
+        patch.setattr(FineTuning, "collated", signalled)
         with pytest.raises(KeyboardInterrupt):
             train(options)
     assert len(rows_of(tmp_path / "run", "step")) == 4
@@ -545,15 +594,15 @@ def test_a_signal_within_an_optimizer_step_waits_for_its_end(files, tmp_path, mo
 
 def test_a_run_that_crashed_is_resumed_from_its_last_epoch(files, done, tmp_path, monkeypatch):
     """Power cut, second Ctrl-C: what stands in metrics.jsonl behind the saved state is taken back."""
-    record = minibert.train.record
+    record = minibert.engine.record
 
-    def crash(run, *rest):
-        record(run, *rest)
-        if run.progress.step == 8:
+    def crash(task, *rest):
+        record(task, *rest)
+        if task.progress.step == 8:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(minibert.train, "record", crash)
+        patch.setattr(minibert.engine, "record", crash)
         with pytest.raises(KeyboardInterrupt):
             train(small(files, tmp_path / "run", epochs=2, log_every=1))
     assert len(rows_of(tmp_path / "run", "step")) == 8
@@ -562,10 +611,10 @@ def test_a_run_that_crashed_is_resumed_from_its_last_epoch(files, done, tmp_path
 
 def test_a_run_whose_report_found_no_room_is_finished_by_resuming(files, done, tmp_path, monkeypatch, capsys):
     options = small(files, tmp_path / "run", epochs=2, log_every=1)
-    write = minibert.train.atomic_write
+    write = minibert.engine.atomic_write
     with monkeypatch.context() as patch:
         patch.setattr(
-            minibert.train,
+            minibert.engine,
             "atomic_write",
             lambda path, data: disk_full(path, data) if path.name == REPORT else write(path, data),
         )
@@ -596,7 +645,7 @@ def test_a_damaged_record_is_not_resumed(capsys, tmp_path, content):
 
 
 def test_resuming_takes_no_other_options(files, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(minibert.train, "fit", lambda *rest: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(minibert.engine, "fit", lambda *rest: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         train(small(files, tmp_path / "run"))
     message = refusal(capsys, TrainOptions(resume=str(tmp_path / "run"), epochs=20))
@@ -609,24 +658,24 @@ def test_resuming_takes_no_other_options(files, tmp_path, monkeypatch, capsys):
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_model(files, tmp_path, monkeypatch, capsys):
     """The seventh step throws the weights to 1e38, so the loss of the eighth is the first that is none."""
     options = small(files, tmp_path / "run", epochs=3)
-    monkeypatch.setattr(minibert.train, "learning_rate", lambda update, *rest: 1e38 if update == 6 else 1e-3)
+    monkeypatch.setattr(minibert.engine, "learning_rate", lambda update, *rest: 1e38 if update == 6 else 1e-3)
     message = refusal(capsys, options)
     assert "the loss is nan at step 8 (epoch 2, batch 3)" in message
     assert "smaller --lr" in message
     assert f"the best model so far stays in {options.out}" in message
     kept = weights(tmp_path / "run")
     monkeypatch.undo()
-    monkeypatch.setattr(minibert.train, "learning_rate", lambda *rest: 1e-3)
+    monkeypatch.setattr(minibert.engine, "learning_rate", lambda *rest: 1e-3)
     first = weights(train(small(files, tmp_path / "first", epochs=1))[1])
     assert all(torch.equal(first[name], tensor) for name, tensor in kept.items())
 
 
 def test_a_model_ruined_by_the_last_step_of_an_epoch_is_not_kept(files, tmp_path, monkeypatch, capsys):
     """No training batch sees it: validation does."""
-    monkeypatch.setattr(minibert.train, "learning_rate", lambda update, *rest: 1e38 if update == 4 else 1e-3)
+    monkeypatch.setattr(minibert.engine, "learning_rate", lambda update, *rest: 1e38 if update == 4 else 1e-3)
     message = refusal(capsys, small(files, tmp_path / "run", epochs=1))
     assert "the loss is nan at step 5 (epoch 1, batch 5)" in message
-    assert "no epoch was finished" in message
+    assert "no model was kept so far" in message
     assert not (tmp_path / "run" / MODEL).exists()
     assert rows_of(tmp_path / "run", "epoch") == []
 
@@ -646,12 +695,17 @@ def test_a_full_disk_leaves_the_model_from_before(files, tmp_path, monkeypatch, 
 
     monkeypatch.setattr(module, "atomic_write", fills)
     accuracies = iter([0.6, 0.7])
-    monkeypatch.setattr(minibert.train, "evaluate", lambda *rest: Scores(next(accuracies), 0.5, 0.5, [[1, 0], [0, 1]]))
+    monkeypatch.setattr(FineTuning, "scores", lambda *rest: Scores(next(accuracies), 0.5, 0.5, [[1, 0], [0, 1]]))
     message = refusal(capsys, small(files, tmp_path / "run", epochs=2))
     assert message.startswith("minibert: [Errno 28] No space left on device")
     classifier = TextClassifier.from_pretrained(tmp_path / "run", device="cpu")
     assert classifier.logits(["good room"]).isfinite().all()
     assert not [path for path in (tmp_path / "run").iterdir() if path.name.startswith(".")]
+
+
+def test_a_mistake_leaves_no_directory(tmp_path, capsys):
+    assert "nowhere.tsv" in refusal(capsys, TrainOptions(data="nowhere.tsv", out=str(tmp_path / "runs" / "first")))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_directory_that_is_not_empty_is_refused_before_anything_else(files, tmp_path, monkeypatch, capsys):
@@ -683,7 +737,7 @@ def test_a_small_model_trains_on_one_thread_unless_told_and_the_number_is_put_ba
         seen.append(torch.get_num_threads())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(minibert.train, "fit", fit)
+    monkeypatch.setattr(minibert.engine, "fit", fit)
     with cpu_threads(3):
         with pytest.raises(KeyboardInterrupt):
             train(small(files, tmp_path / "run", threads=option))
@@ -815,9 +869,9 @@ def test_without_options_the_bundled_model_is_fine_tuned_on_the_bundled_reviews(
 
 def test_token_dropout_hides_its_share_of_real_tokens_anew_in_every_step(files, tmp_path, monkeypatch):
     seen = []
-    real = minibert.train.with_masks
+    real = FineTuning.with_masks
     monkeypatch.setattr(
-        minibert.train, "with_masks", lambda batch, run: seen.append((batch, real(batch, run))) or seen[-1][1]
+        FineTuning, "with_masks", lambda task, batch: seen.append((batch, real(task, batch))) or seen[-1][1]
     )
     train(small(files, tmp_path / "run", token_dropout=0.4, epochs=3, layout="padded"))
     hidden, tokens = [], []

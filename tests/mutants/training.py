@@ -1,4 +1,4 @@
-"""Mutations of both loops, their state, ranks, corpora and reports."""
+"""Mutations of the training engine, its tasks, their state, ranks, corpora and reports."""
 
 MUTATIONS = {
     "minibert/corpus.py": [
@@ -33,57 +33,7 @@ MUTATIONS = {
             "tests/test_pretrain.py::test_two_runs_do_not_tokenise_into_one_cache_at_once",
         ),
     ],
-    "minibert/instances.py": [
-        (
-            "instances: a long sentence ends where it is cut",
-            "    return np.minimum(np.where(before > begin, before, behind), begin + room)",
-            "    return np.where(before > begin, before, behind)",
-            "tests/test_instances.py::test_without_pairs_every_token_is_seen_once_and_sentences_are_whole_where_they_fit",
-        ),
-        (
-            "instances: pieces of one sentence are not counted as random",
-            "round(C / 2) - (C - len(free))",
-            "round(C / 2)",
-            "tests/test_instances.py::test_half_of_the_pairs_are_random_and_those_are_of_two_documents",
-        ),
-        (
-            "instances: a stranger may be of the same large document",
-            "        partner[same] = dice.choice(np.flatnonzero(pieces.document != document), len(same))",
-            "        pass",
-            "tests/test_instances.py::test_a_document_that_has_nearly_all_text_finds_a_stranger",
-        ),
-        (
-            "instances: the number of hidden tokens is rounded up",
-            "wanted[owner] - before > random[0, first_token[owner]] * ordered",
-            "wanted[owner] - before > 0",
-            "tests/test_instances.py::test_fifteen_percent_are_hidden_and_become_mask_random_or_stay",
-        ),
-        (
-            "instances: special tokens are hidden too",
-            "    real = ~kinds.special[ids]",
-            "    real = ids >= 0",
-            "tests/test_instances.py::test_fifteen_percent_are_hidden_and_become_mask_random_or_stay",
-        ),
-        (
-            "instances: random tokens are any tokens",
-            "        self.choices = np.flatnonzero(~self.special & ~unused)",
-            "        self.choices = np.arange(len(vocab))",
-            "tests/test_instances.py::test_random_tokens_are_drawn_equally_from_all_but_special_and_unused_ones",
-        ),
-        (
-            "instances: masks depend on the company",
-            "counter=[0, 0, 0, row]",
-            "counter=[0, 0, 0, len(drawn)]",
-            "tests/test_instances.py::test_an_example_is_masked_the_same_in_any_company",
-        ),
-        (
-            "instances: pieces are hidden without their word",
-            "        joined[1:] = kinds.continues[ids[1:]] & real[1:] & real[:-1]",
-            "        joined[1:] = False",
-            "tests/test_instances.py::test_pieces_are_hidden_with_their_word",
-        ),
-    ],
-    "minibert/loop.py": [
+    "minibert/engine.py": [
         (
             "seed: ranks draw the same dropout",
             "SeedSequence((seed, step, rank))",
@@ -102,43 +52,167 @@ MUTATIONS = {
             'if importlib.util.find_spec("torch") is False:',
             "tests/test_loop.py::test_compiling_for_a_gpu_needs_triton_and_no_compiler_of_c",
         ),
-    ],
-    "minibert/pretrain.py": [
         (
-            "pretrain: accumulated batches count alike",
-            "[ranks.world / max(1, count) for count in counts]",
-            "[1 / max(1, len(x)) / len(batches) for x in (batches[0].labels, batches[0].is_random)]",
+            "engine: accumulated batches count alike",
+            "+= compute(batch, weights)",
+            "+= compute(batch, weights * 0 + ranks.world / step.size / max(1, len(batch.labels)))",
             "tests/test_pretrain.py::test_accumulated_batches_equal_one_large_batch",
         ),
         (
-            "pretrain: the learning rate is a step late",
-            "learning_rate(progress.step, run.steps",
-            "learning_rate(progress.step + 1, run.steps",
+            "engine: the learning rate is a step late",
+            "learning_rate(step.number, task.steps",
+            "learning_rate(step.number + 1, task.steps",
             "tests/test_pretrain.py::test_twenty_steps_equal_a_plain_transformers_loop",
         ),
         (
-            "pretrain: dropout does not follow from the step",
-            "        seed_step(options.seed, progress.step, ranks.rank)\n",
+            "engine: dropout does not follow from the step",
+            "        seed_step(options.seed, step.number, ranks.rank)\n",
             "",
             "tests/test_pretrain.py::test_the_same_options_give_the_same_bytes_whatever_else_draws_random_numbers",
         ),
         (
-            "pretrain: dropout stays on while measuring",
-            "    run.model.eval()\n    for rows in token_chunks",
-            "    for rows in token_chunks",
-            "tests/test_pretrain.py::test_held_out_scores_are_those_of_transformers",
+            "engine: a step goes on with what the one before it drew",
+            "        seed_step(options.seed, step.number, ranks.rank)\n",
+            "        pass\n",
+            "tests/test_state.py::test_a_run_killed_at_every_place_where_it_writes_ends_with_the_same_bytes",
         ),
         (
-            "pretrain: dropout stays off after measuring",
-            "    run.model.train()\n    loss, hits",
-            "    loss, hits",
+            "engine: dropout stays off after measuring",
+            "        model.train()\n",
+            "",
             "tests/test_pretrain.py::test_measuring_more_often_changes_nothing",
         ),
         (
+            "engine: zero_grad forgotten",
+            "        optimizer.zero_grad(set_to_none=task.replays is None)\n",
+            "",
+            "tests/test_train.py::test_a_run_equals_a_plain_loop_over_transformers",
+        ),
+        (
+            "engine: gradients are not clipped",
+            "            nn.utils.clip_grad_norm_(model.parameters(), options.clip)",
+            "            pass",
+            "tests/test_train.py::test_gradients_are_clipped_before_every_step",
+        ),
+        (
+            "engine: batches within a step are logged with the rate that follows",
+            '[optimizer.param_groups[0]["lr"]] * (len(sums) - 1)',
+            "[learning_rate(step.number, task.steps, options.lr, options.warmup)] * (len(sums) - 1)",
+            "tests/test_train.py::test_a_batch_that_ends_no_step_is_logged_with_the_rate_of_the_step_before",
+        ),
+        (
+            "engine: the state is saved before it is measured",
+            "        if step.evaluates:\n            task.evaluate()\n        if stop",
+            "        if stop",
+            "tests/test_train.py::test_a_signal_in_the_last_step_of_an_epoch_waits_for_the_validation",
+        ),
+        (
+            "engine: a resumed run forgets how far it was",
+            "task.progress = restored(task.progress, load_state(out, ranks, task.model, task.optimizer))",
+            "load_state(out, ranks, task.model, task.optimizer)",
+            "tests/test_state.py::test_pretraining_killed_at_every_place_where_it_writes_ends_with_the_same_bytes",
+        ),
+        (
+            "engine: texts longer than the model are not refused",
+            "    if options.max_length > config.max_position_embeddings:\n",
+            "    if False:\n",
+            "tests/test_train.py::test_texts_longer_than_the_pretrained_model_goes_are_refused",
+        ),
+        (
+            "engine: a loss that is no number goes on",
+            "    if np.isfinite(loss):\n",
+            "    if True:\n",
+            "tests/test_train.py::test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_model",
+        ),
+    ],
+    "minibert/instances.py": [
+        (
+            "instances: a long sentence ends where it is cut",
+            "    return np.minimum(np.where(before > begin, before, behind), begin + room)",
+            "    return np.where(before > begin, before, behind)",
+            "tests/test_instances.py::test_without_pairs_every_token_is_seen_once_and_sentences_are_whole_where_they_fit",
+        ),
+        (
+            "instances: pieces of one sentence are not counted as random",
+            "round(C / 2) - (C - len(free))",
+            "round(C / 2)",
+            "tests/test_instances.py::test_half_of_the_pairs_are_random_and_those_are_of_two_documents",
+        ),
+        (
+            "instances: a random second sentence may be of the same large document",
+            "        partner[same] = rng.choice(np.flatnonzero(pieces.document != document), len(same))",
+            "        pass",
+            "tests/test_instances.py::test_a_document_that_has_nearly_all_text_finds_a_stranger",
+        ),
+        (
+            "instances: the number of hidden tokens is rounded up",
+            "wanted[owner] - before > random[0, first_token[owner]] * ordered",
+            "wanted[owner] - before > 0",
+            "tests/test_instances.py::test_fifteen_percent_are_hidden_and_become_mask_random_or_stay",
+        ),
+        (
+            "instances: special tokens are hidden too",
+            "    real = ~tables.special[ids]",
+            "    real = ids >= 0",
+            "tests/test_instances.py::test_fifteen_percent_are_hidden_and_become_mask_random_or_stay",
+        ),
+        (
+            "instances: random tokens are any tokens",
+            "        self.choices = np.flatnonzero(~self.special & ~unused)",
+            "        self.choices = np.arange(len(vocab))",
+            "tests/test_instances.py::test_random_tokens_are_drawn_equally_from_all_but_special_and_unused_ones",
+        ),
+        (
+            "instances: masks depend on the company",
+            "counter=[0, 0, 0, row]",
+            "counter=[0, 0, 0, len(drawn)]",
+            "tests/test_instances.py::test_an_example_is_masked_the_same_in_any_company",
+        ),
+        (
+            "instances: pieces are hidden without their word",
+            "        joined[1:] = tables.continues[ids[1:]] & real[1:] & real[:-1]",
+            "        joined[1:] = False",
+            "tests/test_instances.py::test_pieces_are_hidden_with_their_word",
+        ),
+    ],
+    "minibert/loop.py": [
+        (
+            "threads: their number stays changed",
+            "        torch.set_num_threads(before)",
+            "        pass",
+            "tests/test_train.py::test_a_small_model_trains_on_one_thread_unless_told_and_the_number_is_put_back",
+        ),
+        (
+            "threads: a small model takes all",
+            "parameters < ONE_THREAD_BELOW",
+            "parameters < 0",
+            "tests/test_train.py::test_a_small_model_trains_on_one_thread_unless_told_and_the_number_is_put_back",
+        ),
+        (
+            "signals: the second is like the first",
+            "        if self.requested:\n",
+            "        if False:\n",
+            "tests/test_loop.py::test_the_second_signal_stops_at_once",
+        ),
+    ],
+    "minibert/pretrain.py": [
+        (
+            "pretrain: dropout stays on while measuring",
+            "        self.model.eval()\n        for rows in token_chunks",
+            "        for rows in token_chunks",
+            "tests/test_pretrain.py::test_held_out_scores_are_those_of_transformers",
+        ),
+        (
             "pretrain: ranks do not know of each other's hidden tokens",
-            "[ranks.world / max(1, count) for count in counts]",
-            "[1 / max(1, n) for n in (sum(len(b.labels) for b in batches), len(batches[0].is_random))]",
+            "        return counts\n",
+            "        return list(answers)\n",
             "tests/test_ranks.py::test_two_processes_are_one",
+        ),
+        (
+            "pretrain: an epoch's last batch is left out",
+            "if progress.batch == len(order):",
+            "if progress.batch >= len(order) - 1:",
+            "tests/test_pretrain.py::test_no_position_and_no_epoch_is_left_out",
         ),
         (
             "pretrain: a rank without examples trains on another's",
@@ -151,12 +225,6 @@ MUTATIONS = {
             "mine = self.ranks.deal(rows, planned.lengths)",
             "mine = rows",
             "tests/test_ranks.py::test_two_processes_are_one",
-        ),
-        (
-            "pretrain: a resumed run forgets how far it was",
-            "run.progress = restored(run.progress, load_state(out, ranks, run.model, run.optimizer))",
-            "load_state(out, ranks, run.model, run.optimizer)",
-            "tests/test_state.py::test_pretraining_killed_at_every_place_where_it_writes_ends_with_the_same_bytes",
         ),
         (
             "pretrain: a resumed run takes half a vocabulary",
@@ -186,8 +254,8 @@ MUTATIONS = {
         ),
         (
             "ranks: gradients are never added up",
-            "engine.require_backward_grad_sync = last",
-            "engine.require_backward_grad_sync = False",
+            "wrapped.require_backward_grad_sync = last",
+            "wrapped.require_backward_grad_sync = False",
             "tests/test_ranks.py::test_two_processes_are_one",
         ),
         (
@@ -238,7 +306,7 @@ MUTATIONS = {
     "minibert/state.py": [
         (
             "state: moments of AdamW not put back",
-            '    optimizer.load_state_dict(state["optimizer"])\n',
+            '        optimizer.load_state_dict(state["optimizer"])\n',
             "",
             "tests/test_state.py::test_a_run_goes_on_from_a_checkpoint_as_if_nothing_had_happened",
         ),
@@ -290,37 +358,49 @@ MUTATIONS = {
             "            pass\n        continuing",
             "tests/test_state.py::test_files_that_have_changed_since_a_run_began_are_named",
         ),
+        (
+            "state: a run of FSDP is resumed without a word",
+            'if record["options"].get("parallel") == "fsdp" and options.parallel is None:',
+            "if False:",
+            "tests/test_state.py::test_a_run_that_was_begun_with_fsdp_says_what_to_type_and_then_goes_on",
+        ),
+        (
+            "state: a mistake leaves a directory above its own",
+            "(directory, *directory.parents)",
+            "(directory,)",
+            "tests/test_train.py::test_a_mistake_leaves_no_directory",
+        ),
     ],
     "minibert/train.py": [
         (
+            "train: the last epoch's model is scored",
+            "model = BertForSequenceClassification.from_pretrained(self.out, self.options.attention).to(self.device)",
+            "model = self.model",
+            "tests/test_train.py::test_the_scores_of_a_run_are_those_of_its_directory_on_the_test_file",
+        ),
+        (
             "model.eval forgotten in validation",
-            "    model.eval()\n    if run.ranks",
-            "    if run.ranks",
+            "predicted(self.model.eval(), split)",
+            "predicted(self.model, split)",
             "tests/test_train.py::test_what_an_epoch_logs_of_dev_equals_the_kept_model_without_dropout",
         ),
         (
-            "zero_grad forgotten",
-            "                run.optimizer.zero_grad(set_to_none=run.replays is None)\n",
-            "",
-            "tests/test_train.py::test_a_run_equals_a_plain_loop_over_transformers",
-        ),
-        (
-            "seed: a step goes on with what the one before it left",
-            "                seed_step(options.seed, update, ranks.rank)",
-            "                pass",
-            "tests/test_state.py::test_a_run_killed_at_every_place_where_it_writes_ends_with_the_same_bytes",
-        ),
-        (
             "ranks: a mean of the ranks' means",
-            "ranks.world / rows",
-            "1 / max(1, mine)",
+            "[(len(part),) for part in rows]",
+            "[(max(1, len(self.ranks.deal(part, self.train.encoding.length))),) for part in rows]",
             "tests/test_ranks.py::test_two_processes_are_one",
         ),
         (
             "ranks: a row for want of one counts",
-            "without_labels(dealt(run, order[i][:1]))",
-            "dealt(run, order[i][:1])",
+            "        if not mine:\n            batch = batch._replace",
+            "        if False:\n            batch = batch._replace",
             "tests/test_ranks.py::test_two_processes_are_one",
+        ),
+        (
+            "train: an epoch that release 0.1.0 left without validation stays without",
+            "                self.evaluate()\n                continue",
+            "                progress.epoch, progress.batch = progress.epoch + 1, 0\n                continue",
+            "tests/test_train.py::test_an_epoch_that_release_0_1_left_without_validation_has_it_first",
         ),
         (
             "train: token dropout hides special tokens",
@@ -331,26 +411,14 @@ MUTATIONS = {
         (
             "train: classes of the held-out rows are unknown",
             '= hold_out(read["data"], 0.1, options.seed)\n',
-            '= hold_out(read["data"], 0.1, options.seed)\n    names = label_names(read["data"])\n',
+            '= hold_out(read["data"], 0.1, options.seed)\n        names = label_names(read["data"])\n',
             "tests/test_train.py::test_without_dev_a_tenth_is_held_out_and_its_classes_are_known",
-        ),
-        (
-            "train: texts longer than the model are not refused",
-            "    if options.max_length > model.config.max_position_embeddings:\n",
-            "    if False:\n",
-            "tests/test_train.py::test_texts_longer_than_the_pretrained_model_goes_are_refused",
         ),
         (
             "train: a later epoch that is as good takes the best one's place",
             "best = scores.accuracy > progress.best_accuracy",
             "best = scores.accuracy >= progress.best_accuracy",
             "tests/test_train.py::test_the_best_epoch_is_kept_also_when_a_later_one_is_worse_or_as_good",
-        ),
-        (
-            "train: gradients are not clipped",
-            "                    nn.utils.clip_grad_norm_(model.parameters(), options.clip)",
-            "                    pass",
-            "tests/test_train.py::test_gradients_are_clipped_before_every_step",
         ),
         (
             "train: the least sure mistakes first",
