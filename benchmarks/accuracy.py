@@ -3,9 +3,10 @@
     python -m benchmarks.accuracy --task chnsenticorp                      # one JSON file under benchmarks/results/
     python -m benchmarks.accuracy --show                                   # the table of all result files
 
-Expected: no difference beyond the spread of the seeds. The arithmetic is the same (tests/test_training_parity.py), the
-batches are the same, and so are the weights that are drawn with the same seed; dropout is drawn otherwise. "By tokens"
-is minibert with --tokens-per-batch, whose batches hold texts of like length and so other numbers of them.
+Expected: no difference beyond the spread of the seeds. The arithmetic is the same
+(tests/training/test_training_parity.py), the batches are the same, and so are the weights that are drawn with the same
+seed; dropout is drawn otherwise. "By tokens" is minibert with --tokens-per-batch, whose batches hold texts of like
+length and so other numbers of them.
 
 Tasks (the data lies in ../shared/data, which is not part of this repository):
     sst5          all-MiniLM-L6-v2, every second training row of the Stanford Sentiment Treebank, 5 classes
@@ -34,10 +35,10 @@ from torch.nn.functional import cross_entropy
 
 from minibert.core.config import PRESETS
 from minibert.core.data import Examples, chunks, label_names, shuffled
-from minibert.data import label_ids, read_examples, take
-from minibert.engine import seed_step
-from minibert.inference import TextClassifier, score
-from minibert.train import TrainOptions, train
+from minibert.inference.text_models import TextClassifier, score
+from minibert.io.examples import label_ids, read_examples, take
+from minibert.training.engine import seed_step
+from minibert.training.fine_tuning import TrainOptions, train
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 RESULTS = Path(__file__).parent / "results"

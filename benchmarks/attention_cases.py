@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from minibert.data import read_examples
-from minibert.tokenizer import Tokenizer
-from minibert.tokenizer_files import read_vocabulary
+from minibert.io.examples import read_examples
+from minibert.text.tokenizer import Tokenizer
+from minibert.text.tokenizer_files import read_vocabulary
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 HISTOGRAMS = Path(__file__).parent / "results" / "lengths.json"

@@ -38,14 +38,14 @@ from safetensors.torch import load_file, save_file
 from benchmarks.accuracy import RESULTS, SHARED, run_minibert, write_splits
 from benchmarks.timing import environment
 from benchmarks.tokenizer import commit
-from minibert.command_options import REVIEWS, SCRATCH_RECIPE, TrainOptions
 from minibert.core.config import BertConfig
 from minibert.core.files import read_json
-from minibert.fill_mask import FillMaskOptions, fill
-from minibert.hub import ASSETS, BUNDLED, resolve
-from minibert.model import BertForPreTraining
-from minibert.state import hashes
-from minibert.tokenizer import Tokenizer
+from minibert.fast.models import BertForPreTraining
+from minibert.inference.fill_mask import FillMaskOptions, fill
+from minibert.io.bundled import ASSETS, BUNDLED, resolve
+from minibert.text.tokenizer import Tokenizer
+from minibert.training.options import REVIEWS, SCRATCH_RECIPE, TrainOptions
+from minibert.training.state import hashes
 
 FILES = " ".join(f"corpus/{name}.txt" for name in ("tang_poems", "shakespeare", "google_bert_sample_text", "reviews"))
 COMMANDS = (

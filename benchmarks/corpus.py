@@ -36,13 +36,13 @@ import torch
 
 from benchmarks.timing import environment
 from benchmarks.tokenizer import RESULTS, commit, in_child
-from minibert.command_options import REVIEWS
 from minibert.core.data import shuffled
-from minibert.corpus import open_corpus
-from minibert.data import read_examples
-from minibert.instances import VocabTables, batch, plan
-from minibert.tokenizer import Tokenizer
-from minibert.vocab import learn_vocabulary
+from minibert.io.examples import read_examples
+from minibert.text.corpus import open_corpus
+from minibert.text.tokenizer import Tokenizer
+from minibert.text.vocab import learn_vocabulary
+from minibert.training.instances import VocabTables, batch, plan
+from minibert.training.options import REVIEWS
 
 SIZES = (10, 100, 2000)  # MB
 BATCHES, BATCH, MAX_LENGTH = 1000, 64, 128

@@ -74,16 +74,16 @@ from benchmarks.race import (
     works,
 )
 from benchmarks.tokenizer import Bound, Row, in_child, resident, timed
-from minibert.activations import capture
-from minibert.batches import collate
 from minibert.core.config import PRESETS, BertConfig
 from minibert.core.data import chunks
 from minibert.core.model import SelfAttention
+from minibert.fast.batches import collate
 from minibert.fast.layout import Packed
-from minibert.inference import TextEncoder, classify
-from minibert.jobs import JobOptions, predict_file
-from minibert.model import BertForSequenceClassification
-from minibert.tokenizer import Tokenizer
+from minibert.fast.models import BertForSequenceClassification
+from minibert.inference.jobs import JobOptions, predict_file
+from minibert.inference.text_models import TextEncoder, classify
+from minibert.look.activations import capture
+from minibert.text.tokenizer import Tokenizer
 
 TEXTS = {  # size and corpus: how many texts on a CPU
     ("minilm", "sst"): 320,

@@ -21,7 +21,7 @@ from benchmarks.timing import environment
 from minibert.core.files import write_json
 
 ROOT = Path(__file__).parents[1]
-FILES = ("tests/test_gpu.py",)
+FILES = ("tests/fast/test_gpu.py",)
 LONG = ("thousand", "foreign_memory", "learned_on_a_gpu", "is_the_run_without")  # parts of the names
 BEGUN, UNUSABLE = "begun", "CUDA error"
 

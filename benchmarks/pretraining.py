@@ -15,8 +15,9 @@ makes them. A step is forward, loss, backward, AdamW; both take the very same ba
 order. transformers: sdpa, padded to the longest of the batch, fused AdamW; compiled with dynamic shapes where --compile
 is given. minibert on a GPU: with --graphs, without, and with both --graphs and --compile.
 Compared before timing, without dropout: the loss of a batch and its whole gradient, as one vector.
-MFU: operations of real tokens alone (minibert.pretrain.flops) over what the data sheet of the GPU says (PEAK).
-See benchmarks/race.py for the method; `share_of_gemm_asked` in the file is the same over a product measured there.
+MFU: operations of real tokens alone (minibert.training.pretraining.flops) over what the data sheet of the GPU says
+(PEAK). See benchmarks/race.py for the method; `share_of_gemm_asked` in the file is the same over a product measured
+there.
 """
 
 from __future__ import annotations
@@ -42,15 +43,15 @@ from minibert.core.config import BertConfig
 from minibert.core.data import chunks, shuffled
 from minibert.core.optimizer import optimizer_groups
 from minibert.core.weights import export_weights
-from minibert.corpus import open_corpus
-from minibert.engine import forward_backward
-from minibert.fast.prepare import compile_tokenwise, prepare
-from minibert.instances import HIDDEN, MaskedBatch, VocabTables, batch, plan
-from minibert.model import BertForPreTraining
-from minibert.pretrain import Pretraining, PretrainOptions, flops
-from minibert.ranks import Ranks
-from minibert.replay import DTYPES, STEP, Replays, obstacle
-from minibert.tokenizer import Tokenizer
+from minibert.fast.models import BertForPreTraining
+from minibert.fast.replay import DTYPES, STEP, Replays, obstacle
+from minibert.fast.twins import compile_tokenwise, prepare
+from minibert.text.corpus import open_corpus
+from minibert.text.tokenizer import Tokenizer
+from minibert.training.engine import forward_backward
+from minibert.training.instances import HIDDEN, MaskedBatch, VocabTables, batch, plan
+from minibert.training.pretraining import Pretraining, PretrainOptions, flops
+from minibert.training.ranks import Ranks
 
 LENGTHS = (128, 512)
 BATCHES, BATCH = {"cpu": 3, "cuda": 20}, {128: {"cpu": 16, "cuda": 256}, 512: {"cpu": 8, "cuda": 64}}
@@ -132,7 +133,7 @@ def loop(step: Step, model: nn.Module, batches: list[MaskedBatch]) -> Callable[[
 
 
 class OwnStep:
-    """As minibert/engine.py has it, on a GPU by replaying, unless graphs is False."""
+    """As minibert/training/engine.py has it, on a GPU by replaying, unless graphs is False."""
 
     loss, autocast = staticmethod(Pretraining.loss), Pretraining.autocast
 

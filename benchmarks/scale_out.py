@@ -21,7 +21,7 @@ import argparse
 import torch
 
 from minibert.core.config import PRESETS, BertConfig
-from minibert.model import BertForPreTraining
+from minibert.fast.models import BertForPreTraining
 
 H100 = 989e12  # dense bf16 FLOP/s, NVIDIA's data sheet (SXM)
 MASKED = 0.15  # of the tokens go through the masked LM head

@@ -23,7 +23,7 @@ from benchmarks import pretraining, training
 from benchmarks.race import BATCH, Plan, make_work, own_model
 from benchmarks.timing import environment, wall_us
 from minibert.core.files import write_json
-from minibert.model import BertForPreTraining
+from minibert.fast.models import BertForPreTraining
 
 MOST = 60  # kernels of a row
 

@@ -6,8 +6,8 @@
     python -m benchmarks.tokenizer --show                     # the tables of the newest committed result
 
 Expected: tens of times faster over a whole corpus, since every step is one numpy call for all characters (see
-minibert/wordpiece_batch.py) and results are arrays, not one object a text; less in small batches and for a single text,
-where the cost of the calls is what counts; slower than Rust only for text in which no word comes twice.
+minibert/text/wordpiece_batch.py) and results are arrays, not one object a text; less in small batches and for a single
+text, where the cost of the calls is what counts; slower than Rust only for text in which no word comes twice.
 
 Method: the two runners of a row take turns in one process, A B A B …, without garbage collection. A ratio is the median
 over the rounds of (the other's seconds / minibert's seconds), with the 20th and 80th percentile. Before anything is
@@ -57,11 +57,11 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from minibert.core import wordpiece
 from minibert.core.vocabulary import SPECIAL_TOKENS
-from minibert.data import read_examples
-from minibert.hub import ASSETS
-from minibert.tokenizer import Encoding, Tokenizer
-from minibert.tokenizer_files import read_vocabulary
-from minibert.vocab import learn_vocabulary
+from minibert.io.bundled import ASSETS
+from minibert.io.examples import read_examples
+from minibert.text.tokenizer import Encoding, Tokenizer
+from minibert.text.tokenizer_files import read_vocabulary
+from minibert.text.vocab import learn_vocabulary
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 REVIEWS = ASSETS / "reviews"

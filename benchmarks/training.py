@@ -58,16 +58,16 @@ from benchmarks.race import (
     works,
 )
 from benchmarks.tokenizer import CORES, Bound, Row, in_child
-from minibert.batches import collate, collate_packed
 from minibert.core.checkpoint import back_name
 from minibert.core.config import PRESETS, BertConfig
 from minibert.core.optimizer import optimizer_groups
-from minibert.engine import forward_backward
-from minibert.fast.prepare import prepare
-from minibert.model import BertForSequenceClassification
-from minibert.ranks import Ranks
-from minibert.replay import DTYPES, Replays, obstacle
-from minibert.train import FineTuning, TrainOptions
+from minibert.fast.batches import collate, collate_packed
+from minibert.fast.models import BertForSequenceClassification
+from minibert.fast.replay import DTYPES, Replays, obstacle
+from minibert.fast.twins import prepare
+from minibert.training.engine import forward_backward
+from minibert.training.fine_tuning import FineTuning, TrainOptions
+from minibert.training.ranks import Ranks
 
 TEXTS = {  # size and corpus: how many texts on a CPU
     ("minilm", "sst"): 320,
@@ -138,7 +138,7 @@ def loop(
 
 
 class OwnStep:
-    """As minibert/engine.py has it, on a GPU by replaying, unless graphs is False."""
+    """As minibert/training/engine.py has it, on a GPU by replaying, unless graphs is False."""
 
     loss, autocast = staticmethod(FineTuning.loss), FineTuning.autocast
 

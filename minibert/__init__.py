@@ -6,30 +6,32 @@ The names below are imported when they are first used (PEP 562), so that the tok
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from minibert import old_names
+
 if TYPE_CHECKING:
-    from minibert.activations import capture, intervene
     from minibert.core.config import BertConfig
     from minibert.fast.attention import attend, attention_backends
-    from minibert.inference import TextClassifier, TextEncoder
-    from minibert.model import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel
-    from minibert.tokenizer import Encoding, Tokenizer
+    from minibert.fast.models import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel
+    from minibert.inference.text_models import TextClassifier, TextEncoder
+    from minibert.look.activations import capture, intervene
+    from minibert.text.tokenizer import Encoding, Tokenizer
 
 __version__ = "0.2.0.dev0"
 
 _HOME = {
     "BertConfig": "core.config",
-    "BertForMaskedLM": "model",
-    "BertForPreTraining": "model",
-    "BertForSequenceClassification": "model",
-    "BertModel": "model",
-    "Encoding": "tokenizer",
-    "TextClassifier": "inference",
-    "TextEncoder": "inference",
-    "Tokenizer": "tokenizer",
+    "BertForMaskedLM": "fast.models",
+    "BertForPreTraining": "fast.models",
+    "BertForSequenceClassification": "fast.models",
+    "BertModel": "fast.models",
+    "Encoding": "text.tokenizer",
+    "TextClassifier": "inference.text_models",
+    "TextEncoder": "inference.text_models",
+    "Tokenizer": "text.tokenizer",
     "attend": "fast.attention",
     "attention_backends": "fast.attention",
-    "capture": "activations",
-    "intervene": "activations",
+    "capture": "look.activations",
+    "intervene": "look.activations",
 }
 __all__ = [
     "BertConfig",
@@ -47,8 +49,12 @@ __all__ = [
     "intervene",
 ]
 
+old_names.install()
+
 
 def __getattr__(name: str) -> object:
+    if name in old_names.PLACES:
+        return old_names.found(name)
     if name not in _HOME:
         raise AttributeError(f"module 'minibert' has no attribute {name!r}")
     return getattr(import_module(f"minibert.{_HOME[name]}"), name)

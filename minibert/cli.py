@@ -1,9 +1,9 @@
 """The command line: `minibert COMMAND …`, the same as `python -m minibert COMMAND …`.
 
-Every command's options are the fields of a dataclass (command_options.py). What a command computes with is imported
-when it runs: PyTorch takes seconds, which a help text or `encode` need not wait for. Results go to stdout, all else to
-stderr. Exit status: 0 done, 1 `parity` found a difference or `doctor` something wrong, 2 a mistake that one line
-explains, 130 interrupted, 141 the output's reader has gone.
+Every command's options are the fields of a dataclass in its folder's options.py. What a command computes with is
+imported when it runs: PyTorch takes seconds, which a help text or `encode` need not wait for. Results go to stdout, all
+else to stderr. Exit status: 0 done, 1 `parity` found a difference or `doctor` something wrong, 2 a mistake that one
+line explains, 130 interrupted, 141 the output's reader has gone.
 """
 
 from __future__ import annotations
@@ -17,32 +17,22 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from minibert.command_options import (
-    CourseOptions,
-    DoctorOptions,
-    EmbedOptions,
-    EncodeOptions,
-    EvaluateOptions,
-    ExplainOptions,
-    FillMaskOptions,
-    JobOptions,
-    ParityOptions,
-    PredictOptions,
-    PretrainOptions,
-    TrainOptions,
-    VocabOptions,
-)
+from minibert.check.options import CourseOptions, DoctorOptions
+from minibert.inference.options import EmbedOptions, EvaluateOptions, FillMaskOptions, JobOptions, PredictOptions
+from minibert.look.options import ExplainOptions, ParityOptions
 from minibert.options import add_options
+from minibert.text.options import EncodeOptions, VocabOptions
+from minibert.training.options import PretrainOptions, TrainOptions
 
 if TYPE_CHECKING:
-    from minibert.jobs import Done
+    from minibert.inference.jobs import Done
 
 # ---- commands: what to do with their options ----
 
 
 def run_train(options: TrainOptions) -> None:
     """Fine-tune a classifier by the explicit loop; without options, on the bundled reviews."""
-    from minibert.train import train
+    from minibert.training.fine_tuning import train
 
     if (done := train(options)) is None:
         return  # of several processes the first tells
@@ -52,9 +42,9 @@ def run_train(options: TrainOptions) -> None:
 
 def run_evaluate(options: EvaluateOptions) -> None:
     """Score a trained classifier on a labelled file."""
-    from minibert.batches import encode_examples
-    from minibert.data import label_ids, read_examples
-    from minibert.inference import TextClassifier, classify, score
+    from minibert.fast.batches import encode_examples
+    from minibert.inference.text_models import TextClassifier, classify, score
+    from minibert.io.examples import label_ids, read_examples
 
     columns = options.columns.split(",") if options.columns else None
     rows = read_examples(options.data, columns, options.quoting)
@@ -74,8 +64,8 @@ def run_evaluate(options: EvaluateOptions) -> None:
 def run_predict(options: PredictOptions) -> None:
     """Classify texts: label, probability and text, a line each. Or a file of any size, --data FILE --out FILE.tsv (.csv
     .jsonl): row, label and probability, a line each; row counts the data's rows from 1, without header."""
-    from minibert.inference import TextClassifier
-    from minibert.jobs import predict_file
+    from minibert.inference.jobs import predict_file
+    from minibert.inference.text_models import TextClassifier
 
     if options.data is not None:
         print_progress(predict_file(options), options)
@@ -102,8 +92,8 @@ def run_embed(options: EmbedOptions) -> None:
     float32, vector i for row i; NaN where a broken row is skipped."""
     from torch.nn.functional import normalize
 
-    from minibert.inference import TextEncoder
-    from minibert.jobs import embed_file
+    from minibert.inference.jobs import embed_file
+    from minibert.inference.text_models import TextEncoder
 
     if options.data is not None:
         print_progress(embed_file(options, options.pooling, options.normalize), options)
@@ -132,8 +122,8 @@ def print_progress(done: Done, options: JobOptions) -> None:
 
 def run_encode(options: EncodeOptions) -> None:
     """Show how texts become numbers: tokens, ids, segments, masks, and the text decoded back."""
-    from minibert.table import encoding_dict, encoding_table
-    from minibert.tokenizer import Tokenizer
+    from minibert.text.encode_table import encoding_dict, encoding_table
+    from minibert.text.tokenizer import Tokenizer
 
     texts = options.text or read_stdin()
     call = dict(
@@ -153,7 +143,7 @@ def run_encode(options: EncodeOptions) -> None:
 
 def run_parity(options: ParityOptions) -> int:
     """Compare a model with the float64 reference (and transformers), stage by stage."""
-    from minibert.parity import failures, ladder, to_dict, to_table
+    from minibert.look.parity import failures, ladder, to_dict, to_table
 
     rungs = ladder(options)
     print_json(to_dict(rungs)) if options.json else print(to_table(rungs, options.layers))
@@ -162,8 +152,8 @@ def run_parity(options: ParityOptions) -> int:
 
 def run_vocab(options: VocabOptions) -> None:
     """Learn a WordPiece vocabulary from text files, and say how well it covers them."""
-    from minibert.loop import say
-    from minibert.vocab import vocabulary_of_files
+    from minibert.io.stderr import say
+    from minibert.text.vocab import vocabulary_of_files
 
     tokenizer, found = vocabulary_of_files(options, say)
     if options.json:
@@ -178,7 +168,7 @@ def run_vocab(options: VocabOptions) -> None:
 
 def run_pretrain(options: PretrainOptions) -> None:
     """Pretrain a BERT on text files: masked LM and next-sentence prediction, from corpus to model."""
-    from minibert.pretrain import pretrain
+    from minibert.training.pretraining import pretrain
 
     if (done := pretrain(options)) is None:
         return  # of several processes the first tells
@@ -188,7 +178,7 @@ def run_pretrain(options: PretrainOptions) -> None:
 
 def run_fill_mask(options: FillMaskOptions) -> None:
     """Show what a pretrained model would put in the place of [MASK]."""
-    from minibert.fill_mask import fill, fills_table
+    from minibert.inference.fill_mask import fill, fills_table
 
     texts = options.text or read_stdin()
     fills = fill(options, texts)
@@ -200,7 +190,7 @@ def run_fill_mask(options: FillMaskOptions) -> None:
 
 def run_explain(options: ExplainOptions) -> None:
     """Draw a page of every number of a forward pass: pieces, embeddings, attention, what led to the answer."""
-    from minibert.explain import explained, write_page
+    from minibert.look.explanation import explained, write_page
 
     explanation = explained(options)
     page = None if options.json and options.out is None else write_page(explanation, options.out)
@@ -215,8 +205,8 @@ def run_explain(options: ExplainOptions) -> None:
 
 def run_doctor(options: DoctorOptions) -> int:
     """Say what is wrong with a model's files, its vocabulary or data, and what to do."""
-    from minibert import findings
-    from minibert.doctor import diagnose
+    from minibert.check.doctor import diagnose
+    from minibert.io import findings
 
     found = diagnose(options)
     print_json(findings.to_dict(found)) if options.json else print(findings.to_table(found))
@@ -225,7 +215,7 @@ def run_doctor(options: DoctorOptions) -> int:
 
 def run_course(options: CourseOptions) -> None:
     """List the bugs that people make, or put one in and show at which stage it begins: minibert course 3 --answer."""
-    from minibert import course
+    from minibert.check import course
 
     bugs = [course.chosen(name) for name in options.bug]
     if options.json:

@@ -6,7 +6,7 @@ import torch
 
 from minibert.fast.attention import attend
 from minibert.fast.layout import Packed, pack
-from minibert.loop import Interrupt
+from minibert.io.signals import Interrupt
 
 
 def fill_stderr() -> None:

@@ -29,7 +29,7 @@ from minibert.core.attention import Padded
 from minibert.core.config import BertConfig
 from minibert.fast.attention import BACKENDS, add_backend
 from minibert.fast.attention.backend import Case
-from minibert.model import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel
+from minibert.fast.models import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel
 
 # What tests start imports this checkout's package, whatever its folder, and the same broken module as they do.
 os.environ["PYTHONPATH"] = os.pathsep.join(

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from minibert.course import chosen
+from minibert.check.course import chosen
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -29,9 +29,9 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 from minibert.core import wordpiece
 from minibert.core.encoding import Flat
 from minibert.core.wordpiece import CHINESE, WHITESPACE
-from minibert.tokenizer import Encoding, Tokenizer
-from minibert.tokenizer_files import read_vocabulary
-from minibert.wordpiece_batch import BatchEncoder
+from minibert.text.tokenizer import Encoding, Tokenizer
+from minibert.text.tokenizer_files import read_vocabulary
+from minibert.text.wordpiece_batch import BatchEncoder
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 VOCABULARIES = {"bert-base-uncased": True, "bert-base-cased": False, "bert-base-chinese": True}  # name: lowercase

@@ -146,7 +146,7 @@ def killed_in_turn(command: str, places: list[tuple[str, int, str]], options: di
     """
     import torch
 
-    importlib.import_module(f"minibert.{command}")
+    importlib.import_module(f"minibert.training.{'fine_tuning' if command == 'train' else 'pretraining'}")
     torch.optim.AdamW([torch.ones(1, requires_grad=True)]).step()  # loads more of PyTorch, for a second
     ends = []
     for place in places:
@@ -163,9 +163,9 @@ def killed_at(command: str, place: tuple[str, int, str], options: dict) -> None:
 
     metrics.jsonl is never renamed: half a line is written instead. "remove": before the nth checkpoint is removed.
     """
-    from minibert import engine  # only in the process that is to die
+    from minibert.training import engine  # only in the process that is to die
 
-    module = importlib.import_module(f"minibert.{command}")
+    module = importlib.import_module(f"minibert.training.{'fine_tuning' if command == 'train' else 'pretraining'}")
     name, number, when = place
     seen = [0]
 

@@ -2,7 +2,7 @@
 
     python tests/machines.py                             # all six settings; exit 1 if one is red
     python tests/machines.py --only avx2                 # one kind of kernels
-    python tests/machines.py tests/test_model.py         # of these files alone
+    python tests/machines.py tests/core/test_model.py         # of these files alone
 
 Kernels add in different orders, so their last digits differ: a bound that holds on one processor alone is red here.
 Where a processor lacks AVX2 or AVX-512, settings are alike, and run all the same.

@@ -62,7 +62,7 @@ def bugs() -> list[Mutation]:
     read, write = os.pipe()
     if os.fork() == 0:
         sys.path.insert(0, str(ROOT))
-        from minibert.course import BUGS
+        from minibert.check.course import BUGS
 
         with open(write, "w", encoding="utf-8") as file:
             json.dump([[f"course: {bug.name}", COURSE, bug.name, bug.texts["title"], bug.test] for bug in BUGS], file)

@@ -1,4 +1,6 @@
-"""What each of several processes does in tests/test_ranks.py: a run for each JSON of a command and its options."""
+"""What each of several processes does in tests/training/test_ranks.py: a run for each JSON of a command and its
+options.
+"""
 
 import importlib
 import json
@@ -9,8 +11,8 @@ import time
 
 import torch.distributed as dist
 
-from minibert import engine
-from minibert.ranks import GLOO_SHUTDOWN_SECONDS
+from minibert.training import engine
+from minibert.training.ranks import GLOO_SHUTDOWN_SECONDS
 
 
 def die_at(step: int) -> None:
@@ -31,7 +33,7 @@ def run_all(runs: list[str]) -> None:
         dist.init_process_group("gloo")
     for text in runs:
         command, options = json.loads(text)
-        module = importlib.import_module(f"minibert.{command}")
+        module = importlib.import_module(f"minibert.training.{'fine_tuning' if command == 'train' else 'pretraining'}")
         if "DIE_AT" in os.environ:
             die_at(int(os.environ["DIE_AT"]))
         getattr(module, command)(getattr(module, f"{command.capitalize()}Options")(**options))

@@ -18,10 +18,10 @@ from conftest import SHARED, needs_shared
 from test_train import small, write_rows
 
 from minibert import cli
-from minibert.data import read_examples
-from minibert.inference import TextClassifier, TextEncoder
-from minibert.tokenizer import Tokenizer
-from minibert.train import TrainOptions, train
+from minibert.inference.text_models import TextClassifier, TextEncoder
+from minibert.io.examples import read_examples
+from minibert.text.tokenizer import Tokenizer
+from minibert.training.fine_tuning import TrainOptions, train
 
 # The command line is a contract: who adds an option adds it here.
 OPTIONS = {
@@ -338,7 +338,7 @@ def test_predict_reads_as_many_tokens_as_asked(run, trained):
 
 
 def test_predict_and_embed_take_files_of_any_size(run, trained, data, tmp_path):
-    """What is in them: tests/test_jobs.py."""
+    """What is in them: tests/inference/test_jobs.py."""
     status, out, err = run("predict", trained, "--data", data, "--out", tmp_path / "out.tsv", "--json")
     assert (status, err) == (0, "")
     assert json.loads(out) == {"rows": 40, "left_out": 0, "first_left_out": None, "out": str(tmp_path / "out.tsv")}

@@ -21,12 +21,13 @@ from pages import ALL, BENCHMARKS, BLOCK, PAGES, README, ROOT, cells
 
 import minibert
 from benchmarks import accuracy, bundled, corpus, race, tokenizer
-from minibert import cli, command_options
+from minibert import cli
+from minibert.check.course import BUGS
 from minibert.core import attention as core_attention
 from minibert.core import wordpiece
-from minibert.course import BUGS
 from minibert.fast import attention
 from minibert.fast.layout import Packed
+from minibert.training import options
 
 DOCS = ROOT / "docs"
 WALK = PAGES["ten-stops"]
@@ -66,7 +67,7 @@ def workplace(minilm, tmp_path, monkeypatch):
     (tmp_path / "sentence-transformers").mkdir()
     (tmp_path / "sentence-transformers" / "all-MiniLM-L6-v2").symlink_to(minilm)
     for name in ("train.tsv", "dev.tsv", "test.tsv"):
-        rows = (command_options.REVIEWS / name).read_text(encoding="utf-8").splitlines()
+        rows = (options.REVIEWS / name).read_text(encoding="utf-8").splitlines()
         (tmp_path / name).write_text("\n".join(rows[:41]) + "\n", encoding="utf-8")
     texts = [row.split("\t")[1] for row in rows[1:]]
     (tmp_path / "reviews.tsv").write_text("\n".join(["text", *texts]), encoding="utf-8")
@@ -118,7 +119,7 @@ def test_every_command_runs_one_after_the_other(names, workplace):
             [sys.executable, *program], cwd=workplace, env=environment, capture_output=True, text=True, check=False
         )
         expected = 0
-        if "--resume" in words:  # the command before has not been interrupted; tests/test_state.py does that
+        if "--resume" in words:  # the command before has not been interrupted; tests/training/test_state.py does that
             expected = 2
             assert "nothing to resume; the run is complete" in run.stderr
         assert run.returncode == expected, f"{shlex.join(words)}\n{run.stdout[-2000:]}{run.stderr[-8000:]}"
@@ -160,14 +161,14 @@ def test_the_example_that_looks_inside_prints_what_is_said(page, minilm, capsys)
 
 def test_the_example_of_training_runs(tmp_path, monkeypatch, capsys):
     """On the beginning of each file of reviews."""
-    for file in command_options.REVIEWS.glob("*.tsv"):
+    for file in options.REVIEWS.glob("*.tsv"):
         lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
         (tmp_path / file.name).write_text("".join(lines[:121]), encoding="utf-8")
-    monkeypatch.setattr(command_options, "REVIEWS", tmp_path)
+    monkeypatch.setattr(options, "REVIEWS", tmp_path)
     monkeypatch.chdir(tmp_path)
     (example,) = PAGES["fine-tuning"].blocks("python")
     if importlib.util.find_spec("minibert.training") is None:  # until the folders are made
-        example = example.replace("minibert.training", "minibert.train")
+        example = example.replace("minibert.training", "minibert.training.fine_tuning")
     exec(compile(example, "fine-tuning.md", "exec"), {})
     printed = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"\[\('(positive|negative)', 0\.\d+\), \('(positive|negative)', 0\.\d+\)\]", printed[0])
@@ -303,10 +304,7 @@ def test_the_rates_of_our_kernels_are_those_of_the_committed_results():
 
 
 def test_the_reviews_are_as_many_as_is_said():
-    rows = {
-        path.stem: len(path.read_text(encoding="utf-8").splitlines()) - 1
-        for path in command_options.REVIEWS.glob("*.tsv")
-    }
+    rows = {path.stem: len(path.read_text(encoding="utf-8").splitlines()) - 1 for path in options.REVIEWS.glob("*.tsv")}
     assert f"{sum(rows.values()):,} short reviews" in PAGES["fine-tuning"].english
     assert f"{rows['train']} labels" in PAGES["fine-tuning"].english
 

@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 from mutations import ROOT, Mutation, listed
 
-from minibert.course import BUGS
+from minibert.check.course import BUGS
 
 MUTATIONS = listed()
 SMALL = 60  # lines; a longer file has two mutations, one of them in its longest function

@@ -12,8 +12,8 @@ from conftest import SHARED, needs_shared
 from pages import BENCHMARKS, PAGES, README, ROOT, cells
 
 from benchmarks import race, tokenizer
-from minibert.table import encoding_table
-from minibert.tokenizer import Tokenizer
+from minibert.text.encode_table import encoding_table
+from minibert.text.tokenizer import Tokenizer
 
 LANGUAGES = {"english": README.english, "chinese": README.chinese}
 both = pytest.mark.parametrize("text", LANGUAGES.values(), ids=LANGUAGES)

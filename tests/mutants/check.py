@@ -1,150 +1,150 @@
 """Mutations of doctor, data checks, course."""
 
 MUTATIONS = {
-    "minibert/course.py": [
+    "minibert/check/course.py": [
         (
             "lesson: dropout draws what is left over",
             "            torch.manual_seed(0)\n            broken",
             "            broken",
-            "tests/test_course.py::test_the_lesson_does_not_depend_on_random_numbers_drawn_before",
+            "tests/check/test_course.py::test_the_lesson_does_not_depend_on_random_numbers_drawn_before",
         ),
         (
             "lesson: infinity in JSON",
             "{who: d if math.isfinite(d) else None for who, d in rung.differences.items()}",
             "dict(rung.differences)",
-            "tests/test_course.py::test_the_command_lists_and_shows",
+            "tests/check/test_course.py::test_the_command_lists_and_shows",
         ),
         (
             "lesson: Adam's second moment corrected like the first",
             "(1 - 0.999**t)",
             "(1 - 0.9**t)",
-            "tests/test_course.py::test_the_losses_and_adam_equal_pytorchs",
+            "tests/check/test_course.py::test_the_losses_and_adam_equal_pytorchs",
         ),
         (
             "lesson: it begins everywhere but there",
             "if rung.stage == first else",
             "if rung.stage != first else",
-            "tests/test_course.py::test_the_command_lists_and_shows",
+            "tests/check/test_course.py::test_the_command_lists_and_shows",
         ),
     ],
-    "minibert/data_checks.py": [
+    "minibert/check/data_checks.py": [
         (
             "doctor: a leak is looked for in the split itself",
             "in combinations(data.files, 2):",
             "in zip(data.files, data.files, strict=True):",
-            "tests/test_doctor.py::test_a_leak_is_counted_with_its_lines",
+            "tests/check/test_doctor.py::test_a_leak_is_counted_with_its_lines",
         ),
         (
             "doctor: the pair does not count",
             "return [(text.strip(), pair.strip())",
             "return [(text.strip(), '')",
-            "tests/test_doctor.py::test_pairs_count_as_one_row_and_three_special_tokens",
+            "tests/check/test_doctor.py::test_pairs_count_as_one_row_and_three_special_tokens",
         ),
         (
             "doctor: padding without the longest row",
             "size = sum(len(rows) * int(lengths[list(rows)].max())",
             "size = sum(len(rows) * int(lengths[list(rows)].min())",
-            "tests/test_doctor.py::test_padding_is_that_of_batches_of_32",
+            "tests/check/test_doctor.py::test_padding_is_that_of_batches_of_32",
         ),
         (
             "doctor: letters are compared as they are written",
             "wordpiece.normalize(char, *switches)",
             "wordpiece.normalize(char, False)",
-            "tests/test_doctor.py::test_a_capital_letter_is_held_where_texts_are_lowercased",
+            "tests/check/test_doctor.py::test_a_capital_letter_is_held_where_texts_are_lowercased",
         ),
         (
             "doctor: spoiled texts are blamed on the vocabulary",
             "is None or damaged(file):",
             "is None:",
-            "tests/test_doctor.py::test_what_is_wrong_with_data_is_named_and_no_other_error",
+            "tests/check/test_doctor.py::test_what_is_wrong_with_data_is_named_and_no_other_error",
         ),
         (
             "doctor: a file in another encoding is blamed twice",
             "            yield from found\n            continue\n",
             "            yield from found\n",
-            "tests/test_doctor.py::test_what_is_wrong_with_data_is_named_and_no_other_error",
+            "tests/check/test_doctor.py::test_what_is_wrong_with_data_is_named_and_no_other_error",
         ),
         (
             "doctor: rows without labels are refused",
             "labelled=None)",
             "labelled=True)",
-            "tests/test_doctor.py::test_rows_without_labels_are_no_error",
+            "tests/check/test_doctor.py::test_rows_without_labels_are_no_error",
         ),
     ],
-    "minibert/doctor.py": [
+    "minibert/check/doctor.py": [
         (
             "doctor: a refusal is told where its cause is named",
             "if refused.part not in named]",
             "if True]",
-            "tests/test_doctor.py::test_what_is_broken_is_named_and_no_other_error",
+            "tests/check/test_doctor.py::test_what_is_broken_is_named_and_no_other_error",
         ),
         (
             "doctor: biases may have moved in fresh weights",
             "    if not bias.zero:\n        return False\n",
             "",
-            "tests/test_doctor.py::test_fresh_weights_of_googles_kind_look_fresh_too",
+            "tests/check/test_doctor.py::test_fresh_weights_of_googles_kind_look_fresh_too",
         ),
         (
             "doctor: a wrong number of labels is told twice",
             "if rows := [row for row in rows if not row.startswith(told)]:",
             "if rows:",
-            "tests/test_doctor.py::test_what_is_broken_is_named_and_no_other_error",
+            "tests/check/test_doctor.py::test_what_is_broken_is_named_and_no_other_error",
         ),
         (
             "doctor: Google's fresh weights are not known",
             "for cut in (1, CUT_NORMAL)) if std",
             "for cut in (1,)) if std",
-            "tests/test_doctor.py::test_fresh_weights_of_googles_kind_look_fresh_too",
+            "tests/check/test_doctor.py::test_fresh_weights_of_googles_kind_look_fresh_too",
         ),
         (
             "doctor: NaN is not counted",
             "finite = math.isfinite(mean)",
             "finite = True",
-            "tests/test_doctor.py::test_what_is_broken_is_named_and_no_other_error",
+            "tests/check/test_doctor.py::test_what_is_broken_is_named_and_no_other_error",
         ),
         (
             "doctor: a sorted vocabulary passes",
             "if places[0] != 0 or list(places) != sorted(places):",
             "if places[0] != 0 and False:",
-            "tests/test_doctor.py::test_what_is_broken_is_named_and_no_other_error",
+            "tests/check/test_doctor.py::test_what_is_broken_is_named_and_no_other_error",
         ),
         (
             "doctor: all tensors are kept",
             "if name in TIED or name in TIED.values():",
             "if True:",
-            "tests/test_doctor.py::test_one_tensor_at_a_time_is_held",
+            "tests/check/test_doctor.py::test_one_tensor_at_a_time_is_held",
         ),
         (
             "doctor: a fresh head of the masked LM is not seen",
             'part.startswith(("classifier", "cls."))',
             'part.startswith("classifier")',
-            "tests/test_doctor.py::test_a_fresh_head_of_a_masked_lm_is_seen",
+            "tests/check/test_doctor.py::test_a_fresh_head_of_a_masked_lm_is_seen",
         ),
         (
             "doctor: one layer counts for all",
             "if len(layers) == total",
             "if layers",
-            "tests/test_doctor.py::test_fresh_layers_are_counted_among_all",
+            "tests/check/test_doctor.py::test_fresh_layers_are_counted_among_all",
         ),
     ],
-    "minibert/findings.py": [
+    "minibert/io/findings.py": [
         (
             "doctor: warnings are no reason for status 1",
             'return any(finding.severity != "note"',
             'return any(finding.severity == "error"',
-            "tests/test_doctor.py::test_json_is_one_object",
+            "tests/check/test_doctor.py::test_json_is_one_object",
         ),
         (
             "doctor: control characters reach the terminal",
             "char if char.isprintable() else repr(char)[1:-1]",
             "char",
-            "tests/test_doctor.py::test_a_file_cannot_write_on_the_terminal",
+            "tests/check/test_doctor.py::test_a_file_cannot_write_on_the_terminal",
         ),
         (
             "doctor: notes stand before errors",
             "    rows = ordered(findings)\n    width",
             "    rows = list(findings)\n    width",
-            "tests/test_doctor.py::test_the_command_shows_the_worst_first_and_its_status_tells",
+            "tests/check/test_doctor.py::test_the_command_shows_the_worst_first_and_its_status_tells",
         ),
     ],
 }

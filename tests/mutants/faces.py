@@ -18,7 +18,7 @@ MUTATIONS = {
             "cli: what is wrong with a model is told with status 0",
             "return 1 if findings.is_wrong(found) else 0",
             "return 0",
-            "tests/test_doctor.py::test_the_command_shows_the_worst_first_and_its_status_tells",
+            "tests/check/test_doctor.py::test_the_command_shows_the_worst_first_and_its_status_tells",
         ),
         (
             "cli: an error of several lines",
@@ -45,24 +45,27 @@ MUTATIONS = {
             "tests/test_structure.py::test_help_loads_neither_torch_nor_numpy",
         ),
     ],
-    "minibert/command_options.py": [
+    "minibert/training/options.py": [
         (
             "options: steps and epochs are both taken",
             '("batch_size", "tokens_per_batch", 64), ("steps", "epochs", None)):',
             '("batch_size", "tokens_per_batch", 64),):',
-            "tests/test_pretrain.py::test_options_that_no_run_can_have_are_refused",
-        ),
-        (
-            "cli: a backend that no help text tells",
-            '*("flex", "varlen", "triton")',
-            '*("flex", "varlen")',
-            "tests/test_structure.py::test_the_names_that_help_texts_list_are_all_there_are",
+            "tests/training/test_pretrain.py::test_options_that_no_run_can_have_are_refused",
         ),
         (
             "train: a small model's pooler is drawn anew though a classifier has used it",
             'if "BertForSequenceClassification" in str',
             'if "BertForMaskedLM" in str',
-            "tests/test_train.py::test_the_pooler_of_a_small_model_is_drawn_anew_unless_it_has_served_a_classifier",
+            "tests/training/test_train.py"
+            "::test_the_pooler_of_a_small_model_is_drawn_anew_unless_it_has_served_a_classifier",
+        ),
+    ],
+    "minibert/fast/options.py": [
+        (
+            "cli: a backend that no help text tells",
+            '*("flex", "varlen", "triton")',
+            '*("flex", "varlen")',
+            "tests/test_structure.py::test_the_names_that_help_texts_list_are_all_there_are",
         ),
     ],
     "minibert/options.py": [
@@ -82,13 +85,52 @@ MUTATIONS = {
             "options: the recorded command is not quoted",
             "return shlex.join(words)",
             'return " ".join(words)',
-            "tests/test_train.py::test_the_recorded_command_is_read_back_as_the_same_options",
+            "tests/training/test_train.py::test_the_recorded_command_is_read_back_as_the_same_options",
         ),
         (
             "options: shares below 0 pass",
             "and not 0 <= getattr(options, name) <= high:",
             "and not getattr(options, name) <= high:",
-            "tests/test_train.py::test_an_option_out_of_range_is_told_with_its_range",
+            "tests/training/test_train.py::test_an_option_out_of_range_is_told_with_its_range",
+        ),
+    ],
+    "minibert/__init__.py": [
+        (
+            "names: nobody looks for old modules",
+            "old_names.install()\n",
+            "",
+            "tests/test_old_names.py"
+            "::test_a_module_is_found_by_its_old_name_with_its_names_and_a_warning_that_tells_the_new",
+        ),
+        (
+            "names: an old module is no attribute of the package",
+            "if name in old_names.PLACES:",
+            "if name is None:",
+            "tests/test_old_names.py::test_each_form_of_import_gives_the_same_class_and_warns_where_it_stands",
+        ),
+    ],
+    "minibert/old_names.py": [
+        (
+            "names: a module found by its old name takes it on",
+            "module.__spec__ = module.__spec__.loader_state",
+            "pass",
+            "tests/test_old_names.py"
+            "::test_a_module_is_found_by_its_old_name_with_its_names_and_a_warning_that_tells_the_new",
+        ),
+        (
+            "names: an old name is quiet",
+            "DeprecationWarning, stacklevel=3",
+            "PendingDeprecationWarning, stacklevel=3",
+            "tests/test_old_names.py"
+            "::test_a_module_is_found_by_its_old_name_with_its_names_and_a_warning_that_tells_the_new",
+        ),
+    ],
+    "minibert/lazy.py": [
+        (
+            "faces: the known names are not told",
+            "', '.join(sorted(home))",
+            "', '.join([])",
+            "tests/test_structure.py::test_an_unknown_name_of_a_folder_is_an_attribute_error_that_lists_the_known",
         ),
     ],
 }

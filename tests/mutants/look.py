@@ -1,220 +1,224 @@
 """Mutations of capture, analysis, the page, parity."""
 
 MUTATIONS = {
-    "minibert/activations.py": [
+    "minibert/look/activations.py": [
         (
             "capture: a classifier's last layer for [CLS] alone",
             "return batch.asking(Layer.forward(layer, x, batch), last)",
             "return Layer.forward(layer, x, batch, last)",
-            "tests/test_activations.py::test_where_first_tokens_alone_are_wanted_the_answer_keeps_its_shape",
+            "tests/look/test_activations.py::test_where_first_tokens_alone_are_wanted_the_answer_keeps_its_shape",
         ),
         (
             "capture: probabilities of padding queries in a packed batch",
             "if hide and mask.keys is not None:",
             "if False:",
-            "tests/test_activations.py::test_nobody_asks_for_the_padding_of_a_packed_batch",
+            "tests/look/test_activations.py::test_nobody_asks_for_the_padding_of_a_packed_batch",
         ),
         (
             "capture: scores recomputed in half precision",
             "if fused and q.dtype != torch.float64:",
             "if False:",
-            "tests/test_activations.py::test_half_precision_passes_the_check_and_fused_kernels_probabilities_are_exact",
+            "tests/look/test_activations.py"
+            "::test_half_precision_passes_the_check_and_fused_kernels_probabilities_are_exact",
         ),
         (
             "capture: the formula is not compared",
             "    assert same, f",
             "    assert True, f",
-            "tests/test_activations.py::test_a_backend_that_differs_from_the_formula_is_noticed",
+            "tests/look/test_activations.py::test_a_backend_that_differs_from_the_formula_is_noticed",
         ),
         (
             "capture: padding is compared too",
             "    if isinstance(batch, Padded) and batch.keys is not None:\n        ours, theirs",
             "    if False:\n        ours, theirs",
-            "tests/test_activations.py::test_every_number_of_a_padded_batch_of_pairs_equals_the_reference",
+            "tests/look/test_activations.py::test_every_number_of_a_padded_batch_of_pairs_equals_the_reference",
         ),
         (
             "capture: the formula draws random numbers of the forward pass",
             "v[rows, :, :n], part, hide, keep)",
             "v[rows, :, :n], part, hide, keep, 0.1)",
-            "tests/test_activations.py::test_looking_changes_no_digit_and_no_random_number_in_training",
+            "tests/look/test_activations.py::test_looking_changes_no_digit_and_no_random_number_in_training",
         ),
         (
             "capture: the graph is kept without being asked for",
             "self.captured[name] = x if self.forms else x.detach()",
             "self.captured[name] = x",
-            "tests/test_activations.py::test_without_grad_what_was_seen_holds_no_graph",
+            "tests/look/test_activations.py::test_without_grad_what_was_seen_holds_no_graph",
         ),
         (
             "capture: a head beside the graph, without a gradient",
             "if heads[place.head] is before and not (before.requires_grad and torch.is_grad_enabled()):",
             "if heads[place.head] is before:",
-            "tests/test_activations.py::test_gradients_are_those_of_autograd_and_the_parameters_keep_theirs",
+            "tests/look/test_activations.py::test_gradients_are_those_of_autograd_and_the_parameters_keep_theirs",
         ),
         (
             "lesson: a bug stays where its method was inherited",
             "delattr(owner, name) if inherited else setattr(owner, name, before)",
             "setattr(owner, name, before)",
-            "tests/test_course.py::test_nothing_of_a_bug_stays_not_even_after_an_exception",
+            "tests/check/test_course.py::test_nothing_of_a_bug_stays_not_even_after_an_exception",
         ),
         (
             "capture: hooks stay",
             "        handle.remove()",
             "        pass",
-            "tests/test_activations.py::test_a_block_leaves_nothing_on_the_model",
+            "tests/look/test_activations.py::test_a_block_leaves_nothing_on_the_model",
         ),
         (
             "capture: compiled code runs without hooks",
             "    if module._compiled_call_impl is not None:",
             "    if False:",
-            "tests/test_activations.py::test_a_compiled_model_is_looked_into_uncompiled_and_is_compiled_again_afterwards",
+            "tests/look/test_activations.py"
+            "::test_a_compiled_model_is_looked_into_uncompiled_and_is_compiled_again_afterwards",
         ),
         (
             "intervene: the fast backend's context is kept",
             "    forms = any(watcher.forms for watcher in watchers)",
             "    forms = False",
-            "tests/test_activations.py::test_a_changed_number_counts_with_every_backend",
+            "tests/look/test_activations.py::test_a_changed_number_counts_with_every_backend",
         ),
         (
             "intervene: those who look come first",
             "key=lambda watcher: isinstance(watcher, Capture))",
             "key=lambda watcher: isinstance(watcher, Intervention))",
-            "tests/test_activations.py::test_a_capture_sees_what_the_model_goes_on_with_whichever_block_stands_outside",
+            "tests/look/test_activations.py"
+            "::test_a_capture_sees_what_the_model_goes_on_with_whichever_block_stands_outside",
         ),
         (
             "intervene: the next head",
             'Place(attention.output, "head", h) for h in',
             'Place(attention.output, "head", h - 1) for h in',
-            "tests/test_activations.py::test_ablating_a_head_is_zeroing_its_columns_of_the_output_projection",
+            "tests/look/test_activations.py::test_ablating_a_head_is_zeroing_its_columns_of_the_output_projection",
         ),
         (
             "capture: a row with holes is cut after its number of tokens",
             "part.keys[0, : part.keys.sum()].all():",
             "True:",
-            "tests/test_activations.py::test_masks_with_holes_and_rows_without_a_token_are_looked_into",
+            "tests/look/test_activations.py::test_masks_with_holes_and_rows_without_a_token_are_looked_into",
         ),
     ],
-    "minibert/analysis.py": [
+    "minibert/look/analysis.py": [
         (
             "rollout: layers in the wrong order",
             "reached.append(layer @ reached[-1])",
             "reached.append(reached[-1] @ layer)",
-            "tests/test_analysis.py::test_rollout_by_hand",
+            "tests/look/test_analysis.py::test_rollout_by_hand",
         ),
         (
             "head contributions: copies and rows mixed up",
             "without.repeat_interleave(B, dim=0)",
             "without.repeat(B, 1)",
-            "tests/test_analysis.py::test_a_heads_contribution_is_what_is_lost_without_it",
+            "tests/look/test_analysis.py::test_a_heads_contribution_is_what_is_lost_without_it",
         ),
         (
             "gradient × input: the gradient alone",
             "(gradient * x).detach()",
             "gradient.detach()",
-            "tests/test_analysis.py::test_gradient_times_input_is_the_slope_when_a_token_fades_and_leaves_the_parameters_alone",
+            "tests/look/test_analysis.py"
+            "::test_gradient_times_input_is_the_slope_when_a_token_fades_and_leaves_the_parameters_alone",
         ),
         (
             "heads' gradients summed over the wrong axis",
             ".sum(dim=(1, 3)).T",
             ".sum(dim=(1, 2))[:, :H].T",
-            "tests/test_explain.py::test_a_heads_gradient_is_the_slope_when_it_fades",
+            "tests/look/test_explain.py::test_a_heads_gradient_is_the_slope_when_it_fades",
         ),
     ],
-    "minibert/explain.py": [
+    "minibert/look/explanation.py": [
         (
             "the answer's logit alone is explained",
             "return logits[:, best] - logits.mean(dim=1)",
             "return logits[:, best]",
-            "tests/test_explain.py::test_contributions_are_of_the_answers_logit_above_the_mean",
+            "tests/look/test_explain.py::test_contributions_are_of_the_answers_logit_above_the_mean",
         ),
         (
             "the masked LM's answer read at the last mask",
             "int(masks[0])",
             "int(masks[-1])",
-            "tests/test_explain.py::test_the_answer_of_a_masked_lm_is_at_its_first_mask_and_the_lens_ends_there",
+            "tests/look/test_explain.py::test_the_answer_of_a_masked_lm_is_at_its_first_mask_and_the_lens_ends_there",
         ),
         (
             "explaining leaves the model in eval mode",
             "        model.train(training)\n",
             "        pass\n",
-            "tests/test_explain.py::test_the_model_is_left_as_it_was",
+            "tests/look/test_explain.py::test_the_model_is_left_as_it_was",
         ),
     ],
-    "minibert/page.py": [
+    "minibert/look/page.py": [
         (
             "texts can end the page's script",
             're.sub("[<>&',
             're.sub("[>&',
-            "tests/test_explain.py::test_no_text_breaks_or_scripts_the_page",
+            "tests/look/test_explain.py::test_no_text_breaks_or_scripts_the_page",
         ),
         (
             "the page runs any script",
             "script-src '{fingerprint(script)}'",
             "script-src 'unsafe-inline'",
-            "tests/test_explain.py::test_no_text_breaks_or_scripts_the_page",
+            "tests/look/test_explain.py::test_no_text_breaks_or_scripts_the_page",
         ),
         (
             "the page leaves probabilities out where room is short",
             "if part_of(name) <= 1 or len(data) <= room:",
             "if len(data) <= room:",
-            "tests/test_explain.py::test_where_room_is_short_numbers_are_rounded_and_then_left_out",
+            "tests/look/test_explain.py::test_where_room_is_short_numbers_are_rounded_and_then_left_out",
         ),
         (
             "large numbers become infinite on the page",
             "if width == 2 and np.abs(x).max(initial=0) <= LARGEST_HALF:",
             "if width == 2:",
-            "tests/test_explain.py::test_numbers_beyond_half_precision_stay_what_they_are",
+            "tests/look/test_explain.py::test_numbers_beyond_half_precision_stay_what_they_are",
         ),
     ],
-    "minibert/parity.py": [
+    "minibert/look/parity.py": [
         (
             "parity: what stands at padding is compared",
             "return stage[real] if stage.ndim == 3 and stage.shape[:2] == real.shape else stage",
             "return stage",
-            "tests/test_parity.py::test_what_a_backend_gives_at_padding_does_not_count",
+            "tests/look/test_parity.py::test_what_a_backend_gives_at_padding_does_not_count",
         ),
         (
             "parity: hooks stay on transformers' model",
             "            handle.remove()",
             "            pass",
-            "tests/test_parity.py::test_recording_leaves_no_hook_behind",
+            "tests/look/test_parity.py::test_recording_leaves_no_hook_behind",
         ),
         (
             "parity: what modules of transformers take is not compared",
             "            if taken:\n",
             "            if False:\n",
-            "tests/test_parity.py::test_of_transformers_all_is_compared_but_what_it_does_not_show",
+            "tests/look/test_parity.py::test_of_transformers_all_is_compared_but_what_it_does_not_show",
         ),
         (
             "parity: NaN passes",
             "and not difference <= rung.limit  #",
             "and difference > rung.limit  #",
-            "tests/test_parity.py::test_nan_is_a_failure",
+            "tests/look/test_parity.py::test_nan_is_a_failure",
         ),
         (
             "parity: only the last length counts",
             "float(np.maximum(difference, self.differences.get(who, 0)))",
             "float(difference)",
-            "tests/test_parity.py::test_the_worst_of_all_lengths_counts",
+            "tests/look/test_parity.py::test_the_worst_of_all_lengths_counts",
         ),
         (
             "parity: length 0 is tried",
             "if not all(1 <= length <= limit for",
             "if not all(length <= limit for",
-            "tests/test_parity.py::test_impossible_lengths_are_named",
+            "tests/look/test_parity.py::test_impossible_lengths_are_named",
         ),
     ],
-    "minibert/trace.py": [
+    "minibert/look/wordpiece_trace.py": [
         (
             "a word's spans counted from itself",
             "begin + sources[start], begin + sources[end - 1] + 1",
             "sources[start], sources[end - 1] + 1",
-            "tests/test_explain.py::test_the_traced_pieces_are_those_of_the_tokenizer",
+            "tests/look/test_explain.py::test_the_traced_pieces_are_those_of_the_tokenizer",
         ),
         (
             "an unknown word's attempts end where one was found",
             "if len(ends) != len(pieces) or (ends and ends[-1] != len(watched.asked)):",
             "if len(ends) != len(pieces):",
-            "tests/test_explain.py::test_an_unknown_word_shows_all_that_was_tried",
+            "tests/look/test_explain.py::test_an_unknown_word_shows_all_that_was_tried",
         ),
     ],
 }

@@ -1,7 +1,7 @@
 """Masked multi-head attention: one signature, every backend behind it.
 
-`eager` is the specification; each other backend is proven equal to it by tests/test_attention.py. Which of them can run
-depends on the device, the number type and the batch: `attention_backends()` lists them with the reasons.
+`eager` is the specification; each other backend is proven equal to it by tests/fast/test_attention.py. Which of them
+can run depends on the device, the number type and the batch: `attention_backends()` lists them with the reasons.
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ class Variant(NamedTuple):
     step: int  # tokens of the other kind that it takes in at a time
     warps: int
     stages: int  # steps whose loads are under way at once
-    shared: int  # KiB of shared memory at most; tests/test_triton.py holds Triton 3.6 and 3.9 to it on sm_80 and sm_90,
+    shared: int  # KiB of shared memory at most; tests/fast/test_triton.py holds Triton 3.6, 3.9 to it on sm_80, sm_90,
     spilled: int = 0  # and to these bytes a thread that do not fit into its registers; in 16 bits on sm_90 always 0
 
 

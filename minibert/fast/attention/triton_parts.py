@@ -67,8 +67,8 @@ def keep_mask(drop, queries, keys):
     """Which probabilities dropout keeps: bool, of [queries, 1] and [1, keys] or of both transposed.
 
     Philox for each of them would take three times as long as all else. Two multiplications with shifts between them
-    (constants of Wellons's "lowbias32") mix place and words well enough: tests/test_triton.py has the statistics. The
-    bits are compared as an integer: exact, no float.
+    (constants of Wellons's "lowbias32") mix place and words well enough: tests/fast/test_triton.py has the statistics.
+    The bits are compared as an integer: exact, no float.
     """
     dropout_p, a, b = drop
     place = queries.to(tl.uint32) * 0x9E3779B1 + keys.to(tl.uint32) * 0x85EBCA77

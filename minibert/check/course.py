@@ -1,0 +1,328 @@
+"""A course of bugs that people really make when they write BERT: each is put into the running package, and compared
+with the right one stage by stage.
+
+A bug exchanges a function or a method while it lasts; no source is edited. What the model computes, or the tokenizer, a
+loss, an optimizer, is an experiment: named stages in the order of computation. The first stage that differs is where to
+look. What is said of the bugs, in two languages, is in assets/course.json; tests/mutations.py puts in the same bugs and
+expects a named test to fail.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from minibert.check.options import CourseOptions as CourseOptions  # to be found here as well
+from minibert.core import attention as formula
+from minibert.core import model as bert
+from minibert.core import wordpiece
+from minibert.core.attention import Batch, Padded
+from minibert.core.config import BertConfig
+from minibert.core.vocabulary import SPECIAL_TOKENS
+from minibert.io.bundled import ASSETS
+from minibert.look.activations import exchanged
+from minibert.look.parity import Rung, padded_batch, record_stages, reference_stages
+from minibert.text.tokenizer import Tokenizer
+
+Stages = dict[str, NDArray]
+
+
+@dataclass(frozen=True)
+class Bug:
+    """One bug. `stage` is where the first difference arises; `test` is one of ours that fails."""
+
+    name: str
+    stage: str
+    test: str
+    texts: Mapping[str, str]  # title, seen (what a learner sees), hint, cause, fix; in Chinese title_zh …
+    experiment: Callable[[], Stages]
+    place: tuple[object, str]  # the module or class, and the name in it, of what is exchanged
+    wrong: object  # what for
+
+    def put_in(self) -> AbstractContextManager[None]:
+        """The bug is in the running package inside, and gone afterwards."""
+        return exchanged(*self.place, self.wrong)
+
+
+# ---- experiments: what is compared ----
+
+
+def small_model() -> bert.BertForSequenceClassification:
+    """Two layers of prime sizes. Weights are normal(0, 0.2), and biases too: with the small ones of a fresh BERT even a
+    model without attention is hardly different."""
+    sizes = dict(vocab_size=101, hidden_size=15, num_attention_heads=3, intermediate_size=37, num_hidden_layers=2)
+    model = bert.BertForSequenceClassification(BertConfig(**sizes, max_position_embeddings=41), attention="eager")
+    random = torch.Generator().manual_seed(0)
+    for name, parameter in model.named_parameters():
+        parameter.data = torch.randn(parameter.shape, generator=random) * 0.2 + name.endswith("norm.weight")
+    return model.eval()
+
+
+def forward(stages_of: Callable[..., Stages] = record_stages) -> Stages:
+    """Every stage of a forward pass, on a padded batch with pairs."""
+    model = small_model()
+    return stages_of(model, padded_batch(11, model.config, seed=0))
+
+
+TEXT = "The unaffable Room"
+LETTERS = "aflobenmru"
+WORDS = ("The", "Room", "un", "##aff", "##able")
+CASED = [*SPECIAL_TOKENS.values(), *WORDS, *LETTERS, *(f"##{letter}" for letter in LETTERS)]
+
+
+def text() -> Stages:
+    """From a text to ids, with a cased vocabulary."""
+    tokenizer = Tokenizer(CASED, lowercase=False)
+    tokens = tokenizer.tokenize(TEXT)
+    return {
+        "normalised text": codes("".join(char for char, _ in wordpiece.normalize(TEXT, tokenizer.lowercase))),
+        "pieces": codes(" ".join(tokens)),
+        "input_ids": np.array(tokenizer.encode(TEXT)),
+    }
+
+
+def codes(text: str) -> NDArray[np.int64]:
+    """A text as numbers, to be compared like everything else."""
+    return np.array([ord(char) for char in text])
+
+
+def pretraining_losses(
+    words: Tensor, word_labels: Tensor, follows: Tensor, follows_labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Masked LM, over the masked places alone (labels are -100 elsewhere), and next sentence, over all rows.
+
+    words: [T, V], word_labels: [T]; follows: [B, 2], follows_labels: [B] -> two scalars.
+    """
+    mlm = F.cross_entropy(words, word_labels, ignore_index=-100)
+    return mlm, F.cross_entropy(follows, follows_labels)
+
+
+def losses() -> Stages:
+    """Both pretraining losses of random scores; half the rows have the next-sentence label 0."""
+    random = torch.Generator().manual_seed(0)
+    words, follows = torch.randn(24, 101, generator=random), torch.randn(6, 2, generator=random)
+    word_labels = torch.where(torch.arange(24) % 7 == 0, torch.arange(24) + 5, -100)
+    mlm, nsp = pretraining_losses(words, word_labels, follows, torch.arange(6) % 2)
+    return {"mlm loss": mlm.numpy(), "nsp loss": nsp.numpy()}
+
+
+def adam_step(p: Tensor, g: Tensor, m: Tensor, v: Tensor, t: int, lr: float = 0.01) -> None:
+    """Kingma & Ba 2015, algorithm 1, in place; t counts from 1. m and v start at zero, so early on they are too small
+    by 1 - βᵗ each, which the correction makes up for. p, g, m, v: of one shape, any."""
+    m.lerp_(g, 0.1)
+    v.lerp_(g * g, 0.001)
+    p -= lr * (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
+
+
+def steps() -> Stages:
+    """Three steps of Adam from the same weights, down a bowl."""
+    p, m, v = torch.linspace(-1, 1, 7), torch.zeros(7), torch.zeros(7)
+    seen = {}
+    for t in range(1, 4):
+        adam_step(p, 2 * p, m, v, t)
+        seen[f"weights after step {t}"] = p.clone().numpy()
+    return seen
+
+
+# ---- putting a bug in ----
+
+
+RIGHT_PROBABILITIES = formula.probabilities
+RIGHT_NORMALIZE = wordpiece.normalize
+RIGHT_EMBEDDINGS = bert.Embeddings.forward
+
+
+def no_scale(q: Tensor, k: Tensor, scale: float | None = None) -> Tensor:
+    """[B, H, S, D] twice -> [B, H, S, S]."""
+    return q @ k.transpose(-2, -1)
+
+
+def mask_on_queries(scores: Tensor, batch: Padded) -> Tensor:
+    """[B, H, S, S] -> the same shape, as in the two below."""
+    if batch.keys is not None:
+        scores = scores.masked_fill(~batch.keys[:, None, :, None], torch.finfo(scores.dtype).min)
+    return torch.softmax(scores, dim=-1)
+
+
+def no_mask(scores: Tensor, batch: Padded) -> Tensor:
+    """Padding takes part in the sum of softmax. [B, H, S, S] -> the same shape."""
+    return torch.softmax(scores, dim=-1)
+
+
+def softmax_over_heads(scores: Tensor, batch: Padded) -> Tensor:
+    """Over dim 1 instead of the last; padding keys stay hidden. [B, H, S, S] -> the same shape."""
+    real = RIGHT_PROBABILITIES(torch.zeros_like(scores), batch) > 0
+    return torch.softmax(scores, dim=1) * real
+
+
+def normalise_first(self: bert.SelfAttention, x: Tensor, batch: Batch, last: bool = False) -> Tensor:
+    """x + attention(norm(x)), as GPT-2 does. [B, S, E] -> [B, S, E]."""
+    normal = self.norm(x)
+    q, k, v = (self.split_heads(project(normal)) for project in (self.query, self.key, self.value))
+    return x + self.dropout(self.output(self.attend(q, k, v, batch).flatten(-2)))
+
+
+def tanh_gelu(name: str, x: Tensor) -> Tensor:
+    """The approximation that other models are trained with; x of any shape."""
+    return F.gelu(x, approximate="tanh")
+
+
+def large_eps(self: nn.LayerNorm, x: Tensor) -> Tensor:
+    """PyTorch's own 1e-5. [..., E] -> the same shape."""
+    return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, 1e-5)
+
+
+def swapped_segments(self: bert.Embeddings, ids: Tensor, segments: Tensor, positions: Tensor) -> Tensor:
+    """[B, S] twice, [S] -> [B, S, E], as in the next."""
+    return RIGHT_EMBEDDINGS(self, ids, 1 - segments, positions)
+
+
+def positions_from_1(self: bert.Embeddings, ids: Tensor, segments: Tensor, positions: Tensor) -> Tensor:
+    """The first row of the table is never used. Shapes as above."""
+    return RIGHT_EMBEDDINGS(self, ids, segments, positions + 1)
+
+
+def one_ignore_index(words: Tensor, word_labels: Tensor, follows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Shapes as in pretraining_losses."""
+    mlm = F.cross_entropy(words, word_labels.clamp(min=0), ignore_index=0)
+    return mlm, F.cross_entropy(follows, labels, ignore_index=0)
+
+
+def uncorrected_step(p: Tensor, g: Tensor, m: Tensor, v: Tensor, t: int, lr: float = 0.01) -> None:
+    """Shapes as in adam_step."""
+    m.lerp_(g, 0.1)
+    v.lerp_(g * g, 0.001)
+    p -= lr * m / (v.sqrt() + 1e-8)
+
+
+def always_lowercase(text: str, lowercase: bool = True, *switches: bool | None) -> wordpiece.Chars:
+    """Whatever the vocabulary is."""
+    return RIGHT_NORMALIZE(text, True, *switches)
+
+
+def training_for_ever(self: nn.Module) -> nn.Module:
+    """Asked to evaluate, the model goes on training."""
+    return self.train()
+
+
+# ---- the list ----
+
+HERE = sys.modules[__name__]
+CODE: dict[str, tuple[Callable[[], Stages], tuple[object, str], object]] = {
+    "no-root-d": (forward, (formula, "scores"), no_scale),
+    "mask-axis": (forward, (formula, "probabilities"), mask_on_queries),
+    "pad-attended": (forward, (formula, "probabilities"), no_mask),
+    "softmax-heads": (forward, (formula, "probabilities"), softmax_over_heads),
+    "pre-ln": (forward, (bert.SelfAttention, "forward"), normalise_first),
+    "tanh-gelu": (forward, (bert, "activation"), tanh_gelu),
+    "eps": (forward, (nn.LayerNorm, "forward"), large_eps),
+    "segments": (forward, (bert.Embeddings, "forward"), swapped_segments),
+    "positions": (forward, (bert.Embeddings, "forward"), positions_from_1),
+    "eval": (forward, (bert.BertBase, "eval"), training_for_ever),
+    "lowercased": (text, (wordpiece, "normalize"), always_lowercase),
+    "hashes": (text, (wordpiece, "CONTINUES"), ""),
+    "ignore-index": (losses, (HERE, "pretraining_losses"), one_ignore_index),
+    "bias-correction": (steps, (HERE, "adam_step"), uncorrected_step),
+}
+
+
+def read_bugs() -> tuple[Bug, ...]:
+    """The bugs in the order of assets/course.json."""
+    rows = json.loads((ASSETS / "course.json").read_text(encoding="utf-8"))
+    return tuple(Bug(row["name"], row["stage"], row["test"], row["texts"], *CODE[row["name"]]) for row in rows)
+
+
+BUGS = read_bugs()
+
+
+# ---- showing ----
+
+WHO = ("right", "broken")
+LABELS = {"seen": "看到的", "hint": "提示", "cause": "原因", "fix": "改法"}
+
+
+def ladder_of(bug: Bug) -> list[Rung]:
+    """One rung per stage: how far the right and the broken way are from the reference."""
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as if nothing had been
+        right = bug.experiment()
+        wanted = forward(reference_stages) if bug.experiment is forward else right
+        with bug.put_in():
+            torch.manual_seed(0)
+            broken = bug.experiment()
+    rungs = []
+    for stage, value in wanted.items():
+        both = {"right": right, "broken": broken}
+        known = {who: apart(seen[stage], value) for who, seen in both.items() if stage in seen}
+        rungs.append(Rung(stage, float(np.abs(value).max()), known))
+    return rungs
+
+
+def apart(a: NDArray, b: NDArray) -> float:
+    """The largest difference; infinite where even the shapes differ."""
+    return float(np.abs(a - b).max()) if a.shape == b.shape else float("inf")
+
+
+def first_difference(rungs: list[Rung]) -> str | None:
+    """The stage at which a learner has to look; None: all of them agree."""
+    return next((rung.stage for rung in rungs if not rung.differences.get("broken", 0) <= rung.limit), None)
+
+
+def chosen(name: str) -> Bug:
+    """The bug of this number or name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    known = {str(number): bug for number, bug in enumerate(BUGS, 1)} | {bug.name: bug for bug in BUGS}
+    if name not in known:
+        names = ", ".join(bug.name for bug in BUGS)
+        raise ValueError(f"bug {name!r} is unknown; give a number from 1 to {len(BUGS)}, or one of {names}")
+    return known[name]
+
+
+def contents(chinese: bool) -> str:
+    """The list of bugs, a line each."""
+    return "\n".join(f"{number:2}  {bug.name:16}  {said(bug, 'title', chinese)}" for number, bug in enumerate(BUGS, 1))
+
+
+def said(bug: Bug, word: str, chinese: bool) -> str:
+    """A text of the bug's, in one of the two languages."""
+    return bug.texts[f"{word}_zh" if chinese else word]
+
+
+def lesson(bug: Bug, chinese: bool, answer: bool) -> str:
+    """What is seen, the ladder, where it begins; with `answer` also why, and what to do."""
+
+    def line(word: str) -> str:
+        return f"{LABELS[word]}：{said(bug, word, True)}" if chinese else f"{word}: {said(bug, word, False)}"
+
+    rungs = ladder_of(bug)
+    first, width = first_difference(rungs), max(len(rung.stage) for rung in rungs)
+    lines = [said(bug, "title", chinese), line("seen"), ""]
+    lines.append(f"{'stage':{width}}  {'right':>8}  {'broken':>8}  largest absolute difference to the reference")
+    for rung in rungs:
+        cells = "  ".join(f"{rung.differences[who]:8.1e}" if who in rung.differences else f"{'–':>8}" for who in WHO)
+        lines.append(f"{rung.stage:{width}}  {cells}{'  ← it begins here' if rung.stage == first else ''}")
+    lines += ["", line("hint")]
+    if answer:
+        lines += [line("cause"), line("fix"), f"caught by: {bug.test}"]
+    return "\n".join(lines)
+
+
+def to_dict(bug: Bug) -> Mapping[str, object]:
+    """Ready for JSON, which has no infinity: null stands for values that cannot be compared."""
+    rungs, stages = ladder_of(bug), []
+    for rung in rungs:
+        differences = {who: d if math.isfinite(d) else None for who, d in rung.differences.items()}
+        stages.append({"stage": rung.stage, "largest": rung.size, "differences": differences})
+    return {"name": bug.name, **bug.texts, "test": bug.test, "first": first_difference(rungs), "stages": stages}

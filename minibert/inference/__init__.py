@@ -1,0 +1,16 @@
+"""A trained model at work: labels and vectors of texts, scores, files of any size, what stands behind [MASK].
+
+Not here: training (training/), and the numbers inside a forward pass (look/).
+Read text_models.py first.
+"""
+
+from minibert.lazy import face
+
+FILES = {
+    "fill_mask": "fill fills_table",
+    "jobs": "embed_file predict_file",
+    "options": "EmbedOptions EvaluateOptions FillMaskOptions PredictOptions",
+    "text_models": "Scores TextClassifier TextEncoder classify score",
+}
+
+__getattr__, __dir__ = face(__name__, FILES)

@@ -1,0 +1,419 @@
+"""Big batch jobs: a file of any number of rows through a model, in memory that does not grow with it.
+
+    data file ──▶ rows ──▶ windows of rows, encoded ──▶ model, in packed batches ──▶ OUT.partial ──▶ OUT
+                           (a worker thread, ahead)                                  OUT.journal
+
+A window's answers go to OUT.partial in the order of the rows; then a line of OUT.journal says how far that is. Whatever
+ends the job (Ctrl-C, SIGKILL, a full disk, a broken row), the same command goes on behind the last such line, with the
+windows and so the batches that an uninterrupted job has: the output is the same byte for byte. The journal also knows
+the model, the options that the answers depend on, and a hash of the rows done: what lies behind them may be mended
+meanwhile. Token budget, device and attention backend may change: answers then differ in their last digits at most.
+
+The worker is a thread: on a CPU encoding is a hundredth of the model's work, and to send its arrays from one process to
+another takes longer than to make them.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.lib import format as npy
+from torch import Tensor
+from tqdm import tqdm
+
+from minibert.core.hub import OLD_PATTERNS, PATTERNS
+from minibert.inference.options import JobOptions
+from minibert.inference.text_models import TextClassifier, TextEncoder, classify, sentence_vectors, token_budget
+from minibert.io.bundled import resolve
+from minibert.io.rows import Lines, Row, checked_paths, open_lines, read_rows
+from minibert.io.signals import Interrupt
+from minibert.io.stderr import on_terminal, say
+from minibert.text.tokenizer import Encoding
+
+BATCHES = 8  # of a window: enough rows to sort by length, few enough to lose in an interruption
+TOKEN_BYTES = 4  # about as many bytes of UTF-8 make a token, in English as in Chinese
+AHEAD = 2  # windows that the worker may have ready
+SECONDS = 10  # between two lines of progress where there is no terminal
+
+
+# ---- windows of rows ----
+
+
+class Window(NamedTuple):
+    """Consecutive rows, those up to `begin` left out and `end` the last, counted from 1.
+
+    places: of the rows that can be used, by their numbers. encoding: their tokens. problems: of the others, with their
+    numbers. digest: of the file up to there.
+    """
+
+    places: dict[int, str]
+    encoding: Encoding
+    problems: list[tuple[int, str]]
+    begin: int
+    end: int
+    digest: str
+
+
+def windows(
+    rows: Iterator[Row], lines: Lines, start: int, encode: Callable[..., Encoding], tokens: int, skip: bool
+) -> Iterator[Window]:
+    """The rows behind row `start`, in windows of about so many tokens; a window does not depend on those before it.
+
+    Raises:
+        ValueError: a row is broken, and not to be skipped.
+    """
+    while taken := take(rows, tokens):
+        numbered = dict(enumerate(taken, start + 1))
+        problems = [(n, row.problem) for n, row in numbered.items() if row.problem]
+        if problems and not skip:
+            raise refusal(*problems[0])
+        places = {n: row.place for n, row in numbered.items() if not row.problem}
+        pairs = [numbered[n].pair for n in places]
+        encoding = encode([numbered[n].text for n in places], pairs if pairs and pairs[0] is not None else None)
+        end = start + len(taken)
+        yield Window(places, encoding, problems, start, end, lines.digest.hexdigest())
+        start = end
+
+
+def refusal(number: int, problem: str) -> ValueError:
+    return ValueError(f"row {number}, {problem}; or leave such rows out: --on-error skip")
+
+
+def take(rows: Iterator[Row], tokens: int) -> list[Row]:
+    """Rows of about so many tokens, one at least if there is one."""
+    taken = []
+    for row in rows:
+        taken.append(row)
+        tokens -= 2 + len(f"{row.text}{row.pair or ''}".encode()) // TOKEN_BYTES
+        if tokens <= 0:
+            break
+    return taken
+
+
+def within_memory(answer: Callable[[Encoding, int], Tensor], encoding: Encoding, tokens: int) -> Tensor:
+    """The answers [N, …] in batches of `tokens`.
+
+    Raises:
+        ValueError: a batch does not fit into memory; with what may.
+    """
+    try:
+        return answer(encoding, tokens)
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "t allocate memory" not in str(error):
+            raise  # "can't allocate memory" is what a CPU says
+    longest = int(encoding.length.max())
+    if tokens > longest:
+        less = f"--tokens-per-batch {max(longest, tokens // 2)} may ({longest} is the least, a row at a time)"
+        raise ValueError(f"a batch of {tokens} tokens does not fit into memory; {less}")
+    less = f"cut rows with --max-length {longest // 2}"
+    raise ValueError(f"a row of {longest} tokens alone does not fit into memory; {less}")
+
+
+def checked_answers(answers: Tensor, window: Window) -> tuple[list[int], Tensor, list[tuple[int, str]]]:
+    """Of answers [N, …] those that are finite, after their rows' numbers; and the problems of all other rows."""
+    good = answers.isfinite().all(dim=1)  # [N]
+    rows = list(zip(window.places.items(), good.tolist(), strict=True))
+    lost = [(n, f"{place}: the model's answer is not finite; mend its weights") for (n, place), ok in rows if not ok]
+    return [n for (n, _), ok in rows if ok], answers[good], sorted(window.problems + lost)
+
+
+# ---- the output so far, and how far that is ----
+
+
+class Done(NamedTuple):
+    """rows: of the input, broken ones too. size: bytes of OUT.partial. digest: of the input up to there."""
+
+    rows: int = 0
+    size: int = 0
+    digest: str = ""
+    left_out: int = 0
+    first_left_out: str | None = None
+
+
+class Output:
+    """OUT.partial, and OUT.journal: JSON lines, the first says what the job is, the others how far it has come."""
+
+    def __init__(self, out: Path, settings: dict[str, object], head: Callable[[int], bytes]) -> None:
+        """Looks what is there.
+
+        head: what stands before the answers to so many rows; its length does not depend on their number.
+
+        Raises:
+            ValueError: there is an `out`, or a part of one that another job has begun.
+        """
+        self.out, self.head, self.settings = out, head, settings
+        self.partial, self.journal = (out.with_name(f"{out.name}.{name}") for name in ("partial", "journal"))
+        begun = self.journal.exists() and out.exists() != self.partial.exists()
+        steps = self.journal.read_bytes().split(b"\n")[:-1] if begun else []  # behind the last "\n" is no whole line
+        self.complete = out.exists() and bool(steps)  # killed before the last step, the journal's removal
+        if out.exists() and not self.complete:
+            raise ValueError(f"{out}: is there already; delete it, or choose another name")
+        self.done = self._checked(steps, settings) if steps else Done(size=len(head(0)))
+        self.ends = (self.done.size, sum(len(step) + 1 for step in steps)) if steps else None
+        self.files: list[BinaryIO] = []
+
+    def open(self) -> None:
+        """Goes on where the journal's last whole line says, or begins."""
+        for path in (self.partial, self.journal):
+            self.files.append(open(path, "r+b" if self.ends else "wb", buffering=0))  # noqa: SIM115 (see close)
+        for file, end in zip(self.files, self.ends or (0, 0), strict=True):
+            file.truncate(end)
+            file.seek(end)
+        if self.ends is None:
+            self._append(0, self.head(0))
+            self._append(1, as_line(self.settings))
+
+    def _checked(self, steps: list[bytes], settings: dict[str, object]) -> Done:
+        remedy = f"delete {self.journal} to begin anew"
+        try:
+            begun, *rest = (json.loads(step) for step in steps)
+            done = Done(**rest[-1]) if rest else Done(size=len(self.head(0)))
+            different = [name for name in settings if begun[name] != settings[name]]
+        except (ValueError, TypeError, KeyError):
+            raise ValueError(f"{self.journal}: damaged; {remedy}") from None
+        if different:
+            raise ValueError(f"{self.journal}: begun with another {', '.join(different)}; take the same, or {remedy}")
+        if not self.complete and self.partial.stat().st_size < done.size:
+            raise ValueError(f"{self.partial}: shorter than {self.journal} says; {remedy}")
+        return done
+
+    def add(self, body: bytes, window: Window, problems: list[tuple[int, str]]) -> None:
+        """A window's answers."""
+        first = self.done.first_left_out or (f"row {problems[0][0]}, {problems[0][1]}" if problems else None)
+        done = Done(window.end, self.done.size + len(body), window.digest, self.done.left_out + len(problems), first)
+        self._append(0, body)
+        self._append(1, as_line(done._asdict()))
+        self.done = done
+
+    def _append(self, number: int, data: bytes) -> None:
+        """Down to the disk: the journal must not know of what a power failure takes."""
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self.files[number].write(rest) :]
+            os.fsync(self.files[number].fileno())
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.files[number].name)) from None
+
+    def finish(self) -> None:
+        """The whole output under its name."""
+        if not self.complete:
+            self.files[0].seek(0)
+            self._append(0, self.head(self.done.rows))
+            self.close()
+            os.replace(self.partial, self.out)
+        self.journal.unlink()
+
+    def close(self) -> None:
+        for file in self.files:
+            file.close()
+
+    def give_up(self) -> None:
+        """Keeps what is done, and says so; where that is nothing, leaves nothing behind."""
+        self.close()
+        if self.done.rows:
+            say(f"{self.done.rows} rows are done and kept in {self.partial}, for the same command to go on from")
+        else:
+            self.partial.unlink(missing_ok=True)
+            self.journal.unlink(missing_ok=True)
+
+
+def as_line(value: dict[str, object]) -> bytes:
+    return f"{json.dumps(value, ensure_ascii=False)}\n".encode()
+
+
+# ---- the jobs ----
+
+
+def predict_file(options: JobOptions) -> Done:
+    """Labels and probabilities into a .tsv, .csv or .jsonl. `row` counts the input's rows from 1, so that the two can
+    be joined; what is left out has no line.
+
+    Raises:
+        ValueError, OSError: what is broken, and where; what was done is kept.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the same.
+    """
+    kind = checked_kind(options, (".tsv", ".csv", ".jsonl"))
+    classifier = TextClassifier.from_pretrained(options.directory, options.attention, options.device)
+    labels = classifier.labels
+
+    def table(rows: Sequence[Sequence[object]]) -> bytes:
+        text = io.StringIO()
+        csv.writer(text, delimiter="," if kind == ".csv" else "\t", lineterminator="\n").writerows(rows)
+        return text.getvalue().encode()
+
+    def body(window: Window, numbers: list[int], logits: Tensor) -> bytes:
+        best, rows = logits.argmax(dim=1).tolist(), logits.softmax(dim=1).tolist()
+        found = list(zip(numbers, best, rows, strict=True))
+        if kind != ".jsonl":
+            return table([(n, labels[i], f"{row[i]:.6f}") for n, i, row in found])
+        shares = [{name: round(p, 6) for name, p in zip(labels, row, strict=True)} for row in rows]
+        lines = zip(found, shares, strict=True)
+        return b"".join(as_line({"row": n, "label": labels[i], "probabilities": p}) for (n, i, _), p in lines)
+
+    head = b"" if kind == ".jsonl" else table([("row", "label", "probability")])
+    return run(
+        options, {"command": "predict"}, classifier, partial(classify, classifier.model), lambda rows: head, body
+    )
+
+
+def embed_file(options: JobOptions, pooling: str, normalize: bool) -> Done:
+    """Sentence vectors into a .npy, float32 [N, E], vector i of row i; where a row is left out it is NaN. See
+    predict_file for what is raised."""
+    checked_kind(options, (".npy",))
+    encoder = TextEncoder.from_pretrained(options.directory, options.attention, options.device)
+    E = encoder.config.hidden_size
+
+    def answer(encoding: Encoding, tokens: int) -> Tensor:
+        vectors = sentence_vectors(encoder.model, encoding, pooling, tokens)
+        return F.normalize(vectors) if normalize else vectors
+
+    def body(window: Window, numbers: list[int], vectors: Tensor) -> bytes:
+        rows = np.full((window.end - window.begin, E), np.nan, "<f4")
+        rows[np.array(numbers, np.int64) - window.begin - 1] = vectors
+        return rows.tobytes()
+
+    def head(rows: int) -> bytes:
+        file = io.BytesIO()
+        npy.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (rows, E)})
+        return file.getvalue()
+
+    settings = {"command": "embed", "pooling": pooling, "normalize": normalize}
+    return run(options, settings, encoder, answer, head, body)
+
+
+def checked_kind(options: JobOptions, kinds: Sequence[str]) -> str:
+    """What can be refused before a model is loaded. Returns the kind of output.
+
+    Raises:
+        ValueError: the input is no file or of an unknown kind, or the output is.
+    """
+    checked_paths(options.data, (".tsv", ".csv", ".jsonl", ".txt"))
+    out = Path(options.out)
+    if out.suffix.lower() not in kinds:
+        raise ValueError(f"{out}: unknown kind of output {out.suffix!r}; use {' or '.join(kinds)}")
+    if not out.parent.is_dir():
+        raise ValueError(f"{out.parent}: no such directory; make it first")
+    return out.suffix.lower()
+
+
+def run(
+    options: JobOptions,
+    settings: dict[str, object],
+    trained: TextClassifier | TextEncoder,
+    answer: Callable[[Encoding, int], Tensor],
+    head: Callable[[int], bytes],
+    body: Callable[[Window, list[int], Tensor], bytes],
+) -> Done:
+    """Everything that the jobs share.
+
+    Args:
+        settings: what the answers depend on besides the model and the options of all jobs.
+        answer: an encoding and a token budget -> numbers [N, …].
+        head, body: bytes of the output, its head for so many rows, and a window's answers to these of its rows.
+    """
+    data, skip = Path(options.data), options.on_error == "skip"
+    max_length = trained.tokens_read(options.max_length)
+    tokens = token_budget(options.tokens_per_batch, trained.model)
+    settings = settings | {"model": model_digest(resolve(options.directory)), "max_length": max_length}
+    settings |= {"columns": options.columns, "quoting": options.quoting}
+
+    output = Output(Path(options.out), settings, head)
+    if output.complete:
+        output.finish()
+        return output.done
+    try:
+        output.open()
+        with Interrupt() as interrupt, open_lines(data) as lines:
+            interrupt.requested = True  # nothing has to be finished first: a signal stops at once
+            columns = options.columns.split(",") if options.columns else None
+            rows = read_rows(lines, columns, options.quoting)
+            pass_over(rows, lines, output)
+            encode = partial(trained.encode, max_length=max_length)
+            made = windows(rows, lines, output.done.rows, encode, BATCHES * tokens, skip)
+            with closing(ahead(made)) as ready, closing(told(ready, data, output.done.rows)) as shown:
+                for window in shown:
+                    numbers, answers, problems = checked_answers(within_memory(answer, window.encoding, tokens), window)
+                    if problems and not skip:
+                        raise refusal(*problems[0])
+                    output.add(body(window, numbers, answers), window, problems)
+        if not output.done.rows:
+            raise ValueError(f"{data}: holds no rows; give at least one")
+        output.finish()
+    except MemoryError:
+        output.give_up()
+        raise ValueError(f"memory is short; try --tokens-per-batch {max(1, tokens // 2)}") from None
+    except BaseException:  # Ctrl-C too
+        output.give_up()
+        raise
+    return output.done
+
+
+def model_digest(directory: Path) -> str:
+    """Of all files of a model that are read."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(directory.iterdir()):
+        if any(path.match(pattern) for pattern in (*PATTERNS, *OLD_PATTERNS)):
+            with open(path, "rb") as file:
+                digest.update(path.name.encode() + hashlib.file_digest(file, "blake2b").digest())
+    return digest.hexdigest()
+
+
+def pass_over(rows: Iterator[Row], lines: Lines, output: Output) -> None:
+    """The rows that are done, which have to be those that were done.
+
+    Raises:
+        ValueError: they are not.
+    """
+    count = output.done.rows
+    if count and (sum(1 for _ in islice(rows, count)) < count or lines.digest.hexdigest() != output.done.digest):
+        raise ValueError(
+            f"{lines.path}: its first {count} rows are not those that {output.partial} was made of; put them back,"
+            f" or delete {output.journal} to begin anew"
+        )
+
+
+def ahead(items: Iterator[Window]) -> Iterator[Window]:
+    """The same, made in a thread that is up to AHEAD of them in front."""
+    pool = ThreadPoolExecutor(1)
+    waiting = deque(pool.submit(next, items, None) for _ in range(AHEAD))
+    try:
+        while (item := waiting.popleft().result()) is not None:
+            waiting.append(pool.submit(next, items, None))
+            yield item
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def told(windows: Iterator[Window], data: Path, done: int) -> Iterator[Window]:
+    """The windows; each counts as done when the next is asked for. Rows done, rows a second, time left: a bar on a
+    terminal, else a line every SECONDS. There are about as many rows as lines."""
+    with open(data, "rb") as file:
+        lines = sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+    begin = said = time.monotonic()
+    with tqdm(total=max(lines, done), initial=done, unit=" rows", disable=not on_terminal()) as bar:
+        for window in windows:
+            yield window
+            bar.update(window.end - window.begin)
+            now = time.monotonic()
+            if not on_terminal() and now - said >= SECONDS:
+                said = now
+                form = "{n} of about {total} rows  {rate_fmt}  {remaining} left"
+                numbers = window.end, max(lines, window.end), now - begin
+                say(tqdm.format_meter(*numbers, initial=done, unit=" rows", bar_format=form))

@@ -1,0 +1,80 @@
+"""Options of `minibert evaluate`, `predict`, `embed` and `fill-mask`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass
+
+from minibert.fast.options import ATTENTION
+from minibert.io.bundled import BUNDLED
+from minibert.options import argument, option
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    directory: str = argument("a trained model")
+    data: str = option(MISSING, "data file with labels, .tsv .csv or .jsonl")
+    columns: str | None = option(None, "column names of a file without a header, such as label,text")
+    quoting: str = option("minimal", "minimal: fields may stand in double quotes; none: quotes are text (GLUE)")
+    tokens_per_batch: int | None = option(None, "tokens of a batch (default: what suits model and device)")
+    attention: str = option("auto", f"attention backend: auto, {', '.join(ATTENTION)}")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1 …")
+    json: bool = option(False, "print one JSON object")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobOptions:
+    """What `predict` and `embed` both ask."""
+
+    directory: str = argument("a model: its directory, or its name on the hub")
+    text: Sequence[str] = argument("texts (default: one a line from stdin)")
+    data: str | None = option(None, "instead of texts a file of any size, .tsv .csv .jsonl, or .txt with a text a line")
+    out: str | None = option(None, "where its answers go; an interrupted job is continued by the same command")
+    on_error: str = option("stop", "what a broken row does: stop, or skip, which leaves it out and counts it")
+    columns: str | None = option(None, "column names of a file without a header, such as id,text")
+    quoting: str = option("minimal", "minimal: fields may stand in double quotes; none: quotes are text (GLUE)")
+    max_length: int | None = option(None, "tokens of a text that are read (default: as the model's files say)")
+    tokens_per_batch: int | None = option(None, "tokens of a batch (default: what suits model and device)")
+    attention: str = option("auto", f"attention backend: auto, {', '.join(ATTENTION)}")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1 …")
+    json: bool = option(False, "print one JSON object")
+
+    def __post_init__(self) -> None:
+        for name, known in {"on_error": ("stop", "skip"), "quoting": ("minimal", "none")}.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose {' or '.join(known)}")
+        if (self.data is None) != (self.out is None):
+            given, missing = ("out", "data") if self.data is None else ("data", "out")
+            raise ValueError(f"--{given} is given without --{missing}; a file of rows needs both, texts neither")
+        if self.data is not None and self.text:
+            raise ValueError(f"--data {self.data} and {len(self.text)} texts are given; choose one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(JobOptions):
+    pair: str | None = option(None, "a second text that goes with each text")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.data is not None and self.pair is not None:
+            raise ValueError(f"--pair goes with texts; the pairs of --data {self.data} are its column text_b")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedOptions(JobOptions):
+    pooling: str = option("mean", "mean of a text's tokens, or cls, the vector of [CLS]")
+    normalize: bool = option(False, "scale vectors to length 1, as many sentence-transformers models do")
+
+
+@dataclass(frozen=True)
+class FillMaskOptions:
+    text: Sequence[str] = argument("texts with [MASK] (default: one a line from stdin)")
+    model: str = option(BUNDLED, "directory or hub name of a pretrained BERT with its masked-LM head")
+    top_k: int = option(5, "answers for each mask")
+    attention: str = option("auto", f"attention backend: auto, {', '.join(ATTENTION)}")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1 …")
+    json: bool = option(False, "print one JSON object")
+
+    def __post_init__(self) -> None:
+        if self.top_k < 1:
+            raise ValueError(f"top_k is {self.top_k}; it must be at least 1")

@@ -1,0 +1,204 @@
+"""Trained models at work: texts in, answers out, in the order of the texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from minibert.core.config import BertConfig
+from minibert.fast.batches import Batch, by_length, check_vocabulary, collate_packed, token_chunks
+from minibert.fast.models import BertForSequenceClassification, BertModel
+from minibert.fast.twins import prepare
+from minibert.io.bundled import resolve
+from minibert.text.tokenizer import Encoding, Tokenizer
+
+# Tokens of a batch: enough for the matrix products, few enough for the caches. On a CPU its widest numbers, [T, F] in
+# float32, have to stay below 32 MiB: larger ones glibc takes from the system each time, and new pages cost more than
+# longer products gain.
+TOKENS, WIDEST = {"cpu": 4096, "cuda": 32768}, 31 << 20
+
+
+def pick_device(name: str) -> torch.device:
+    """ "auto": a GPU where there is one.
+
+    Raises:
+        ValueError: the device does not exist here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {name!r} cannot be used here ({reason}); choose cpu") from None
+    return device
+
+
+class TrainedModel:
+    """Loads a model of `model_class` and its tokenizer from one directory or hub name."""
+
+    model_class: type[nn.Module]
+
+    def __init__(self, model: nn.Module, tokenizer: Tokenizer, device: str = "auto") -> None:
+        self.device = pick_device(device)
+        self.model = model.to(self.device).eval()
+        self.tokenizer = tokenizer
+        self.config: BertConfig = model.config
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, attention: str = "auto", device: str = "auto", mapped: bool = False
+    ) -> Self:
+        """mapped: see Pretrained.from_pretrained.
+
+        Raises:
+            ValueError: model or vocabulary cannot be used, or do not belong together.
+        """
+        directory = resolve(name)
+        tokenizer = Tokenizer.from_pretrained(directory)
+        check_vocabulary(tokenizer, BertConfig.from_file(directory / "config.json"), str(name))
+        model = cls.model_class.from_pretrained(directory, attention, fresh_heads=False, mapped=mapped)
+        return cls(model, tokenizer, device)
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of a text that are read: as many as in training, which the tokenizer's files record."""
+        return self.tokens_read(self.tokenizer.model_max_length)
+
+    def tokens_read(self, max_length: int | None) -> int:
+        """Of a text where so many are asked for: no more than the model has positions. None: `max_length`."""
+        return self.max_length if max_length is None else min(max_length, self.config.max_position_embeddings)
+
+    def encode(
+        self, texts: Iterable[str], pairs: Iterable[str] | None = None, max_length: int | None = None
+    ) -> Encoding:
+        """The texts' tokens, as many of each as `tokens_read` says, unpadded."""
+        return self.tokenizer(texts, pairs, max_length=self.tokens_read(max_length), padding="none")
+
+
+class TextClassifier(TrainedModel):
+    """A trained classifier and its tokenizer.
+
+    >>> clf = TextClassifier.from_pretrained(DIR)                    # doctest: +SKIP
+    >>> clf.predict(["房间很干净，下次还住"])                            # doctest: +SKIP
+    [('positive', 0.97)]
+    """
+
+    model_class = BertForSequenceClassification
+    model: BertForSequenceClassification
+
+    @property
+    def labels(self) -> list[str]:
+        """Class names, by logit column."""
+        return [self.config.id2label[i] for i in range(self.config.num_labels)]
+
+    def logits(
+        self,
+        texts: Iterable[str],
+        pairs: Iterable[str] | None = None,
+        max_length: int | None = None,
+        tokens_per_batch: int | None = None,
+    ) -> Tensor:
+        """[N, L] float32 on the CPU, row i for text i. Texts longer than `max_length` are cut."""
+        return classify(self.model, self.encode(texts, pairs, max_length), tokens_per_batch)
+
+    def predict(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> list[tuple[str, float]]:
+        """For each text the likeliest label and its probability."""
+        best = self.logits(texts, pairs).softmax(dim=1).max(dim=1)
+        return [(self.labels[i], p) for i, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+
+
+class TextEncoder(TrainedModel):
+    """Sentence vectors of a bare encoder."""
+
+    model_class = BertModel
+    model: BertModel
+
+    def embed(
+        self,
+        texts: Iterable[str],
+        pooling: str = "mean",
+        tokens_per_batch: int | None = None,
+        max_length: int | None = None,
+    ) -> Tensor:
+        """[N, E] float32 on the CPU, row i for text i.
+
+        pooling: "mean" over the real tokens (sentence-transformers' usual choice) or "cls", the vector of [CLS].
+        """
+        return sentence_vectors(self.model, self.encode(texts, None, max_length), pooling, tokens_per_batch)
+
+
+@torch.no_grad()
+def classify(model: BertForSequenceClassification, encoding: Encoding, tokens_per_batch: int | None = None) -> Tensor:
+    """Logits of encoded rows, [N, L] float32 on the CPU, in their order; the model is expected in eval mode."""
+    logits, model = torch.empty(len(encoding.length), model.config.num_labels), prepare(model)
+    for rows, batch in batches(encoding, tokens_per_batch, model, first_only=True):
+        logits[rows] = model(*batch[:-1]).float().cpu()
+    return logits
+
+
+@torch.no_grad()
+def sentence_vectors(
+    model: BertModel, encoding: Encoding, pooling: str = "mean", tokens_per_batch: int | None = None
+) -> Tensor:
+    """Vectors of encoded rows, [N, E] float32 on the CPU, in their order; the model is expected in eval mode."""
+    if pooling not in ("mean", "cls"):
+        raise ValueError(f"pooling {pooling!r} is unknown; choose mean or cls")
+    first = pooling == "cls"
+    vectors, model = torch.empty(len(encoding.length), model.config.hidden_size), prepare(model)
+    for rows, batch in batches(encoding, tokens_per_batch, model, first_only=first):
+        hidden = model(*batch[:-1]).last_hidden_state  # [B, E] or [T, E]
+        if not first:  # the mean of each row's tokens
+            hidden = torch.segment_reduce(hidden, "mean", lengths=batch.layout.cu_seqlens.diff().long())  # [B, E]
+        vectors[rows] = hidden.float().cpu()
+    return vectors
+
+
+def token_budget(tokens_per_batch: int | None, model: nn.Module) -> int:
+    """What is asked, else what suits the model where it is."""
+    if tokens_per_batch is not None:
+        return tokens_per_batch
+    if next(model.parameters()).device.type == "cuda":
+        return TOKENS["cuda"]
+    return min(TOKENS["cpu"], max(1, WIDEST // (4 * model.config.intermediate_size)))
+
+
+def batches(
+    encoding: Encoding, tokens_per_batch: int | None, model: nn.Module, first_only: bool = False
+) -> Iterator[tuple[list[int], Batch]]:
+    """All rows in packed batches, the longest first: (their numbers, the batch)."""
+    budget, device = token_budget(tokens_per_batch, model), next(model.parameters()).device
+    for rows in token_chunks(by_length(encoding.length), encoding.length, budget):
+        rows.reverse()  # shortest first inside: sorted that way, attention need not move a token
+        yield rows, collate_packed(encoding, None, rows, device, first_only=first_only)
+
+
+# ---- scores ----
+
+
+class Scores(NamedTuple):
+    """How good predictions are: accuracy, mean cross-entropy (nats), macro-averaged F1, and the confusion matrix."""
+
+    accuracy: float
+    loss: float
+    macro_f1: float
+    confusion: list[list[int]]  # [L, L], rows true, columns predicted
+
+
+def score(logits: Tensor, labels: NDArray[np.int64]) -> Scores:
+    """logits [N, L], labels [N]. A class that neither occurs nor is predicted counts as F1 0, as in scikit-learn."""
+    truth, predicted = torch.from_numpy(labels), logits.argmax(dim=1)
+    L = logits.shape[1]
+    confusion = torch.bincount(truth * L + predicted, minlength=L * L).view(L, L)
+    hits = confusion.diagonal().double()
+    f1 = 2 * hits / (confusion.sum(dim=0) + confusion.sum(dim=1)).clamp(min=1)
+    accuracy = (truth == predicted).double().mean().item()
+    return Scores(accuracy, F.cross_entropy(logits, truth).item(), f1.mean().item(), confusion.tolist())

@@ -1,0 +1,38 @@
+"""Ctrl-C and SIGTERM, which may come at any moment."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import suppress
+from types import FrameType, TracebackType
+
+from minibert.io.stderr import say
+
+
+class Interrupt:
+    """The first Ctrl-C or SIGTERM sets `requested`; the loop saves and stops after the current step. The second raises
+    KeyboardInterrupt at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Interrupt:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        with suppress(RuntimeError):  # "reentrant call": the signal came while stderr was waiting for its reader
+            say("stopping after this step; once more to stop at once, without saving")

@@ -1,0 +1,509 @@
+"""Every number of a forward pass, by name: look at it, take its gradient, or change it.
+
+    with minibert.capture(model, "layers.*.attention.probs", "pooler", grad=True) as seen:
+        model(ids, mask).last_hidden_state.sum().backward()
+    seen["layers.0.attention.probs"]        # [B, H, S, S]
+    seen.grad["pooler"]                     # [B, E]
+
+    with minibert.intervene(model, {"layers.1.heads.3": 0, "layers.2.attention.probs": lambda probs: probs.flip(1)}):
+        model(ids, mask)
+
+Letters: B batch, S sequence, E hidden size, H heads, D = E / H, F feed-forward, V vocabulary, L labels. In a packed
+batch [B, S, …] is [T, …], T real tokens (`minibert.fast.layout.pad` makes the rectangle of it). The names are those of
+reference.py, in the order of computation; {i} counts layers from 0, {h} heads from 0:
+
+    embeddings.token              [B, S, E]      what the token is
+    embeddings.position           [S, E]         where it stands; packed [T, E]
+    embeddings.segment            [B, S, E]      which text it belongs to
+    embeddings.sum                [B, S, E]      the three added
+    embeddings.norm               [B, S, E]      after LayerNorm
+    embeddings.output             [B, S, E]      after dropout: what layer 0 reads
+    layers.{i}.attention.query    [B, S, E]      head h owns the columns h·D … (h+1)·D
+    layers.{i}.attention.key      [B, S, E]
+    layers.{i}.attention.value    [B, S, E]
+    layers.{i}.attention.scores   [B, H, S, S]   q kᵀ / √D, before masking; packed batches too: 0 at padding
+    layers.{i}.attention.probs    [B, H, S, S]   softmax of them, before dropout; packed batches too: 0 at padding
+    layers.{i}.attention.context  [B, S, E]      what the heads answer, side by side
+    layers.{i}.heads.{h}          [B, S, D]      one head's columns of it
+    layers.{i}.attention.output   [B, S, E]      through the output projection, before dropout
+    layers.{i}.attention.sum      [B, S, E]      added to the residual stream, before LayerNorm
+    layers.{i}.attention.norm     [B, S, E]      the stream after it
+    layers.{i}.ffn.inner          [B, S, F]      before GELU
+    layers.{i}.ffn.act            [B, S, F]      after GELU
+    layers.{i}.ffn.output         [B, S, E]      narrowed again, before dropout
+    layers.{i}.ffn.sum            [B, S, E]      added to the residual stream, before LayerNorm
+    layers.{i}.ffn.norm           [B, S, E]      the stream after it
+    layers.{i}.output             [B, S, E]      the same: what the next layer reads
+    pooler                        [B, E]         where the model has one
+    classifier                    [B, L]         logits of BertForSequenceClassification
+    mlm                           [B, S, V]      logits of BertForMaskedLM and BertForPreTraining; of positions [M, V]
+    nsp                           [B, 2]         logits of BertForPreTraining
+
+A fast backend forms neither scores nor probs. Only the layers that are asked for them compute them, from their queries
+and keys by the formula (core/attention.py), and what the formula's probabilities make of the values must equal what
+the backend answered. Attention dropout is random, so with it nothing is compared. What stands in a row of padding
+depends on the backend.
+
+A classifier's packed batch computes its last layer for [CLS] alone; as soon as something of that layer is asked for, it
+is computed for all tokens.
+
+Blocks may stand inside each other, in any order: changes are made from the outer block to the inner, and a capture sees
+what the model goes on with. Of several forward passes the last is kept.
+
+While a block is open the model has hooks, and asked layers another `attend`; afterwards nothing is left, and a model
+that nobody looks into runs as if this module did not exist. As it is the model that changes, all threads that run it
+are seen: look from one at a time.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from minibert.core import attention as spec
+from minibert.core.attention import Batch, Padded
+from minibert.core.model import BertBase, Layer, SelfAttention
+from minibert.fast.layout import Packed, pack, pad
+from minibert.fast.models import BertModel
+
+Change = float | Tensor | Callable[[Tensor], Tensor]
+Tap = Callable[[str, Tensor], Tensor]  # name, what the model computed -> what it goes on with
+
+FORMED = ("scores", "probs")  # what fast backends never form
+# How far the formula may be from a backend, as a share of the largest number: some units of rounding.
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+
+
+def capture(model: BertBase, *patterns: str, grad: bool = False, check: bool = True) -> Capture:
+    """A context manager that keeps what forward passes inside it compute.
+
+    Args:
+        model: a BertModel or one with a head.
+        patterns: names of the table above, with * and ? as in paths, so that * stands for what is between two dots; or
+            what names begin with: "layers.3.ffn" is all of that feed-forward, "*" is everything. Without any nothing is
+            kept; `names()` lists all.
+        grad: keep gradients as well: `seen.grad[name]` after a backward pass. The tensors are then the graph's own (a
+            loss may be made of them); else they are detached. Probabilities get gradients only where they are formed,
+            so that layers whose scores or probs are asked for go on with the formula's context.
+        check: whether the formula has to equal the backend (AssertionError); to look into a broken one, False.
+
+    Raises:
+        ValueError: the model is none of ours, or a pattern fits nothing.
+    """
+    return Capture(model, patterns, grad, check)
+
+
+def intervene(model: BertBase, changes: Mapping[str, Change]) -> Intervention:
+    """A context manager inside which the model goes on with other numbers than it computed.
+
+    Layers whose scores or probs are changed compute attention by the formula; all others keep their backend.
+
+    Args:
+        model: a BertModel or one with a head.
+        changes: name, or pattern with * and ?, -> a number (0 ablates), a tensor of the same shape (patches) or a
+            function of the tensor (replaces). Several that fit a name are made in this order.
+
+    Raises:
+        ValueError: the model is none of ours, a pattern fits nothing, or (in the forward pass) a shape differs.
+    """
+    return Intervention(model, changes)
+
+
+# ---- where everything is ----
+
+
+class Place(NamedTuple):
+    """Where a name's tensor passes: the input or the output of a module, a head's columns of its input, or in the midst
+    of a SelfAttention."""
+
+    module: nn.Module
+    side: str  # "input", "output", "head", "attend"
+    head: int = 0
+
+
+def places(model: BertBase) -> dict[str, Place]:
+    """All names of this model, in the order of computation."""
+    encoder = encoder_of(model)
+    embeddings = encoder.embeddings
+    found = {
+        "embeddings.token": Place(embeddings.token, "output"),
+        "embeddings.position": Place(embeddings.position, "output"),
+        "embeddings.segment": Place(embeddings.segment, "output"),
+        "embeddings.sum": Place(embeddings.norm, "input"),
+        "embeddings.norm": Place(embeddings.norm, "output"),
+        "embeddings.output": Place(embeddings, "output"),
+    }
+    for i, layer in enumerate(encoder.layers):
+        found |= {f"layers.{i}.{name}": place for name, place in layer_places(layer).items()}
+    if encoder.pooler is not None:
+        found["pooler"] = Place(encoder.pooler, "output")
+    heads = {name: getattr(model, name, None) for name in ("classifier", "mlm", "nsp")}
+    return found | {name: Place(head, "output") for name, head in heads.items() if head is not None}
+
+
+def layer_places(layer: Layer) -> dict[str, Place]:
+    attention, ffn = layer.attention, layer.ffn
+    return {
+        **{f"attention.{name}": Place(getattr(attention, name), "output") for name in ("query", "key", "value")},
+        **{f"attention.{name}": Place(attention, "attend") for name in FORMED},
+        "attention.context": Place(attention.output, "input"),
+        **{f"heads.{h}": Place(attention.output, "head", h) for h in range(attention.heads)},
+        "attention.output": Place(attention.output, "output"),
+        "attention.sum": Place(attention.norm, "input"),
+        "attention.norm": Place(attention.norm, "output"),
+        "ffn.inner": Place(ffn.inner, "output"),
+        "ffn.act": Place(ffn.output, "input"),
+        "ffn.output": Place(ffn.output, "output"),
+        "ffn.sum": Place(ffn.norm, "input"),
+        "ffn.norm": Place(ffn.norm, "output"),
+        "output": Place(ffn, "output"),
+    }
+
+
+def encoder_of(model: BertBase) -> BertModel:
+    if not isinstance(model, BertBase):
+        raise ValueError(
+            f"{type(model).__name__} is no model to look into; give a BertModel or one with a head (of a TextClassifier"
+            " or TextEncoder: its .model, of what torch.compile returned: its _orig_mod)"
+        )
+    return model if isinstance(model, BertModel) else model.bert
+
+
+def matching(pattern: str, names: Iterable[str], groups: bool) -> list[str]:
+    """The names that a pattern stands for, part by part between the dots. groups: also those that go on after it."""
+    names, parts = list(names), pattern.split(".")
+
+    def fits(name: str) -> bool:
+        found = name.split(".")
+        longer = len(found) > len(parts) and groups
+        return (longer or len(found) == len(parts)) and all(map(fnmatchcase, found, parts))
+
+    found = [name for name in names if fits(name)]
+    if not found:
+        near = difflib.get_close_matches(pattern, names, n=3, cutoff=0.5)
+        begin = ", ".join(dict.fromkeys(name.split(".")[0] for name in names))
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"its names begin with {begin}"
+        raise ValueError(f"nothing in this model is called {pattern!r}; {hint}")
+    return found
+
+
+# ---- who looks ----
+
+
+class Watcher:
+    """A block: what it wants, and for how long.
+
+    forms: whether the model has to go on with what `tap` returns, so that attention must form what is asked for.
+    check: whether the formula has to equal the backend.
+    wanted: the names that `tap` is called for.
+    """
+
+    forms: bool
+    check: bool
+    wanted: Container[str]
+
+    def __init__(self, model: BertBase) -> None:
+        self.model = model
+        self.places = places(model)
+
+    def tap(self, name: str, x: Tensor) -> Tensor:
+        """What the model computed -> what it goes on with, of the same shape."""
+        raise NotImplementedError
+
+    def names(self) -> list[str]:
+        """All that can be asked for in this model, in the order of computation."""
+        return list(self.places)
+
+    def __enter__(self) -> Self:
+        encoder = encoder_of(self.model)
+        session = ACTIVE.setdefault(encoder, Session(encoder))
+        session.install([*session.watchers, self])
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        encoder = encoder_of(self.model)
+        session = ACTIVE[encoder]
+        session.install([other for other in session.watchers if other is not self])
+        if not session.watchers:
+            del ACTIVE[encoder]
+
+
+class Capture(Watcher, Mapping[str, Tensor]):
+    """What was seen, by name: a read-only dict in the order of computation. It can be read after the block too."""
+
+    def __init__(self, model: BertBase, patterns: tuple[str, ...], grad: bool, check: bool) -> None:
+        super().__init__(model)
+        self.wanted = {name for pattern in patterns for name in matching(pattern, self.places, groups=True)}
+        self.forms, self.check = grad, check
+        self.captured: dict[str, Tensor] = {}
+
+    def tap(self, name: str, x: Tensor) -> Tensor:
+        """Keeps it. Where nothing before it has a gradient (frozen weights) the graph begins here."""
+        if self.forms and torch.is_grad_enabled():
+            x = x if x.requires_grad else x.detach().requires_grad_()
+            x.retain_grad()
+        self.captured[name] = x if self.forms else x.detach()
+        return x
+
+    @property
+    def grad(self) -> dict[str, Tensor]:
+        """What backward passes left, by name, added up as parameters have it; what no loss depends on has none."""
+        if not self.forms:
+            raise ValueError("no gradients were asked for; give grad=True to capture")
+        return {name: x.grad for name, x in self.items() if x.grad is not None}
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self.captured:
+            reason = "no forward pass has computed it yet" if name in self.wanted else "it was not asked for"
+            raise KeyError(f"{name}: {reason}")
+        return self.captured[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self.places if name in self.captured)
+
+    def __len__(self) -> int:
+        return len(self.captured)
+
+
+class Intervention(Watcher):
+    """What is to be changed."""
+
+    forms, check = True, False
+
+    def __init__(self, model: BertBase, changes: Mapping[str, Change]) -> None:
+        super().__init__(model)
+        self.wanted: dict[str, list[Change]] = {}
+        for pattern, change in changes.items():
+            if isinstance(change, bool) or not (isinstance(change, int | float | Tensor) or callable(change)):
+                raise ValueError(f"{pattern!r} is to become {change!r}; give a number, a tensor or a function")
+            for name in matching(pattern, self.places, groups=False):
+                self.wanted.setdefault(name, []).append(change)
+
+    def tap(self, name: str, x: Tensor) -> Tensor:
+        for change in self.wanted[name]:
+            x = changed(name, x, change)
+        return x
+
+
+def changed(name: str, x: Tensor, change: Change) -> Tensor:
+    """x of any shape -> what a change makes of it, of the same shape and type."""
+    if isinstance(change, int | float):
+        return torch.full_like(x, change)
+    new = change if isinstance(change, Tensor) else change(x)
+    if not isinstance(new, Tensor) or new.shape != x.shape:
+        given = f"of shape {list(new.shape)}" if isinstance(new, Tensor) else f"a {type(new).__name__}"
+        raise ValueError(f"{name} is to become something {given}; give a tensor of shape {list(x.shape)}")
+    return new.to(x)
+
+
+# ---- what is put into the model ----
+
+
+class Session:
+    """All that looks into one encoder now, and what was put into it for that."""
+
+    def __init__(self, encoder: BertModel) -> None:
+        self.encoder = encoder
+        self.watchers: list[Watcher] = []
+        self.installed = ExitStack()
+
+    def who_wants(self, *names: str) -> list[Watcher]:
+        """Those who change come before those who look."""
+        asked = [watcher for watcher in self.watchers if any(name in watcher.wanted for name in names)]
+        return sorted(asked, key=lambda watcher: isinstance(watcher, Capture))
+
+    def tap(self, name: str, x: Tensor) -> Tensor:
+        for watcher in self.who_wants(name):
+            x = watcher.tap(name, x)
+        return x
+
+    def install(self, watchers: list[Watcher]) -> None:
+        """Takes out what is there and puts in what these watchers want."""
+        self.watchers = watchers
+        self.installed.close()
+        everywhere = {name: place for watcher in self.watchers for name, place in watcher.places.items()}
+        wanted = {name: place for name, place in everywhere.items() if self.who_wants(name)}
+        if not wanted:
+            return
+        with ExitStack() as stack:
+            for module in self.encoder.modules():
+                stack.enter_context(uncompiled(module))
+            for name, place in wanted.items():
+                if place.side != "attend":
+                    stack.enter_context(hooked(name, place, self.tap, self.encoder.config.head_size))
+            layers = self.encoder.layers
+            for i, layer in enumerate(layers):
+                if any(place.module is layer.attention for place in wanted.values()):
+                    attend = partial(attend_and_look, layer.attention, f"layers.{i}.attention", self)
+                    stack.enter_context(exchanged(layer.attention, "attend", attend))
+            if any(name.startswith(f"layers.{len(layers) - 1}.") for name in wanted):
+                stack.enter_context(exchanged(layers[-1], "forward", partial(whole_layer, layers[-1])))
+            self.installed = stack.pop_all()
+
+
+ACTIVE: dict[BertModel, Session] = {}  # empty whenever no block is open
+
+
+@contextmanager
+def hooked(name: str, place: Place, tap: Tap, head_size: int) -> Iterator[None]:
+    """A hook that shows and replaces what passes."""
+
+    def output(module: nn.Module, inputs: tuple, x: Tensor) -> Tensor:
+        return tap(name, x)
+
+    def first_input(module: nn.Module, inputs: tuple) -> tuple:
+        return tap(name, inputs[0]), *inputs[1:]
+
+    def head(module: nn.Module, inputs: tuple) -> tuple | None:
+        heads = list(inputs[0].split(head_size, dim=-1))
+        before, heads[place.head] = heads[place.head], tap(name, heads[place.head])
+        if heads[place.head] is before and not (before.requires_grad and torch.is_grad_enabled()):
+            return None
+        return (torch.cat(heads, dim=-1),)  # of parts, so that a part has a gradient
+
+    if place.side == "output":
+        handle = place.module.register_forward_hook(output)
+    else:
+        handle = place.module.register_forward_pre_hook(head if place.side == "head" else first_input)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def exchanged(owner: object, name: str, value: object) -> Iterator[None]:
+    """owner.name is `value` inside, and what it was afterwards, whatever happens; also where it was inherited."""
+    inherited, before = name not in vars(owner), getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        delattr(owner, name) if inherited else setattr(owner, name, before)
+
+
+def uncompiled(module: nn.Module) -> AbstractContextManager[None]:
+    """Compiled code was made without hooks and would run without them: `compile_tokenwise` is undone for a while."""
+    if isinstance(module, SelfAttention) and "residual" in module.__dict__:
+        return exchanged(module, "residual", partial(type(module).residual, module))
+    if module._compiled_call_impl is not None:
+        return exchanged(module, "_compiled_call_impl", None)
+    return nullcontext()
+
+
+def whole_layer(layer: Layer, x: Tensor, batch: Batch, last: bool = False) -> Tensor:
+    """The layer for all tokens, [B, S, E] or [T, E], also where the first ones are all that is wanted: [B, E]."""
+    return batch.asking(Layer.forward(layer, x, batch), last)
+
+
+# ---- attention ----
+
+
+def attend_and_look(
+    attention: SelfAttention,
+    at: str,
+    session: Session,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    batch: Padded | Packed,
+) -> Tensor:
+    """SelfAttention.attend with scores and probabilities shown.
+
+    Padded: [B, S, H, D] three times -> [B, S, H, D]; packed [T, H, D] -> [T, H, D].
+    """
+    assert len(q) == len(k), "whole_layer lets all tokens ask"
+    watchers = session.who_wants(*(f"{at}.{name}" for name in FORMED))
+    forms = any(watcher.forms for watcher in watchers)
+    fused = attention.backend != "eager"  # which is the formula itself
+    dropping = attention.training and attention.dropout_p > 0
+    check = fused and not dropping and all(watcher.check for watcher in watchers)
+    with torch.set_grad_enabled(forms and torch.is_grad_enabled()):
+        ours = attend_by_formula(attention, at, session, (q, k, v), batch, forms)
+    if check or not forms:
+        with torch.set_grad_enabled(not forms and torch.is_grad_enabled()):
+            theirs = SelfAttention.attend(attention, q, k, v, batch)
+    if check:
+        assert_equal(f"{at}.context", attention.backend, ours, theirs, batch)
+    return ours if forms else theirs
+
+
+def attend_by_formula(
+    attention: SelfAttention,
+    at: str,
+    session: Session,
+    qkv: tuple[Tensor, Tensor, Tensor],
+    batch: Padded | Packed,
+    forms: bool,
+) -> Tensor:
+    """The same by the formula, with scores and probabilities shown; where nobody goes on with it (forms), undropped.
+
+    qkv: [B, S, H, D] or [T, H, D] each -> the same shape. Fused kernels keep scores in fp32 whatever the type of q; so
+    does this, except for eager, which does not.
+    """
+    hide, fused = isinstance(batch, Packed), attention.backend != "eager"
+    mask = batch.padded if hide else batch
+    q, k, v = ((pad(x, batch) if hide else x).transpose(1, 2) for x in qkv)  # [B, H, S, D]
+    if fused and q.dtype != torch.float64:
+        q, k, v = q.float(), k.float(), v.float()
+    dropout_p = attention.dropout_p if attention.training else 0.0
+    with torch.autocast(q.device.type, enabled=False) if fused else nullcontext():
+        if forms:
+            context = formula(q, k, v, mask, hide, lambda name, x: session.tap(f"{at}.{name}", x), dropout_p)
+        else:
+            context, seen = look_by_rows(q, k, v, mask, hide, [n for n in FORMED if session.who_wants(f"{at}.{n}")])
+            for name, x in seen.items():
+                session.tap(f"{at}.{name}", x)
+    context = context.to(qkv[0].dtype).transpose(1, 2)  # [B, S, H, D]
+    return pack(context, batch) if hide else context
+
+
+def formula(q: Tensor, k: Tensor, v: Tensor, mask: Padded, hide: bool, tap: Tap, dropout_p: float = 0.0) -> Tensor:
+    """[B, H, S, D] three times -> [B, H, S, D]. hide: whether queries that are padding get probabilities of 0."""
+    probs = spec.probabilities(tap("scores", spec.scores(q, k)), mask)  # [B, H, S, S]
+    if hide and mask.keys is not None:
+        probs = probs.masked_fill(~mask.keys[:, None, :, None], 0)
+    return F.dropout(tap("probs", probs), dropout_p) @ v
+
+
+def look_by_rows(
+    q: Tensor, k: Tensor, v: Tensor, mask: Padded, hide: bool, wanted: list[str]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """`formula` where nothing is changed, [B, H, S, D], and what is wanted of FORMED, [B, H, S, S] each. On a CPU a row
+    at a time, which stays in the cache, and where its real keys are the first ones only those: they need no mask."""
+    B, H, S, _ = q.shape
+    context, seen = torch.empty_like(q), {name: q.new_zeros(B, H, S, S) for name in wanted}
+    on_cpu, cuttable = q.device.type == "cpu", hide or "scores" not in wanted  # scores are shown before masking
+    step = 1 if on_cpu else B
+    for rows in (slice(first, first + step) for first in range(0, B, step)):
+        part, n = Padded.from_mask(None if mask.keys is None else mask.keys[rows]), S
+        if on_cpu and cuttable and part.keys is not None and part.keys[0, : part.keys.sum()].all():
+            part, n = Padded(None), int(part.keys.sum())
+        asking = slice(n if hide else S)
+
+        def keep(name: str, x: Tensor, rows: slice = rows, asking: slice = asking, n: int = n) -> Tensor:
+            if name in wanted:
+                seen[name][rows, :, asking, :n] = x
+            return x
+
+        context[rows, :, asking] = formula(q[rows, :, asking], k[rows, :, :n], v[rows, :, :n], part, hide, keep)
+    return context, seen
+
+
+def assert_equal(name: str, backend: str, ours: Tensor, theirs: Tensor, batch: Padded | Packed) -> None:
+    """Real tokens get from the backend what the formula says. ours, theirs: [B, S, H, D] or [T, H, D]."""
+    if isinstance(batch, Padded) and batch.keys is not None:
+        ours, theirs = (x[batch.keys] for x in (ours, theirs))  # [T, H, D]
+    size = theirs.abs().nan_to_num_(0, 0, 0).max().item() if theirs.numel() else 0.0
+    limit = TOLERANCE[theirs.dtype] * size
+    same = bool(theirs.numel()) and bool((ours - theirs).abs_().max() <= limit)  # the usual case, by fewer passes
+    same = same or torch.allclose(ours, theirs, rtol=0, atol=limit, equal_nan=True)
+    assert same, f"{name}: attention backend {backend!r} differs from the formula by {(ours - theirs).abs().max():.1e}"

@@ -1,0 +1,388 @@
+"""One forward pass, every number of it: as an object for Python, as JSON, and as a page to look at.
+
+    explanation = explain(model, tokenizer, "The cat sat.")
+    explanation.tensors["layers.0.attention.probs"]    # [H, S, S]
+    explanation                                        # in Jupyter: the page
+    Path("page.html").write_text(explanation.to_html(), encoding="utf-8")
+
+The pieces come from wordpiece_trace.py, the numbers from activations.py and analysis.py; page.py puts them on the page.
+
+Letters: S tokens, E hidden size, H heads, N layers, V vocabulary, L labels.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from minibert.core.checkpoint import read_weights
+from minibert.core.encoding import Encoding
+from minibert.core.files import atomic_write
+from minibert.core.model import BertBase
+from minibert.core.tokenizer import check_text
+from minibert.fast.batches import check_vocabulary
+from minibert.fast.models import (
+    BertForMaskedLM,
+    BertForPreTraining,
+    BertForSequenceClassification,
+    BertModel,
+    BertOutput,
+    model_class,
+)
+from minibert.io.bundled import resolve
+from minibert.look import page
+from minibert.look.activations import Capture, capture, encoder_of, places
+from minibert.look.analysis import (
+    answers_to,
+    gradient_times_heads,
+    gradient_times_input,
+    head_contributions,
+    residual_stream,
+    rollout,
+    token_contributions,
+)
+from minibert.look.options import ExplainOptions
+from minibert.look.wordpiece_trace import Stretch, trace
+from minibert.text.encode_table import ROWS
+from minibert.text.tokenizer import Tokenizer
+
+GUESSES = 5  # tokens that the logit lens tells for each position
+MOST_MULTIPLICATIONS = 1e12  # multiplications that taking heads or tokens away may cost: 10 to 20 seconds of a CPU core
+TWICE = ("layers.*.heads.*", "embeddings.norm", "layers.*.ffn.norm", "mlm")  # names of what others hold, or too large
+
+Arrays = dict[str, NDArray]
+Score = Callable[[BertOutput], Tensor]
+
+
+class Guess(NamedTuple):
+    """One possible answer: a label or a token."""
+
+    name: str
+    logit: float
+    probability: float
+
+
+class Prediction(NamedTuple):
+    """What the model says, and so what heads and tokens contribute to."""
+
+    kind: str  # "label"; "token": of the first [MASK]; "vector": no head, or no [MASK]: the mean of all tokens' vectors
+    guesses: list[Guess]  # best first; none for a vector
+    position: int | None  # of the [MASK]
+
+
+class Lens(NamedTuple):
+    """What the head would say after the embeddings (0) and after each layer (1 … N)."""
+
+    names: list[str]  # labels, or the tokens that are among the best anywhere
+    best: NDArray  # indices into names, the best first: [N + 1, S, GUESSES], of labels all: [N + 1, L]
+    probabilities: NDArray  # theirs
+
+
+class Contributions(NamedTuple):
+    """What speaks for the answer: positive numbers. None: not computed, as it would take too long or has no meaning."""
+
+    heads_ablated: NDArray | None  # [N, H]: what the score loses without the head
+    heads_gradient: NDArray | None  # [N, H]: gradient · what the head answers
+    tokens_ablated: NDArray | None  # [S]: what the score loses with [MASK] in the token's place
+    tokens_gradient: NDArray | None  # [S]: gradient · the token's embedding
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """All that is known of one forward pass. Arrays are numpy's, of one row: no batch dimension."""
+
+    model: str  # as the user calls it
+    architecture: str  # the class of the model
+    config: dict[str, object]
+    texts: list[str]  # the text, and its pair if there is one
+    tokens: list[str]
+    encoding: dict[str, list[int]]  # table.ROWS
+    left_out: int  # tokens that were too many
+    stretches: list[list[Stretch]]  # of each text, as far as it was read
+    sources: list[tuple[int, int, int] | None]  # of each token: text, stretch, piece; None: put there by the tokenizer
+    norm: NDArray  # [N + 1, S] length of each token's vector, from the embeddings on
+    cosine: NDArray  # [N + 1, S] to where it began
+    lens: Lens | None
+    answer: Prediction
+    contributions: Contributions
+    names: list[str]  # everything that `capture` could give, also what is not in `tensors`
+    rollout: NDArray  # [N, S, S]
+    tensors: Arrays  # by the names of activations.py, without its batch dimension
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain lists and numbers (six decimals), ready for JSON; of the tensors the embeddings and probabilities."""
+        chosen = {k: x for k, x in self.tensors.items() if k.startswith("embeddings.") or k.endswith(".probs")}
+        return {**self.facts(), "rollout": plain(self.rollout), "tensors": {k: plain(x) for k, x in chosen.items()}}
+
+    def facts(self) -> dict[str, object]:
+        """All but the large arrays."""
+        return {x.name: as_json(getattr(self, x.name)) for x in fields(self) if x.name not in ("rollout", "tensors")}
+
+    def to_html(self) -> str:
+        """The page: one file that needs no network."""
+        rollouts = {f"layers.{i}.rollout": x for i, x in enumerate(self.rollout)}
+        ends = [(part[-1].end if part else 0) if self.left_out else None for part in self.stretches]
+        texts = [text[:end] for text, end in zip(self.texts, ends, strict=True)]
+        return page.render({**self.facts(), "texts": texts}, {**self.tensors, **rollouts})
+
+    def _repr_html_(self) -> str:
+        """For Jupyter: the page in a frame of its own, which may run its script and save files, and nothing else."""
+        frame = 'sandbox="allow-scripts allow-downloads" style="width: 100%; height: 48em; border: 0"'
+        return f'<iframe {frame} srcdoc="{html.escape(self.to_html())}"></iframe>'
+
+
+def as_json(value: object) -> object:
+    """Named tuples as objects, arrays as lists."""
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {name: as_json(item) for name, item in value._asdict().items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    return plain(value) if isinstance(value, np.ndarray) else value
+
+
+def plain(x: NDArray) -> list:
+    """Any shape, as nested lists."""
+    return (np.round(x.astype(np.float64), 6) if x.dtype.kind == "f" else x).tolist()
+
+
+# ---- from texts to an explanation ----
+
+
+def explain(
+    model: BertBase,
+    tokenizer: Tokenizer,
+    text: str,
+    pair: str | None = None,
+    name: str = "",
+    max_length: int | None = None,
+) -> Explanation:
+    """Runs a text, or a pair, through the model and keeps everything; in eval mode, whatever the model's mode is.
+
+    Args:
+        model: a BertModel or one with a head. name: what to call it.
+        max_length: tokens to read, [CLS] and [SEP] included; None: as many as model and tokenizer allow.
+
+    Raises:
+        ValueError: a text holds lone surrogates, or model and tokenizer do not belong together.
+    """
+    config, texts = encoder_of(model).config, [text] if pair is None else [text, pair]
+    for which, part in zip(("text", "pair"), texts, strict=False):
+        check_text(part, which)
+    check_vocabulary(tokenizer, config, name or "the model")
+    limit = min(tokenizer.model_max_length, config.max_position_embeddings)
+    row = tokenizer([text], None if pair is None else [pair], max_length=min(limit, max_length or limit))
+    totals = [len(tokenizer.encode(part)) - 2 for part in texts]
+    stretches = [read_part(tokenizer, *part) for part in zip(texts, read_of(row, len(texts)), totals, strict=True)]
+    sources = sources_of(stretches, row)
+    training = model.training
+    try:
+        seen, lens, answer, contributions = looked_at(model.eval(), tokenizer, row)
+    finally:
+        model.train(training)
+    stream = residual_stream(seen)
+    probs = torch.stack([seen[f"layers.{i}.attention.probs"] for i in range(config.num_hidden_layers)])
+    return Explanation(
+        model=name,
+        architecture=type(model).__name__,
+        config=config.to_dict(),
+        texts=texts,
+        stretches=stretches,
+        tokens=tokenizer.ids_to_tokens(row.input_ids[0]),
+        encoding={key: np.atleast_1d(getattr(row, key)[0]).tolist() for key in ROWS},
+        sources=sources,
+        left_out=sum(totals) - sum(source is not None for source in sources),
+        tensors={key: array(x if key == "embeddings.position" else x[0]) for key, x in seen.items()},
+        rollout=array(rollout(probs)[:, 0]),
+        norm=array(stream.norm[:, 0]),
+        cosine=array(stream.cosine[:, 0]),
+        lens=lens,
+        answer=answer,
+        contributions=contributions,
+        names=seen.names(),
+    )
+
+
+def looked_at(
+    model: BertBase, tokenizer: Tokenizer, row: Encoding
+) -> tuple[Capture, Lens | None, Prediction, Contributions]:
+    """All that takes forward passes."""
+    device = next(model.parameters()).device
+    keys = ("input_ids", "attention_mask", "token_type_ids")
+    inputs = {key: torch.from_numpy(getattr(row, key)).to(device) for key in keys}
+    wanted = [name for name in places(model) if not any(fnmatchcase(name, pattern) for pattern in TWICE)]
+    with torch.no_grad(), capture(model, *wanted) as seen:
+        output = model(**inputs)
+    if wrong := next((key for key, x in seen.items() if not x.isfinite().all()), None):
+        raise ValueError(f"{wrong} is not finite; minibert doctor says what is wrong with a model's weights")
+    answer, score = answered(model, tokenizer, output, row.input_ids[0], seen)
+    contributions = contributed(encoder_of(model), inputs, score, answer, tokenizer.mask_id)
+    return seen, lens_of(model, tokenizer, seen), answer, contributions
+
+
+def array(x: Tensor) -> NDArray:
+    """Any shape, as numpy's single precision."""
+    return x.detach().float().cpu().numpy()
+
+
+def read_of(row: Encoding, texts: int) -> list[int]:
+    """How many tokens of each text are read."""
+    segments = row.token_type_ids[0][row.special_tokens_mask[0] == 0]
+    return np.bincount(segments, minlength=texts).tolist()
+
+
+def read_part(tokenizer: Tokenizer, text: str, read: int, total: int) -> list[Stretch]:
+    """The stretches of the text's first `read` pieces, of `total`: what is cut off may be a whole book."""
+    found: list[Stretch] = []
+    missing = read if read < total else math.inf
+    for stretch in trace(tokenizer, text):
+        if missing <= 0:
+            break
+        found.append(stretch)
+        missing -= len(stretch.pieces)
+    return found
+
+
+def sources_of(stretches: list[list[Stretch]], row: Encoding) -> list[tuple[int, int, int] | None]:
+    """Where each token comes from."""
+    queues = [
+        iter([(number, i, k) for i, stretch in enumerate(part) for k in range(len(stretch.pieces))])
+        for number, part in enumerate(stretches)
+    ]
+    ids, special, segments = row.input_ids[0], row.special_tokens_mask[0], row.token_type_ids[0]
+    found = [None if put else next(queues[segment]) for put, segment in zip(special, segments, strict=True)]
+    for number, source in zip(ids, found, strict=True):
+        if source is not None:
+            text, stretch, piece = source
+            assert stretches[text][stretch].pieces[piece].id == number, "the trace is not what the tokenizer did"
+    return found
+
+
+# ---- the answer, and what leads to it ----
+
+
+def answered(
+    model: BertBase, tokenizer: Tokenizer, output: object, ids: NDArray, seen: Mapping[str, Tensor]
+) -> tuple[Prediction, Score]:
+    """What the model says, and the score [B] that heads and tokens contribute to, of what its encoder returns.
+
+    The score of a label or token is its logit minus the mean of all logits, since adding the same to all of them
+    changes nothing; that of a vector its cosine to what it is when nothing is taken away.
+    """
+    if isinstance(model, BertForSequenceClassification):
+        names = [model.config.id2label[i] for i in range(model.config.num_labels)]
+        guesses, best = guessed(output[0], names, len(names))
+        return Prediction("label", guesses, None), lambda out: centred(model.classifier(out.pooler_output), best)
+    masks = np.flatnonzero(ids == tokenizer.mask_id)
+    if isinstance(model, BertForMaskedLM | BertForPreTraining) and len(masks):
+        at, embedding = int(masks[0]), model.bert.embeddings.token.weight
+        logits = output.prediction_logits if isinstance(model, BertForPreTraining) else output  # [1, S, V]
+        guesses, best = guessed(logits[0, at], tokenizer.vocab, GUESSES)
+
+        def at_mask(out: BertOutput) -> Tensor:
+            return centred(model.mlm(out.last_hidden_state[:, at], embedding), best)
+
+        return Prediction("token", guesses, at), at_mask
+    goal = seen[f"layers.{model.config.num_hidden_layers - 1}.output"].mean(dim=1)  # [1, E]
+
+    def nearness(out: BertOutput) -> Tensor:
+        return torch.cosine_similarity(out.last_hidden_state.mean(dim=1), goal)
+
+    return Prediction("vector", [], None), nearness
+
+
+def guessed(logits: Tensor, names: list[str], most: int) -> tuple[list[Guess], int]:
+    """The best of [V] logits, and the index of the very best."""
+    shares = logits.float().softmax(dim=0)
+    best = logits[: len(names)].topk(min(most, len(names))).indices.tolist()
+    return [Guess(names[i], logits[i].item(), shares[i].item()) for i in best], best[0]
+
+
+def centred(logits: Tensor, best: int) -> Tensor:
+    """[B, V] -> [B]"""
+    return logits[:, best] - logits.mean(dim=1)
+
+
+def lens_of(model: BertBase, tokenizer: Tokenizer, seen: Mapping[str, Tensor]) -> Lens | None:
+    """Layer by layer, as the logits of all, [N + 1, S, V], would not fit."""
+    if isinstance(model, BertModel):
+        return None
+    N = model.config.num_hidden_layers
+    shares = [
+        answers_to(model, seen[name][0]).float().softmax(dim=-1)  # [S, V]; of labels [L]
+        for name in ("embeddings.output", *(f"layers.{i}.output" for i in range(N)))
+    ]
+    if isinstance(model, BertForSequenceClassification):
+        names = [model.config.id2label[i] for i in range(model.config.num_labels)]
+        best = [share.topk(len(names)) for share in shares]
+        return Lens(names, stack(best, 1), stack(best, 0))
+    best = [share[:, : tokenizer.vocab_size].topk(GUESSES) for share in shares]
+    ids, places = np.unique(stack(best, 1), return_inverse=True)
+    return Lens(tokenizer.ids_to_tokens(ids), places.reshape(N + 1, -1, GUESSES), stack(best, 0))
+
+
+def stack(parts: list, which: int) -> NDArray:
+    """Values (0) or indices (1) of N + 1 calls of topk, [S, GUESSES] or [L] each -> [N + 1, …]."""
+    return torch.stack([part[which] for part in parts]).cpu().numpy()
+
+
+def contributed(
+    encoder: BertModel, inputs: dict[str, Tensor], score: Score, answer: Prediction, mask_id: int
+) -> Contributions:
+    """As far as it does not take too long; inputs are [1, S]. A vector's cosine to itself is at its largest, so its
+    gradient is 0."""
+    S, config = inputs["input_ids"].shape[1], encoder.config
+    layers = config.num_hidden_layers * (4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size)
+    slopes = answer.kind != "vector"
+    few_heads = S * layers * config.num_hidden_layers * config.num_attention_heads <= MOST_MULTIPLICATIONS
+    few_tokens = S * layers * S <= MOST_MULTIPLICATIONS
+    return Contributions(
+        array(head_contributions(encoder, inputs, score)[..., 0]) if few_heads else None,
+        array(gradient_times_heads(encoder, inputs, score)[..., 0]) if slopes else None,
+        array(token_contributions(encoder, inputs, score, mask_id)[0]) if few_tokens else None,
+        array(gradient_times_input(encoder, inputs, score)[0]) if slopes else None,
+    )
+
+
+# ---- from a directory to a page ----
+
+
+def load(name: str, attention: str) -> tuple[BertBase, Tokenizer]:
+    """A model with the heads that its files have, and its tokenizer.
+
+    Raises:
+        ValueError: they cannot be used.
+    """
+    directory = resolve(name)
+    tokenizer = Tokenizer.from_pretrained(directory)
+    kind = model_class(read_weights(directory)[1])
+    return kind.from_pretrained(directory, attention, fresh_heads=False, mapped=True), tokenizer
+
+
+def explained(options: ExplainOptions) -> Explanation:
+    model, tokenizer = load(options.model, options.attention)
+    return explain(model, tokenizer, options.text, options.pair, options.model, options.max_length)
+
+
+def write_page(explanation: Explanation, out: str | None) -> Path:
+    """Writes the page, whole or not at all, and says where."""
+    path = Path(out) if out else next_page()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, explanation.to_html().encode("utf-8"))
+    return path
+
+
+def next_page() -> Path:
+    number = 1
+    while (path := Path(f"runs/explain-{number}.html")).exists():
+        number += 1
+    return path

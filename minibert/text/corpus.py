@@ -1,0 +1,223 @@
+"""Corpora for pretraining: text files of any size, tokenised once into memory-mapped files.
+
+    poems.txt     白日依山尽，黄河入海流。        a sentence a line,
+                  欲穷千里目，更上一层楼。
+                                                  a blank line between documents (a file's end is one too)
+                  床前明月光，疑是地上霜。
+
+    news.jsonl    {"text": "First sentence.\\nSecond sentence."}     a document a line; its own lines are its sentences
+
+    CACHE/tokens/         the ids of all lines, as token_file.py writes them
+    CACHE/documents.npy   int64 [D, 2], the first line of each document and the line behind its last
+    CACHE/corpus.json     which files these were: kind, size, SHA-256
+
+The hashes decide whether a cache is still good, never a time: clocks jump, and a copied file keeps its text but not its
+date. Hashing costs a tenth of tokenising at most.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from minibert.core.files import atomic_write, read_json, write_json
+from minibert.io.rows import checked_paths, open_lines, read_rows
+from minibert.text.token_file import TokenFile, decoded, write
+from minibert.text.tokenizer import Tokenizer
+
+TOKENS, DOCUMENTS, RECORD = "tokens", "documents.npy", "corpus.json"
+VERSION = 1  # of the cache
+FEW = 8  # documents that are held out at least, where there are enough
+LINES = 1 << 20  # looked at in one go
+
+
+# ---- text files ----
+
+
+class Sentences:
+    """The sentences of text files, one file after the other, as often as one likes; "" behind every document.
+
+    Raises:
+        ValueError: a file is missing, of an unknown kind or not UTF-8, or a line of a .jsonl is no document; at once
+            for files, with the line's number when it is reached.
+    """
+
+    def __init__(self, paths: Sequence[str | Path]) -> None:
+        self.paths = checked_corpus(paths)
+
+    def __iter__(self) -> Iterator[str]:
+        for path in self.paths:
+            yield from sentences(path)
+
+
+def checked_corpus(paths: Sequence[str | Path]) -> list[Path]:
+    use = '.txt, a sentence a line and a blank line between documents, or .jsonl, a document {"text": …} a line'
+    paths = checked_paths(paths, (".txt", ".jsonl"), use)
+    for index, path in enumerate(paths):
+        if any(path.samefile(other) for other in paths[:index]):
+            raise ValueError(f"{path}: named twice; name it once, or its held-out documents are trained on as well")
+    return paths
+
+
+def sentences(path: Path) -> Iterator[str]:
+    """The lines of a .txt; of a .jsonl the lines of each document, blank ones left out. "" behind every document."""
+    with open_lines(path) as lines:
+        for row in read_rows(lines):
+            if row.problem:
+                raise ValueError(row.problem)
+            if is_jsonl(path):
+                yield from filter(str.strip, row.text.split("\n"))
+                yield ""
+            else:
+                yield row.text if row.text.strip() else ""
+    yield ""
+
+
+def is_jsonl(path: Path) -> bool:
+    return path.suffix.lower() == ".jsonl"
+
+
+# ---- tokens ----
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """All lines of a corpus as ids, and where its documents lie.
+
+    documents: int64 [D, 2], the first line of each and the line behind its last; none of its lines is empty.
+    sources: what was read: name, kind, bytes and SHA-256 of each file.
+    """
+
+    tokens: TokenFile
+    documents: NDArray[np.int64]
+    sources: list[dict[str, object]]
+
+    def split(self, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(documents to train on, documents held out): a share of them at random, FEW at least, half at most.
+
+        Documents of the same text count as one and stand on one side: none that is measured on was learned by heart.
+        """
+        _, first, text = np.unique(self.digests(), return_index=True, return_inverse=True)
+        D = len(first)
+        count = 0 if share == 0 else min(max(FEW, round(share * D)), D // 2)
+        chosen = np.random.default_rng(seed).permutation(first.argsort())[:count]  # of the texts in their order
+        held_out = np.isin(text, chosen)
+        return self.documents[~held_out], self.documents[held_out]
+
+    def digests(self) -> NDArray[np.uint64]:
+        """A number for each document that those of other text do not have. [D]"""
+        ids, lines = self.tokens.ids, self.tokens.offsets[self.documents]
+        found = (hashlib.blake2b(ids[begin:end].tobytes(), digest_size=8).digest() for begin, end in lines)
+        return np.frombuffer(b"".join(found), np.uint64)
+
+    def token_counts(self, without: NDArray[np.int64], vocab_size: int) -> NDArray[np.int64]:
+        """How often each id occurs, [V]; what stands in the documents `without` [N, 2] is not counted."""
+        ids, offsets = self.tokens.ids, self.tokens.offsets
+        counts = np.zeros(vocab_size, np.int64)
+        for start in range(0, len(ids), LINES):
+            counts += np.bincount(ids[start : start + LINES], minlength=vocab_size)
+        for begin, end in offsets[without]:
+            counts -= np.bincount(ids[begin:end], minlength=vocab_size)
+        return counts
+
+
+def open_corpus(
+    paths: Sequence[str | Path],
+    tokenizer: Tokenizer,
+    cache: Path,
+    say: Callable[[str], None] = lambda line: None,
+    guard: Callable[[Path], AbstractContextManager] = nullcontext,
+) -> Corpus:
+    """The tokenised corpus of these files: the one in `cache` if it is theirs, else made anew there.
+
+    say: is told, in a line, what is done and why. guard: a lock, held while something is written into `cache`.
+
+    Raises:
+        ValueError: as `Sentences`; or the files hold no text, or `cache` holds something else.
+        OSError: the disk is full.
+    """
+    paths = checked_corpus(paths)
+    sources = [source(path) for path in paths]
+    found, reason = open_cache(cache, sources, tokenizer)
+    if found is None:
+        names = ", ".join(map(str, paths))
+        say(f"{reason}tokenising {names} ({sum(s['bytes'] for s in sources) / 1e6:.1f} MB) into {cache}")
+        with guard(cache):
+            write_cache(paths, tokenizer, cache, sources)
+        found, reason = open_cache(cache, sources, tokenizer)
+        assert found is not None, reason
+    if not len(found.documents):
+        raise ValueError(f"{', '.join(map(str, paths))}: no text; a corpus needs at least one sentence")
+    return found
+
+
+def source(path: Path) -> dict[str, object]:
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    kind = path.suffix.lower().removeprefix(".")
+    return {"name": str(path), "kind": kind, "bytes": path.stat().st_size, "sha256": digest}
+
+
+def changed(before: Sequence[dict], now: Sequence[dict]) -> str:
+    """Which files differ, for a message; "" if all are what they were. Names do not matter: a file may have moved."""
+    if len(before) != len(now):
+        return f"{len(before)} files then, {len(now)} now"
+    pairs = zip(before, now, strict=True)
+    return ", ".join(b["name"] for a, b in pairs if (a["kind"], a["sha256"]) != (b["kind"], b["sha256"]))
+
+
+def open_cache(cache: Path, sources: list[dict], tokenizer: Tokenizer) -> tuple[Corpus | None, str]:
+    """What the cache holds if it is good for these files and this tokenizer, and else why it is not."""
+    if not (cache / RECORD).is_file():
+        return None, ""
+    record = read_json(cache / RECORD, f"delete {cache}")
+    if not isinstance(record, dict) or record.get("version") != VERSION:
+        return None, f"{cache} is of another version: "
+    if names := changed(record["sources"], sources):
+        return None, f"the corpus has changed ({names}): "
+    try:
+        tokens = TokenFile.open(cache / TOKENS)
+        tokens.check(tokenizer)
+        documents = np.load(cache / DOCUMENTS)
+    except (ValueError, OSError) as error:
+        return None, f"{error}: "
+    return Corpus(tokens, documents, sources), ""
+
+
+def write_cache(paths: list[Path], tokenizer: Tokenizer, cache: Path, sources: list[dict]) -> None:
+    """The record is the last to be written: a cache without one is no cache."""
+    cache.mkdir(parents=True, exist_ok=True)
+    (cache / RECORD).unlink(missing_ok=True)
+    tokens = write(tokenizer, paths, cache / TOKENS, read=text_of, between="\n")
+    documents = find_documents(tokens.offsets)
+    atomic_write(cache / DOCUMENTS, lambda file: npy.write_array(file, documents, allow_pickle=False))
+    write_json(cache / RECORD, {"version": VERSION, "sources": sources})
+
+
+def text_of(path: Path, tell: Callable[[int], object]) -> Iterator[str]:
+    """A sentence a line, and blank lines between documents. tell: is told of the bytes that have been read."""
+    if not is_jsonl(path):
+        yield from decoded(path, tell)
+        return
+    for line in sentences(path):
+        tell(len(line.encode()) + 1)
+        yield f"{line}\n"
+
+
+def find_documents(offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Runs of lines that hold tokens, as (first, behind the last) [D, 2]. offsets: int64 [N + 1]."""
+    edges, before = [], False
+    lines = len(offsets) - 1
+    for start in range(0, lines, LINES):
+        full = np.diff(offsets[start : start + LINES + 1]) > 0
+        edges.append(start + np.flatnonzero(np.diff(full, prepend=before)))
+        before = full[-1]
+    edges.append([lines] * bool(before))
+    return np.concatenate(edges).astype(np.int64).reshape(-1, 2)

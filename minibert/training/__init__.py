@@ -1,0 +1,16 @@
+"""Fine-tuning and pretraining with all that a long run wants: the best epoch, packed batches, checkpoints, several
+processes, a report.
+
+Not here: the loop in its shortest form (core/train.py), which a test holds this one to.
+Read fine_tuning.py first.
+"""
+
+from minibert.lazy import face
+
+FILES = {
+    "fine_tuning": "train",
+    "options": "PretrainOptions TrainOptions",
+    "pretraining": "pretrain",
+}
+
+__getattr__, __dir__ = face(__name__, FILES)

@@ -1,0 +1,427 @@
+"""Pretraining: from text files to a model that fills in masks and knows which sentence follows.
+
+The loop is engine.py's; here stands what is pretraining's own (`Pretraining`). Before it, what is made from the options
+(`prepare`); last what a run leaves behind (`finish`). The text is corpus.py's, examples and masks are instances.py's.
+Letters: B examples, M hidden tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from minibert.core.config import BertConfig
+from minibert.core.wordpiece import is_punctuation
+from minibert.fast.batches import by_length, token_chunks
+from minibert.fast.models import BertForMaskedLM, BertForPreTraining
+from minibert.inference.text_models import token_budget
+from minibert.io.bundled import resolve
+from minibert.io.stderr import say
+from minibert.text.corpus import Corpus, Sentences, checked_corpus, open_corpus
+from minibert.text.token_file import description
+from minibert.text.tokenizer import Tokenizer
+from minibert.text.vocab import learn_vocabulary
+from minibert.training.engine import Step, Task, config_for, device_for, epoch_order, run
+from minibert.training.instances import HELD_OUT, HIDDEN, MaskedBatch, Plan, VocabTables, batch, plan
+from minibert.training.options import PretrainOptions
+from minibert.training.ranks import Ranks
+from minibert.training.report import Pretraining as Page
+from minibert.training.report import render_pretraining
+from minibert.training.state import Command, Means, Progress, hashes, locked, model_hashes, read_metrics
+
+CHANGEABLE = ("attention", "cache", "device", "eval_every", "keep", "log_every", "parallel", "save_every", "threads")
+EXAMPLES = 2000  # held-out ones that are scored at most
+CACHE = "corpus"
+
+
+# ---- before the loop ----
+
+
+def pretrain(options: PretrainOptions) -> tuple[dict[str, float], Path] | None:
+    """A whole pretraining run. Returns the scores on the held-out documents (empty without any) and the directory; of
+    several ranks the first alone does, the others return None.
+
+    Raises:
+        ValueError: anything in options, corpus or model that cannot be used; before any training.
+        OSError: the output cannot be written.
+        KeyboardInterrupt: stopped by Ctrl-C or SIGTERM; the state is saved and `resume` continues.
+    """
+    return run(COMMAND, prepare, options)
+
+
+def read_files(options: PretrainOptions) -> dict[str, str]:
+    """Hashes of the corpus, and of the files of the model or the vocabulary that is given."""
+    return hashes(checked_corpus(options.corpus)) | given_hashes(options)
+
+
+def given_hashes(options: PretrainOptions) -> dict[str, str]:
+    name = options.model or options.vocab
+    return {} if name is None else model_hashes(name)
+
+
+COMMAND = Command("pretrain", PretrainOptions, CHANGEABLE, read_files, spare=(CACHE,))
+
+
+def prepare(options: PretrainOptions, out: Path, ranks: Ranks | None = None, record: dict | None = None) -> Pretraining:
+    """Reads and checks everything: corpus, vocabulary, model. Writes nothing but the tokenised corpus.
+
+    What takes long, learning the vocabulary and tokenising, rank 0 does, and the others wait. record: of a run that is
+    resumed.
+
+    Raises:
+        ValueError: corpus, vocabulary, model and options do not go together.
+    """
+    ranks = ranks or Ranks()
+    with ranks.agreed():
+        device = device_for(options, ranks)
+        tokenizer = find_vocabulary(options, out, record) if ranks.main else None
+    with ranks.agreed():
+        tokenizer = ranks.told(tokenizer)
+        config = config_for(options, tokenizer, changes(options))
+        cache = Path(options.cache or out / CACHE)
+        corpus = open_corpus(options.corpus, tokenizer, cache, say, alone_in) if ranks.main else None
+    with ranks.agreed():
+        corpus = ranks.told(corpus)  # the others map the same files
+        torch.manual_seed(options.seed)
+        kind = BertForPreTraining if options.nsp == "on" else BertForMaskedLM
+        if options.model is None:
+            model = kind(config, options.attention)
+        else:
+            model = kind.from_pretrained(resolve(options.model), options.attention, config=config)
+        sources = {source["name"]: source["sha256"] for source in corpus.sources} | given_hashes(options)
+    task = Pretraining(options, out, ranks, device, model, tokenizer, sources)
+    task.use(corpus)
+    return task
+
+
+def alone_in(cache: Path) -> AbstractContextManager[None]:
+    """The lock of a cache, which several runs may share."""
+    return locked(cache, Ranks())
+
+
+def find_vocabulary(options: PretrainOptions, out: Path, record: dict | None) -> Tokenizer:
+    """The model's, the one that is given, or one learned from the corpus. A resumed run has that in its directory."""
+    texts = Sentences(options.corpus)  # checks the files before anything slow
+    if (name := options.model or options.vocab) is not None:
+        tokenizer = Tokenizer.from_pretrained(resolve(name))
+    elif record is not None and (out / "tokenizer_config.json").is_file():  # the last file that it is written to
+        tokenizer = Tokenizer.from_pretrained(out)
+    else:
+        say(f"learning a vocabulary of {options.vocab_size} tokens")
+        lowercase, coverage = not options.cased, options.character_coverage
+        tokenizer = Tokenizer(learn_vocabulary(texts, options.vocab_size, lowercase, coverage), lowercase)
+        if tokenizer.vocab_size < options.vocab_size:
+            say(f"the text supports {tokenizer.vocab_size} tokens")
+    if record is not None and record["tokenizer"] != description(tokenizer):
+        raise ValueError(f"{out}: its vocabulary has changed since the run began; put the old files back")
+    if options.model is None:
+        tokenizer.model_max_length = options.max_length
+    return tokenizer
+
+
+def changes(options: PretrainOptions) -> dict[str, object]:
+    """What differs from the model's config, or from the preset's."""
+    found: dict[str, object] = {}
+    if options.dropout is not None:
+        found |= dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), options.dropout)
+    if options.layers:
+        found["num_hidden_layers"] = options.layers
+    if width := options.width:
+        found |= {"hidden_size": width, "num_attention_heads": width // 64, "intermediate_size": 4 * width}
+    return found
+
+
+# ---- what the loop asks for ----
+
+
+@dataclass
+class PretrainProgress(Progress):
+    """`step` counts optimizer steps."""
+
+    tokens: int = 0  # seen in all, [CLS] and [SEP] included
+    pairs: Means = field(default_factory=Means)  # of next-sentence prediction, since the last log line
+
+    def add(self, losses: Sequence[float], hits: Sequence[float], counts: Sequence[float]) -> None:
+        """An optimizer step."""
+        super().add(losses, hits, counts)
+        self.pairs.add(losses[1], hits[1], counts[1])
+
+
+@dataclass
+class Work:
+    """What has been computed since the last log line."""
+
+    since: float = field(default_factory=time.perf_counter)
+    tokens: float = 0
+    operations: float = 0  # FLOPs
+
+
+class Pretraining(Task):
+    """Text with hidden tokens, in pairs; measured every `eval_every` steps on the documents that are held out.
+
+    documents, held_out: those of the corpus to train on and to measure on, [D, 2].
+    dealt: an epoch, its examples, its batches.
+    peak: FLOP/s of a matrix product, on all ranks together.
+    """
+
+    command = COMMAND
+    model: BertForPreTraining | BertForMaskedLM
+    progress: PretrainProgress
+    dealt: tuple[int, Plan, list[Sequence[int]]] | None = None
+    peak = 1.0
+
+    def use(self, corpus: Corpus) -> None:
+        """The text.
+
+        Raises:
+            ValueError: it has no examples, or --graphs does not go here.
+        """
+        options = self.options
+        self.corpus = corpus
+        self.documents, self.held_out = corpus.split(options.held_out, options.seed)
+        self.progress = PretrainProgress()
+        self.schedule, self.work = options.schedule, Work()
+        _, order = self.deal(0)
+        # Epochs are of nearly one size, and the first stands for all.
+        self.steps = options.steps or -(-options.epochs * len(order) // options.accumulation)
+        if options.held_out:
+            _ = self.examples
+        if options.graphs:
+            rows = 5 * max(map(len, order)) // 4  # by tokens other epochs have other batches
+            self.use_graphs(rows, lambda tokens: int(HIDDEN * tokens))
+
+    @cached_property
+    def tables(self) -> VocabTables:
+        return VocabTables(self.tokenizer)
+
+    @cached_property
+    def words(self) -> NDArray[np.bool_]:
+        """Which ids are neither special nor punctuation. [V]"""
+        marks = [all(map(is_punctuation, token.removeprefix("##"))) for token in self.tokenizer.vocab]
+        return ~np.array(marks) & ~self.tables.special
+
+    @cached_property
+    def guesses(self) -> tuple[int, int]:
+        """The training text's most frequent token, and the most frequent that is no punctuation."""
+        counts = self.corpus.token_counts(self.held_out, self.tokenizer.vocab_size)
+        return int(np.where(self.tables.special, 0, counts).argmax()), int(np.where(self.words, counts, 0).argmax())
+
+    def plan(self, documents: NDArray[np.int64], epoch: int) -> Plan:
+        """The examples of some documents in an epoch."""
+        options = self.options
+        return plan(self.corpus, documents, options.max_length, options.nsp == "on", options.seed, epoch)
+
+    def deal(self, epoch: int) -> tuple[Plan, list[Sequence[int]]]:
+        """The examples of an epoch, and those of each batch."""
+        if self.dealt is None or self.dealt[0] != epoch:
+            planned = self.plan(self.documents, epoch)
+            self.dealt = epoch, planned, epoch_order(self.options, planned.lengths, epoch)
+        return self.dealt[1:]
+
+    @cached_property
+    def examples(self) -> Plan:
+        """Those of the held-out documents, always the same."""
+        return self.plan(self.held_out, HELD_OUT)
+
+    def make(self, planned: Plan, rows: Sequence[int]) -> MaskedBatch:
+        """This rank's part of a batch."""
+        padded, whole_words = self.options.layout == "padded", self.options.whole_word_mask
+        mine = self.ranks.deal(rows, planned.lengths)
+        some = mine if len(mine) else rows[:1]
+        made = batch(self.corpus, planned, some, self.tables, whole_words, self.device, padded, self.multiple)
+        return made if len(mine) else made.without_answers()
+
+    def batches(self) -> Iterator[Step]:
+        """See Task.batches. Epoch follows epoch without a break between them."""
+        self.announce()
+        progress, options = self.progress, self.options
+        while progress.step < self.steps:
+            parts: list[MaskedBatch] = []
+            while len(parts) < options.accumulation:
+                planned, order = self.deal(progress.epoch)
+                if progress.batch == len(order):
+                    progress.epoch, progress.batch = progress.epoch + 1, 0
+                    continue
+                parts.append(self.make(planned, order[progress.batch]))
+                progress.batch += 1
+            counts = self.count(parts)
+            number, last = progress.step, progress.step + 1 == self.steps
+            evaluates = last or (number + 1) % options.eval_every == 0
+            yield Step(number, parts, len(parts), [counts], evaluates, saves=last)
+
+    def count(self, parts: list[MaskedBatch]) -> list[float]:
+        """How many tokens are hidden and how many pairs asked in a step, over all ranks; counts tokens and FLOPs."""
+        answers = sum(len(part.labels) for part in parts), sum(len(part.is_random) for part in parts)
+        tokens = sum(int(part.lengths.sum()) for part in parts)
+        operations = sum(flops(self.model.config, part) for part in parts)
+        *counts, tokens, operations = self.ranks.total(*answers, tokens, operations)
+        self.progress.tokens += int(tokens)
+        self.work.tokens += tokens
+        self.work.operations += operations
+        return counts
+
+    def announce(self) -> None:
+        """Says what is about to happen, and keeps the vocabulary for when the run is resumed."""
+        planned, order = self.deal(0)
+        if self.ranks.main:
+            self.tokenizer.save_pretrained(self.out)
+            self.peak = self.ranks.world * product_rate(self.device, self.options.precision)
+        say(
+            f"{self.parameters:,} parameters  {len(self.documents):,} documents, {len(self.held_out):,} held out"
+            f"  {len(planned.lengths):,} examples of {planned.lengths.mean():.0f} tokens  {self.steps:,} steps,"
+            f" {self.steps * self.options.accumulation / len(order):.1f} epochs"
+        )
+        say(f"matrix products run at {self.peak / 1e9:,.0f} GFLOP/s here; MFU is the model's share of that")
+        if self.options.nsp == "on" and (random := planned.is_random.mean()) > 0.51:
+            say(
+                f"{random:.0%} of the pairs are random, as most documents have one sentence; --nsp off may serve better"
+            )
+        self.work = Work()
+
+    @staticmethod
+    def loss(model: nn.Module, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
+        """See Task.loss."""
+        return judged(*answers(model, batch), batch)
+
+    def tell(self, rate: float) -> None:
+        """See Task.tell."""
+        progress = self.progress
+        tokens, pairs = progress.window, progress.pairs
+        row = {"step": progress.step, "loss": tokens.loss, "accuracy": tokens.accuracy}
+        line = f"step {progress.step:>5}/{self.steps}  loss {tokens.loss:.4f}  accuracy {tokens.accuracy:.3f}"
+        if self.options.nsp == "on":
+            row |= {"nsp_loss": pairs.loss, "nsp_accuracy": pairs.accuracy}
+            line += f"  nsp {pairs.accuracy:.3f}"
+        self.log(row | {"lr": rate, "tokens": progress.tokens})
+        work, seconds = self.work, time.perf_counter() - self.work.since
+        say(f"{line}  {work.tokens / seconds:,.0f} tokens/s  MFU {work.operations / seconds / self.peak:.0%}")
+        progress.window, progress.pairs, self.work = Means(), Means(), Work()
+
+    def evaluate(self) -> None:
+        """Scores the held-out documents, if there are any; writes and prints it."""
+        if not self.options.held_out:
+            return
+        before = time.perf_counter()
+        scores = self.scores()
+        self.log({"measured": self.progress.step, **scores})
+        line = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in scores.items())
+        say(f"held out, step {self.progress.step}  {line}")
+        self.work.since += time.perf_counter() - before
+
+    @torch.no_grad()
+    def scores(self) -> dict[str, float]:
+        """Loss and accuracies on the held-out documents, with the accuracies of always answering the most frequent
+        token. "words" are hidden tokens that are no punctuation, which is too easy: in verse it stands at fixed places.
+        """
+        planned, (any_token, any_word) = self.examples, self.guesses
+        chosen = np.linspace(0, len(planned.lengths) - 1, min(EXAMPLES, len(planned.lengths))).astype(np.int64)
+        order = chosen[by_length(planned.lengths[chosen])].tolist()
+        sums = np.zeros(8)
+        self.model.eval()
+        for rows in token_chunks(order, planned.lengths, self.ranks.world * token_budget(None, self.model)):
+            part = self.make(planned, rows)
+            with self.autocast():
+                tokens, follows = answers(self.model, part)
+            losses, hits = judged(tokens, follows, part)
+            true, guessed = part.labels.cpu().numpy(), tokens.argmax(dim=1).cpu().numpy()  # [M]
+            word = self.words[true]
+            right = (guessed == true)[word].sum(), (true == any_token).sum(), (true[word] == any_word).sum()
+            sums += [losses[0].item(), *hits.tolist(), *right, len(true), word.sum()]
+        loss, hits, nsp_hits, word_hits, any_hits, any_word_hits, tokens, words = self.ranks.total(*sums.tolist())
+        scores = {
+            "loss": loss / max(1, tokens),
+            "accuracy": hits / max(1, tokens),
+            "word_accuracy": word_hits / max(1, words),
+            "unigram_accuracy": any_hits / max(1, tokens),
+            "unigram_word_accuracy": any_word_hits / max(1, words),
+        }
+        if self.options.nsp == "on":
+            scores["nsp_accuracy"] = nsp_hits / len(chosen)
+        return scores
+
+    # ---- after the loop ----
+
+    def finish(self, seconds: float) -> dict[str, float]:
+        """Saves the model; see Task.finish. Returns the last scores on the held-out documents."""
+        self.model.save_pretrained(self.out)
+        measured = [row for row in read_metrics(self.out) if "measured" in row]
+        scores = {name: value for name, value in measured[-1].items() if name != "measured"} if measured else {}
+        self.conclude(scores, seconds, tokens=self.progress.tokens)
+        sizes = {
+            "model": self.options.model or "from scratch",
+            "parameters": f"{self.parameters:,}",
+            "documents": ", ".join(f"{count:,} {part}" for part, count in self.facts()["documents"].items()),
+            "tokens seen": f"{self.progress.tokens:,}",
+        }
+        title = f"minibert: pretraining on {', '.join(Path(name).name for name in self.options.corpus)}"
+        self.report(render_pretraining, Page, seconds, sizes, title=title, measured=measured, result=scores)
+        say(f"report  {self.out / 'report.html'}")
+        return scores
+
+    def facts(self) -> dict[str, object]:
+        """See Task.facts."""
+        documents = {"train": len(self.documents), "held out": len(self.held_out)}
+        own = {"tokenizer": description(self.tokenizer), "documents": documents, "steps": self.steps}
+        return super().facts() | own
+
+
+# ---- answers ----
+
+
+def answers(model: BertForPreTraining | BertForMaskedLM, batch: MaskedBatch) -> tuple[Tensor, Tensor | None]:
+    """Logits of the hidden tokens [M, V] and of the pairs [B, 2]; None without next-sentence prediction."""
+    answer = model(*batch[:5])
+    return (answer, None) if isinstance(answer, Tensor) else answer
+
+
+def judged(tokens: Tensor, follows: Tensor | None, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
+    """Summed cross-entropies and hits of both tasks, [2] and [2]; 0 for a task that is not asked."""
+    losses, hits = [], []
+    for logits, truth in ((tokens, batch.labels), (follows, batch.is_random)):
+        if logits is None:
+            losses.append(losses[0].new_zeros(()))
+            hits.append(hits[0].new_zeros(()))
+        else:
+            logits = logits[: len(truth)]  # of a rank without examples none is asked
+            losses.append(F.cross_entropy(logits.float(), truth, reduction="sum"))
+            hits.append((logits.argmax(dim=1) == truth).sum())
+    return torch.stack(losses), torch.stack(hits)
+
+
+# ---- speed ----
+
+
+def flops(config: BertConfig, batch: MaskedBatch) -> float:
+    """Of a training step: three times the forward pass through layers and masked-LM head, of real tokens alone.
+
+    E hidden size, F feed-forward, N layers, V vocabulary.
+    """
+    E, F, N, V = config.hidden_size, config.intermediate_size, config.num_hidden_layers, config.vocab_size
+    lengths = batch.lengths
+    layers = 2 * lengths.sum() * (4 * E * E + 2 * E * F) + 4 * (lengths**2).sum() * E
+    return 3.0 * (N * layers + 2 * len(batch.labels) * (E * E + E * V))
+
+
+def product_rate(device: torch.device, precision: str) -> float:
+    """FLOP/s of a large matrix product here and now, the best of five. Of random numbers, as a GPU multiplies ones with
+    less power and so faster; they are drawn apart from the run's own.
+    """
+    n, dtype = (8192 if device.type == "cuda" else 1024), torch.bfloat16 if precision == "bf16" else torch.float32
+    generator = torch.Generator(device).manual_seed(0)
+    a = torch.randn(n, n, device=device, generator=generator).to(dtype)
+    seconds = []
+    for _ in range(6):
+        begun = time.perf_counter()
+        (a @ a)[0, 0].item()  # waits for the device
+        seconds.append(time.perf_counter() - begun)
+    return 2 * n**3 / min(seconds[1:])

@@ -1,0 +1,699 @@
+"""Proves that big jobs give every row its answer in order, end byte for byte alike however often they are stopped, and
+refuse what is broken by row, line and reason, keeping what is done.
+Run: pytest tests/inference/test_jobs.py (-m slow: all kills)
+"""
+
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import processes
+import pytest
+import torch
+from test_inference import LABELS, VOCAB, saved, texts
+
+from minibert import cli
+from minibert.fast.models import BertForSequenceClassification, BertModel
+from minibert.inference import jobs
+from minibert.inference.text_models import TextClassifier, TextEncoder
+from minibert.io.examples import read_examples
+from minibert.io.rows import open_lines, read_rows
+
+ROWS = 300
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return saved(tmp_path_factory.mktemp("classifier"), BertForSequenceClassification)
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory) -> Path:
+    return saved(tmp_path_factory.mktemp("encoder"), BertModel)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return write(tmp_path_factory.mktemp("data") / "rows.tsv", texts(ROWS))
+
+
+def write(path: Path, rows: list[str]) -> Path:
+    path.write_text("\n".join(["id\ttext", *(f"{i}\t{text}" for i, text in enumerate(rows))]) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command line in this process: (exit status, stdout, stderr). Budgets are small, so windows are many."""
+
+    def call(command: str, directory: Path, data: Path, out: Path, *words: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        words = (command, directory, "--data", data, "--out", out, "--device", "cpu", *words)
+        if "--tokens-per-batch" not in words:
+            words += ("--tokens-per-batch", 20)
+        status = cli.main([str(word) for word in words])
+        return status, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def refusal(run):
+    """The last line of a job that ends with exit status 2."""
+
+    def call(*words: object) -> str:
+        status, out, err = run(*words)
+        assert (status, out) == (2, ""), err
+        return err.splitlines()[-1]
+
+    return call
+
+
+@pytest.fixture
+def whole(run, model, data, tmp_path) -> bytes:
+    """What an uninterrupted job writes."""
+    assert run("predict", model, data, tmp_path / "whole.tsv")[0] == 0
+    return (tmp_path / "whole.tsv").read_bytes()
+
+
+def left_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+# ---- answers ----
+
+
+def expected(model: Path, rows: list[str], pairs: list[str] | None = None) -> list[tuple[str, float]]:
+    return TextClassifier.from_pretrained(model, device="cpu").predict(rows, pairs)
+
+
+@pytest.mark.parametrize("tokens", [5, 20, 1024])
+def test_every_row_has_its_answer_in_order(run, model, data, tmp_path, tokens):
+    out = tmp_path / "out.tsv"
+    status, stdout, stderr = run("predict", model, data, out, "--tokens-per-batch", tokens)
+    assert (status, stdout, stderr) == (0, f"rows {ROWS}  left out 0  {out}\n", "")
+    head, *lines = out.read_text(encoding="utf-8").splitlines()
+    answers = expected(model, texts(ROWS))
+    assert head == "row\tlabel\tprobability"
+    assert len({label for label, _ in answers}) > 1, "one label alone would prove nothing"
+    for number, (line, (label, probability)) in enumerate(zip(lines, answers, strict=True), 1):
+        row, name, p = line.split("\t")
+        assert (row, name) == (str(number), label)
+        assert float(p) == pytest.approx(probability, abs=2e-6)
+    assert left_in(tmp_path) == ["out.tsv"]
+
+
+def test_a_jsonl_holds_all_probabilities_and_a_csv_commas(run, model, data, tmp_path, whole):
+    assert run("predict", model, data, tmp_path / "out.jsonl")[0] == 0
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["row"] for row in rows] == list(range(1, ROWS + 1))
+    assert all(list(row["probabilities"]) == list(LABELS.values()) for row in rows)
+    lines = [f"{row['row']}\t{row['label']}\t{row['probabilities'][row['label']]:.6f}\n" for row in rows]
+    assert "".join(lines) == whole.decode().split("\n", 1)[1]
+    assert run("predict", model, data, tmp_path / "out.csv")[0] == 0
+    assert (tmp_path / "out.csv").read_bytes() == whole.replace(b"\t", b",")
+
+
+def test_the_kind_of_input_does_not_matter(run, model, tmp_path, whole):
+    rows = texts(ROWS)
+    inputs = {
+        "rows.txt": "".join(f"{text}\r\n" for text in rows),
+        "rows.csv": "\ufeffid,text\n" + "".join(f'{i},"{text}"\n' for i, text in enumerate(rows)),
+        "rows.jsonl": "".join(json.dumps({"label": 7, "text": text}) + "\n\n" for text in rows),
+    }
+    for name, content in inputs.items():
+        (tmp_path / name).write_bytes(content.encode())
+        assert run("predict", model, tmp_path / name, tmp_path / f"{name}.tsv")[0] == 0
+        assert (tmp_path / f"{name}.tsv").read_bytes() == whole, name
+
+
+def test_pairs_are_read_as_second_texts(run, model, tmp_path):
+    first, second = texts(30, seed=1), texts(30, seed=2)
+    lines = [f"{a}\t{b}" for a, b in zip(first, second, strict=True)]
+    (tmp_path / "pairs.tsv").write_text("text\ttext_b\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    assert run("predict", model, tmp_path / "pairs.tsv", tmp_path / "out.tsv")[0] == 0
+    rows = [line.split("\t") for line in (tmp_path / "out.tsv").read_text().splitlines()[1:]]
+    answers = expected(model, first, second)
+    assert [(label, float(p)) for _, label, p in rows] == [(n, pytest.approx(p, abs=2e-6)) for n, p in answers]
+    assert answers != expected(model, first)
+
+
+def test_options_choose_columns_and_length(run, model, data, tmp_path, whole):
+    headless = tmp_path / "headless.tsv"
+    headless.write_text(data.read_text(encoding="utf-8").split("\n", 1)[1], encoding="utf-8")
+    assert run("predict", model, headless, tmp_path / "out.tsv", "--columns", "id,text")[0] == 0
+    assert (tmp_path / "out.tsv").read_bytes() == whole
+    assert run("predict", model, data, tmp_path / "short.tsv", "--max-length", 5)[0] == 0
+    short = [" ".join(text.split()[:3]) for text in texts(ROWS)]
+    rows = [line.split("\t")[1] for line in (tmp_path / "short.tsv").read_text().splitlines()[1:]]
+    assert rows == [label for label, _ in expected(model, short)]
+    assert run("predict", model, data, tmp_path / "long.tsv", "--max-length", 1000)[0] == 0
+    assert (tmp_path / "long.tsv").read_bytes() == whole
+
+
+@pytest.mark.parametrize(("pooling", "normalize"), [("mean", True), ("cls", False)])
+def test_vectors_are_those_of_the_encoder_row_by_row(run, encoder, data, tmp_path, pooling, normalize):
+    out = tmp_path / "out.npy"
+    words = ("--pooling", pooling, *["--normalize"] * normalize)
+    assert run("embed", encoder, data, out, *words)[0] == 0
+    vectors = np.load(out, mmap_mode="r")
+    theirs = TextEncoder.from_pretrained(encoder, device="cpu").embed(texts(ROWS), pooling)
+    theirs = torch.nn.functional.normalize(theirs) if normalize else theirs
+    assert (vectors.shape, vectors.dtype) == ((ROWS, 15), np.float32)
+    torch.testing.assert_close(torch.from_numpy(np.array(vectors)), theirs, rtol=0, atol=1e-5)
+
+
+def test_the_head_of_a_npy_has_room_for_any_number_of_rows(monkeypatch, encoder, data, tmp_path):
+    heads = []
+    monkeypatch.setattr(jobs, "run", lambda options, settings, trained, answer, head, body: heads.append(head))
+    options = cli.EmbedOptions(directory=str(encoder), text=(), data=str(data), out=str(tmp_path / "out.npy"))
+    jobs.embed_file(options, "mean", False)
+    assert len({len(heads[0](rows)) for rows in (0, 1, 10**6, 10**15)}) == 1
+
+
+@pytest.mark.slow
+def test_vectors_of_minilm_equal_those_of_sentence_transformers(run, minilm, tmp_path):
+    """Some texts are longer than the 256 tokens that it reads."""
+    peer = pytest.importorskip("sentence_transformers")
+    rows = ["A man is eating food.", "白日依山尽", "", "The cat sat on the mat, " * 100, "Don't! ¿Qué? " * 20]
+    (tmp_path / "rows.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    words = ("--normalize", "--max-length", 256, "--tokens-per-batch", 300)
+    assert run("embed", minilm, tmp_path / "rows.txt", tmp_path / "out.npy", *words)[0] == 0
+    theirs = peer.SentenceTransformer(str(minilm), device="cpu").encode(rows, show_progress_bar=False)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), theirs, rtol=0, atol=1e-5)
+
+
+# ---- reading ----
+
+READABLE = {
+    "quotes.tsv": 'text\tx\n"a ""b"" c"\t1\n"two\nlines"\t2\n\n好\t3\n',
+    "returns.csv": "x,text\r1,a\r2,b\r\n3,c\n",
+    "bom.csv": "\ufefftext\na\n",
+    "no last line feed.tsv": "text\na\nb",
+    "separators.jsonl": '{"text": "a\u2028b"}\r\n\n{"text": "", "n": 1}',
+    "alias.tsv": "Sentence1\tsentence2\na\tb\n",
+    "spaces.tsv": " text \tx\n a \t\n",
+    "wide.tsv": f"text\tx\n{'a' * 200_000}\t1\n",
+}
+
+
+@pytest.mark.parametrize("name", READABLE)
+def test_rows_are_those_that_training_reads(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(READABLE[name].encode())
+    whole = read_examples(path, labelled=False)
+    with open_lines(path) as lines:
+        rows = list(read_rows(lines))
+    assert [row.text for row in rows] == whole.texts
+    assert [row.pair for row in rows] == (whole.pairs or [None] * len(rows))
+    assert [row.place for row in rows] == [f"{path}:{line}" for line in whole.lines]
+    assert not any(row.problem for row in rows)
+
+
+# One broken row between good ones: the file's name, its bytes, the broken row's number and line, and the reason.
+BROKEN = [
+    ("short.tsv", b"id\ttext\n1\ta\nb\n3\tc\n", 2, 3, "has 1 columns, not the 2 of id, text"),
+    ("quote.tsv", b'id\ttext\n1\ta\n2\t"b\n3\tc\n', 2, 3, "a quoted field is not closed properly"),
+    ("bytes.tsv", b"id\ttext\n1\ta\n2\t\xc4\xe3\n3\tc\n", 2, 3, "byte 0xc4 is not UTF-8"),
+    ("bytes.txt", b"a\n\xff\nc\n", 2, 2, "byte 0xff is not UTF-8"),
+    ("cut.jsonl", b'{"text": "a"}\n{"text": "b\n{"text": "c"}\n', 2, 2, "not JSON"),
+    ("deep.jsonl", b'{"text": "a"}\n' + b"[" * 100_000 + b'\n{"text": "c"}\n', 2, 2, "not JSON"),
+    ("list.jsonl", b'{"text": "a"}\n[1]\n{"text": "c"}\n', 2, 2, "holds a list, not an object"),
+    ("other.jsonl", b'{"text": "a"}\n{"t": "b"}\n{"text": "c"}\n', 2, 2, "has no text column"),
+    ("number.jsonl", b'{"text": "a"}\n{"text": 5}\n{"text": "c"}\n', 2, 2, "text is 5; give a string"),
+    ("pair.jsonl", b'{"text": "a"}\n{"text": "b", "text_b": "b"}\n{"text": "c"}\n', 2, 2, "not as in the first row"),
+    ("half.jsonl", b'{"text": "a"}\n{"text": "\\ud83d"}\n{"text": "c"}\n', 2, 2, "half of a surrogate pair"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "row", "line", "reason"), BROKEN, ids=[case[0] for case in BROKEN])
+def test_a_broken_row_stops_or_costs_itself_alone(run, refusal, model, tmp_path, name, content, row, line, reason):
+    path, out = tmp_path / name, tmp_path / "out.tsv"
+    path.write_bytes(content)
+    message = refusal("predict", model, path, out)
+    assert message.startswith(f"minibert: row {row}, {path}")
+    assert reason in message
+    assert f":{line}: " in message or "has no text column" in message
+    assert "--on-error skip" in message
+    assert left_in(tmp_path) == [name], "what holds no row is not left behind"
+    status, stdout, stderr = run("predict", model, path, out, "--on-error", "skip")
+    assert (status, stdout) == (0, f"rows 3  left out 1  {out}\n")
+    assert stderr.startswith(f"1 rows left out; the first: row {row}, {path}")
+    answers = zip(("1", "3"), expected(model, ["a", "c"]), strict=True)
+    assert out.read_text().splitlines()[1:] == [f"{n}\t{label}\t{p:.6f}" for n, (label, p) in answers]
+
+
+def test_a_line_without_end_is_not_read_into_memory(monkeypatch, tmp_path):
+    monkeypatch.setattr("minibert.io.rows.LONGEST", 100)
+    path = tmp_path / "rows.txt"
+    path.write_text(f"a\n{'b' * 1000}\nc\n{'d' * 98}\n{'e' * 99}\nf", encoding="utf-8")
+    with open_lines(path) as lines:
+        rows = list(read_rows(lines))
+    assert [row.text for row in rows] == ["a", "", "c", "d" * 98, "", "f"]
+    assert rows[1].problem == f"{path}:2: the line is longer than 99 characters; cut it"
+
+
+def test_the_hash_is_that_of_all_lines_however_they_are_given_back(tmp_path):
+    path = tmp_path / "rows.tsv"
+    path.write_bytes(b'text\n"a\nb\nc\xff\nd\n')
+    with open_lines(path) as lines:
+        rows = [(row.place[-1], row.text) for row in read_rows(lines)]
+    assert rows == [("2", ""), ("3", "b"), ("4", ""), ("5", "d")]
+    assert lines.digest.hexdigest() == jobs.hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("rows.tsv", b"id\tx\n1\ta\n", "has no text column; its columns are 'id', 'x'"),
+        ("rows.tsv", b"text\ttext\na\tb\n", "two columns are named 'text'"),
+        ("rows.tsv", b'"text\na\n', ":1: the header cannot be read"),
+        ("rows.tsv", b"te\xfft\na\n", ":1: the header cannot be read (byte 0xff"),
+        ("rows.tsv", b"", "holds no rows"),
+        ("rows.tsv", b"text\n\n", "holds no rows"),
+        ("rows.jsonl", b'{"t": 1}\n', "has no text column"),
+        ("rows.jsonl", b"\n", "holds no rows"),
+        ("rows.txt", b"", "holds no rows"),
+        ("rows.xml", b"a", "unknown kind of file '.xml'"),
+    ],
+)
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+def test_a_file_that_does_not_fit_is_refused_whatever_rows_may_do(
+    refusal, model, tmp_path, name, content, reason, on_error
+):
+    (tmp_path / name).write_bytes(content)
+    assert reason in refusal("predict", model, tmp_path / name, tmp_path / "out.tsv", "--on-error", on_error)
+    assert left_in(tmp_path) == [name]
+
+
+def test_what_is_no_file_is_refused(refusal, model, data, tmp_path):
+    assert "rows.txt: no such file" in refusal("predict", model, tmp_path / "rows.txt", tmp_path / "out.tsv")
+    assert "a directory; name a file" in refusal("predict", model, tmp_path, tmp_path / "out.tsv")
+    assert "unknown kind of output '.npy'" in refusal("predict", model, data, tmp_path / "out.npy")
+    assert "unknown kind of output '.tsv'" in refusal("embed", model, data, tmp_path / "out.tsv")
+    assert "missing: no such directory" in refusal("predict", model, data, tmp_path / "missing" / "out.tsv")
+    assert "tokens_per_batch is 0" in refusal("predict", model, data, tmp_path / "out.tsv", "--tokens-per-batch", 0)
+    (tmp_path / "out.tsv").write_text("mine")
+    assert "out.tsv: is there already" in refusal("predict", model, data, tmp_path / "out.tsv")
+    assert left_in(tmp_path) == ["out.tsv"]
+    assert (tmp_path / "out.tsv").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"out": None}, "--data is given without --out"),
+        ({"data": None}, "--out is given without --data"),
+        ({"text": ("a",)}, "and 1 texts are given; choose one"),
+        ({"on_error": "ignore"}, "on_error 'ignore' is unknown; choose stop or skip"),
+        ({"quoting": "all"}, "quoting 'all' is unknown; choose minimal or none"),
+        ({"pair": "b"}, "--pair goes with texts"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(changes, reason):
+    with pytest.raises(ValueError, match=reason):
+        cli.PredictOptions(**{"directory": "m", "text": (), "data": "a.tsv", "out": "b.tsv", **changes})
+
+
+# ---- answers that are no numbers, memory, the worker ----
+
+
+@pytest.fixture
+def poisoned(tmp_path_factory) -> dict[str, Path]:
+    """Models whose answer is NaN wherever a text holds "z"."""
+    directories = {}
+    for command, kind in {"predict": BertForSequenceClassification, "embed": BertModel}.items():
+        directory = saved(tmp_path_factory.mktemp(command), kind)
+        model = kind.from_pretrained(directory)
+        embeddings = getattr(model, "bert", model).embeddings
+        embeddings.token.weight.data[VOCAB.index("z")] = torch.nan
+        model.save_pretrained(directory)
+        directories[command] = directory
+    return directories
+
+
+def test_rows_without_a_finite_answer_are_named_and_not_written(run, refusal, poisoned, tmp_path):
+    path = write(tmp_path / "rows.tsv", ["a", "b z", "c", "z"])
+    message = refusal("predict", poisoned["predict"], path, tmp_path / "out.tsv")
+    assert f"row 2, {path}:3: the model's answer is not finite" in message
+    status, stdout, stderr = run("predict", poisoned["predict"], path, tmp_path / "out.tsv", "--on-error", "skip")
+    assert (status, stdout) == (0, f"rows 4  left out 2  {tmp_path / 'out.tsv'}\n")
+    assert f"the first: row 2, {path}:3" in stderr
+    assert [line.split("\t")[0] for line in (tmp_path / "out.tsv").read_text().splitlines()] == ["row", "1", "3"]
+
+
+def test_vectors_of_rows_left_out_are_nan_so_that_the_others_keep_their_place(run, poisoned, tmp_path):
+    (tmp_path / "rows.txt").write_bytes(b"a\n\xff\nb z\nc\n")
+    out = tmp_path / "out.npy"
+    status, stdout, _ = run("embed", poisoned["embed"], tmp_path / "rows.txt", out, "--on-error", "skip", "--json")
+    result = json.loads(stdout)
+    assert (status, result["rows"], result["left_out"], result["out"]) == (0, 4, 2, str(out))
+    assert "row 2" in result["first_left_out"]
+    vectors = np.load(out)
+    assert np.isnan(vectors).all(axis=1).tolist() == [False, True, True, False]
+    theirs = TextEncoder.from_pretrained(poisoned["embed"], device="cpu").embed(["a", "c"])
+    np.testing.assert_allclose(vectors[[0, 3]], theirs, atol=1e-5)
+
+
+def test_a_budget_beyond_memory_is_refused_with_the_least_that_there_is(
+    refusal, run, model, data, tmp_path, monkeypatch, whole
+):
+    """A model that asks for a petabyte where a batch has more than 99 tokens."""
+    real = BertForSequenceClassification.forward
+
+    def forward(self, input_ids, *rest):
+        if len(input_ids) > 99:
+            torch.empty(10**15)
+        return real(self, input_ids, *rest)
+
+    monkeypatch.setattr(BertForSequenceClassification, "forward", forward)
+    out = tmp_path / "out.tsv"
+    message = refusal("predict", model, data, out, "--tokens-per-batch", 500)
+    less = "--tokens-per-batch 250 may (31 is the least, a row at a time)"
+    assert f"a batch of 500 tokens does not fit into memory; {less}" in message
+    assert run("predict", model, data, out, "--tokens-per-batch", 31)[0] == 0
+    assert [line.split("\t")[:2] for line in out.read_text().splitlines()] == [
+        line.split("\t")[:2] for line in whole.decode().splitlines()
+    ]
+
+
+def test_a_row_that_fits_into_no_memory_is_to_be_cut(refusal, model, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(BertForSequenceClassification, "forward", lambda *rest: torch.empty(10**15))
+    message = refusal("predict", model, data, tmp_path / "out.tsv")
+    assert "a row of 31 tokens alone does not fit into memory; cut rows with --max-length 15" in message
+
+
+def test_other_errors_of_the_model_are_not_taken_for_memory(run, model, data, tmp_path, monkeypatch):
+    def forward(*rest):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(BertForSequenceClassification, "forward", forward)
+    with pytest.raises(RuntimeError, match="something else"):
+        run("predict", model, data, tmp_path / "out.tsv")
+
+
+def test_a_worker_that_dies_keeps_what_is_done(run, model, data, tmp_path, monkeypatch, whole):
+    calls = []
+
+    def take(rows, tokens):
+        calls.append(tokens)
+        if len(calls) == 4:
+            raise MemoryError
+        return real(rows, tokens)
+
+    real, out = jobs.take, tmp_path / "out.tsv"
+    monkeypatch.setattr(jobs, "take", take)
+    status, _, stderr = run("predict", model, data, out)
+    kept, message = stderr.splitlines()
+    assert (status, message) == (2, "minibert: memory is short; try --tokens-per-batch 10")
+    done = progress(out)["rows"]
+    assert kept == f"{done} rows are done and kept in {out}.partial, for the same command to go on from"
+    assert 20 < done < 60, "three windows of 160 tokens"
+    assert run("predict", model, data, out)[0] == 0
+    assert out.read_bytes() == whole
+
+
+# ---- stopped and continued ----
+
+
+def progress(out: Path) -> dict:
+    return json.loads(out.with_name(f"{out.name}.journal").read_text(encoding="utf-8").splitlines()[-1])
+
+
+def test_answers_are_on_the_disk_before_the_journal_tells_of_them(run, model, data, tmp_path, monkeypatch):
+    out, real, synced, told = tmp_path / "out.tsv", os.fsync, {}, []
+
+    def fsync(handle):
+        real(handle)
+        path = next(path for path in tmp_path.iterdir() if path.stat().st_ino == os.fstat(handle).st_ino)
+        synced[path.suffix] = path.stat().st_size
+        if path.suffix == ".journal" and "size" in progress(out):
+            told.append(progress(out)["size"])
+            assert told[-1] == synced[".partial"]
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert run("predict", model, data, out)[0] == 0
+    assert told[-1] == out.stat().st_size
+
+
+def test_a_row_mended_after_a_stop_is_gone_on_from(run, refusal, model, data, tmp_path, whole):
+    path, out = tmp_path / "rows.tsv", tmp_path / "out.tsv"
+    lines = data.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join([*lines[:201], "cut off\n", *lines[202:]]), encoding="utf-8")
+    assert f"row 201, {path}:202: has 1 columns" in refusal("predict", model, path, out)
+    done = progress(out)["rows"]
+    assert 100 < done <= 200
+    before = Path(f"{out}.partial").read_bytes()
+    assert whole.startswith(before)
+    path.write_bytes(data.read_bytes())
+    assert run("predict", model, path, out)[0] == 0
+    assert out.read_bytes() == whole
+
+
+def test_after_a_stop_rows_can_be_skipped_instead(run, refusal, model, data, tmp_path, whole):
+    path, out = tmp_path / "rows.tsv", tmp_path / "out.tsv"
+    path.write_bytes(data.read_bytes().replace(b"\n200\t", b"\n"))
+    refusal("predict", model, path, out)
+    assert run("predict", model, path, out, "--on-error", "skip")[1] == f"rows {ROWS}  left out 1  {out}\n"
+    lines = whole.splitlines()
+    assert [line.split(b"\t")[0] for line in out.read_bytes().splitlines()] == [
+        line.split(b"\t")[0] for line in [*lines[:201], *lines[202:]]
+    ]
+
+
+class Killed(BaseException):
+    """As if by SIGKILL: nothing is tidied up after it."""
+
+
+@pytest.mark.parametrize("command", ["predict", pytest.param("embed", marks=pytest.mark.slow)])
+def test_a_job_killed_within_any_step_ends_as_if_it_had_not_been(run, model, encoder, tmp_path, monkeypatch, command):
+    """Every write is torn in the middle once, and each step at the end does not happen. One window at most is done
+    twice."""
+    real, computed = jobs.within_memory, []
+    monkeypatch.setattr(jobs, "within_memory", lambda *rest: computed.append(1) or real(*rest))
+    data = write(tmp_path / "rows.tsv", texts(60))
+    directory, name = (model, "out.tsv") if command == "predict" else (encoder, "out.npy")
+    whole = tmp_path / name
+    assert run(command, directory, data, whole)[0] == 0
+    windows = len(computed)
+    for step in range(1000):
+        out = tmp_path / str(step) / name
+        out.parent.mkdir()
+        computed.clear()
+        killed = killed_at(step, lambda out=out: run(command, directory, data, out))
+        assert run(command, directory, data, out)[0] in ((0,) if killed else (2,)), "2: it was complete"
+        assert out.read_bytes() == whole.read_bytes()
+        assert left_in(out.parent) == [name]
+        assert len(computed) <= windows + 1
+        if not killed:
+            break
+    assert step > 8, "two writes at the beginning, two a window, one and two other steps at the end"
+
+
+def killed_at(step: int, job) -> bool:
+    """Runs the job and kills it at the step of this number; False if it has fewer."""
+    counter = iter(range(1000))
+
+    def killing(real, tear=None):
+        def call(*arguments):
+            if next(counter) == step:
+                if tear:
+                    tear(*arguments)
+                raise Killed
+            return real(*arguments)
+
+        return call
+
+    def half(self, number, data):
+        self.files[number].write(data[: len(data) // 2])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs.Output, "_append", killing(jobs.Output._append, half))
+        patch.setattr(jobs.os, "replace", killing(os.replace))
+        patch.setattr(jobs.Path, "unlink", killing(Path.unlink))
+        patch.setattr(jobs.Output, "give_up", jobs.Output.close)
+        try:
+            job()
+        except Killed:
+            return True
+    return False
+
+
+@pytest.fixture
+def stopped(refusal, model, data, tmp_path, monkeypatch) -> tuple[Path, Path]:
+    """Data and output of a job that has stopped in the middle."""
+    path, out = tmp_path / "rows.tsv", tmp_path / "out.tsv"
+    path.write_bytes(data.read_bytes().replace(b"\n200\t", b"\n"))
+    refusal("predict", model, path, out)
+    path.write_bytes(data.read_bytes())
+    return path, out
+
+
+def test_other_settings_do_not_go_on_with_it(refusal, model, stopped, tmp_path):
+    for words, name in (
+        (("--max-length", 9), "max_length"),
+        (("--quoting", "none"), "quoting"),
+        (("--columns", "id,text"), "columns"),
+    ):
+        message = refusal("predict", model, *stopped, *words)
+        assert f"out.tsv.journal: begun with another {name}; take the same, or delete" in message
+    other = saved(tmp_path / "other", BertForSequenceClassification, id2label={0: "x", 1: "y"})
+    assert "begun with another model; " in refusal("predict", other, *stopped)
+    assert progress(stopped[1])["rows"] > 100, "it is kept all the same"
+
+
+def test_other_rows_do_not_go_on_with_it(refusal, model, stopped):
+    path, out = stopped
+    content = path.read_bytes()
+    done = progress(out)["rows"]
+    for changed in (content.replace(b"\n5\t", b"\n5\ta "), b"\n".join(content.split(b"\n")[:50]) + b"\n"):
+        path.write_bytes(changed)
+        assert f"its first {done} rows are not those that {out}.partial was made of" in refusal(
+            "predict", model, *stopped
+        )
+    path.write_bytes(content)
+    assert progress(out)["rows"] == done
+
+
+def test_a_damaged_journal_and_a_shorter_part_are_refused(refusal, run, model, stopped, whole):
+    journal, partial = (Path(f"{stopped[1]}.{name}") for name in ("journal", "partial"))
+    content = journal.read_bytes(), partial.read_bytes()
+    partial.write_bytes(content[1][:-500])
+    assert "out.tsv.partial: shorter than" in refusal("predict", model, *stopped)
+    partial.write_bytes(content[1])
+    for damaged in (b"{}\n" + content[0], b"nonsense\n", content[0] + b'{"rows": 5}\n'.replace(b"rows", b"raws")):
+        journal.write_bytes(damaged)
+        assert "out.tsv.journal: damaged; delete" in refusal("predict", model, *stopped)
+    journal.unlink()
+    assert run("predict", model, *stopped)[0] == 0, "anew"
+    assert stopped[1].read_bytes() == whole
+
+
+def test_rows_left_out_before_a_stop_are_counted_at_the_end(run, refusal, poisoned, tmp_path):
+    """Of those that the model could not answer nothing but the journal knows."""
+    rows = ["z", *texts(100)]
+    path, out = (
+        write(tmp_path / "rows.tsv", [row.replace("z", "y") if i else row for i, row in enumerate(rows)]),
+        tmp_path / "o.tsv",
+    )
+    killed_at(10, lambda: run("predict", poisoned["predict"], path, out, "--on-error", "skip"))
+    assert progress(out)["left_out"] == 1
+    status, stdout, stderr = run("predict", poisoned["predict"], path, out, "--on-error", "skip")
+    assert (status, stdout) == (0, f"rows 101  left out 1  {out}\n")
+    assert f"1 rows left out; the first: row 1, {path}:2" in stderr
+
+
+def test_progress_is_told_in_lines_where_there_is_no_terminal(run, model, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "SECONDS", 0)
+    stderr = run("predict", model, data, tmp_path / "out.tsv")[2]
+    lines = stderr.splitlines()
+    assert len(lines) > 5
+    assert "\r" not in stderr
+    assert all(f" of about {ROWS + 1} rows  " in line and " rows/s  " in line and " left" in line for line in lines)
+    counts = [int(line.split()[0]) for line in lines]
+    assert counts == sorted(counts)
+    assert counts[-1] == ROWS
+
+
+# ---- as a process ----
+
+MANY = 3000
+BUDGET = ("--tokens-per-batch", 80)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> Path:
+    return write(tmp_path_factory.mktemp("many") / "rows.tsv", texts(MANY))
+
+
+@pytest.fixture(scope="module")
+def whole_many(model, many, tmp_path_factory) -> bytes:
+    out = tmp_path_factory.mktemp("whole") / "out.tsv"
+    words = ("predict", model, "--data", many, "--out", out, "--device", "cpu", *BUDGET)
+    assert cli.main([str(word) for word in words]) == 0
+    return out.read_bytes()
+
+
+def start(model: Path, data: Path, out: Path, **how) -> processes.Process:
+    """The command as a process of its own, with one thread as here, so that every sum is the same."""
+    words = ["predict", model, "--data", data, "--out", out, "--device", "cpu", *BUDGET]
+    return processes.minibert(*words, **how)
+
+
+def wait_for(out: Path, size: int, process: processes.Process) -> None:
+    """Until so many bytes are written, or the job has ended."""
+    partial = Path(f"{out}.partial")
+    while process.poll() is None and not (partial.exists() and partial.stat().st_size >= size):
+        time.sleep(0.002)
+
+
+def kill_at_random(model: Path, many: Path, out: Path, whole: bytes, kills: int, seed: int) -> None:
+    dice = random.Random(seed)
+    for kill in range(kills):
+        process = start(model, many, out)
+        share = len(whole) // (kills + 1)
+        wait_for(out, dice.randrange(share * kill, share * (kill + 1)), process)
+        time.sleep(dice.random() / 100)
+        process.kill()
+        process.communicate(timeout=60)
+        assert whole.startswith(Path(f"{out}.partial").read_bytes())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_a_process_killed_often_ends_as_if_it_had_not_been(run, model, many, tmp_path, whole_many, seed):
+    out = tmp_path / "out.tsv"
+    kill_at_random(model, many, out, whole_many, kills=8, seed=seed)
+    assert run("predict", model, many, out, *BUDGET)[0] == 0
+    assert out.read_bytes() == whole_many
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_stopped_by_a_signal_says_so_and_goes_on_later(run, model, many, tmp_path, whole_many, number):
+    out = tmp_path / "out.tsv"
+    process = start(model, many, out)
+    wait_for(out, len(whole_many) // 3, process)
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stdout) == (130, ""), stderr
+    kept, last = stderr.splitlines()
+    steps = Path(f"{out}.journal").read_text(encoding="utf-8").splitlines()[1:]
+    assert kept.endswith(f" rows are done and kept in {out}.partial, for the same command to go on from")
+    assert int(kept.split()[0]) in [json.loads(step)["rows"] for step in steps[-2:]]  # it may come before its telling
+    assert last == "minibert: interrupted"
+    assert run("predict", model, many, out, *BUDGET)[0] == 0
+    assert out.read_bytes() == whole_many
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_told_and_what_is_done_is_kept(run, model, many, tmp_path, whole_many):
+    """A limit on the size of files stands in for the disk."""
+    out = tmp_path / "out.tsv"
+    limit = len(whole_many) // 2
+    process = start(model, many, out, file_size=limit)
+    stdout, stderr = process.communicate(timeout=120)
+    assert (process.returncode, stdout) == (2, "")
+    kept, last = stderr.splitlines()
+    assert "rows are done and kept in" in kept
+    assert last == f"minibert: [Errno 27] File too large: '{out}.partial'"
+    assert progress(out)["rows"] > MANY // 4
+    assert run("predict", model, many, out, *BUDGET)[0] == 0
+    assert out.read_bytes() == whole_many
+
+
+def test_a_disk_that_is_full_from_the_start_leaves_nothing(run, model, data, tmp_path, monkeypatch):
+    def full(self, number, data):
+        raise OSError(28, "No space left on device", str(self.files[number].name))
+
+    monkeypatch.setattr(jobs.Output, "_append", full)
+    out = tmp_path / "out.tsv"
+    assert run("predict", model, data, out)[1:] == (
+        "",
+        f"minibert: [Errno 28] No space left on device: '{out}.partial'\n",
+    )
+    assert left_in(tmp_path) == []

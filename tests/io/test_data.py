@@ -1,0 +1,542 @@
+"""Proves that data files are read whole or refused in one clear line, and that batches hold every row once, padded
+right. Run: pytest tests/io/test_data.py
+"""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import SHARED, needs_shared
+
+from minibert.core.data import Examples, chunks, label_names, shuffled
+from minibert.fast.batches import by_length, collate, collate_packed, encode_examples, shuffled_by_tokens, token_chunks
+from minibert.io.examples import hold_out, label_ids, read_examples
+from minibert.text.tokenizer import Tokenizer
+
+VOCAB = ["x", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[PAD]", "a", "b", "c", "好"]  # [PAD] is not 0, on purpose
+PAD = VOCAB.index("[PAD]")
+
+
+def written(directory: Path, name: str, content: str | bytes) -> Path:
+    path = directory / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+    return path
+
+
+def refusal(path: Path, **options) -> str:
+    """The one line in which a file is refused."""
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}:") as caught:
+        read_examples(path, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def examples(labels: list[str], source: str = "file.tsv") -> Examples:
+    rows = range(len(labels))
+    return Examples([f"text {row}" for row in rows], None, labels, [row + 2 for row in rows], source)
+
+
+# ---- reading what is valid ----
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.tsv", "label\ttext\n1\t很好, really\n0\t\n"),
+        ("rows.csv", 'text,label\n"很好, really",1\n,0\n'),
+        ("rows.jsonl", '{"text": "很好, really", "label": "1"}\n{"text": "", "label": "0"}\n'),
+        ("ROWS.TSV", "LABEL\tText\n1\t很好, really\n0\t\n"),
+    ],
+)
+def test_every_kind_of_file_gives_the_same_rows(tmp_path, name, content):
+    rows = read_examples(written(tmp_path, name, content))
+    assert (rows.texts, rows.labels, rows.pairs) == (["很好, really", ""], ["1", "0"], None)
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", [True, False])
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("r.tsv", ["label\ttext", "pos\tgood", "neg\tbad"]),
+        ("r.csv", ["label,text", "pos,good", "neg,bad"]),
+        ("r.jsonl", ['{"label": "pos", "text": "good"}', '{"label": "neg", "text": "bad"}']),
+    ],
+)
+def test_byte_order_marks_line_ends_and_a_missing_last_one_are_no_part_of_a_row(
+    tmp_path, name, lines, ending, mark, end
+):
+    rows = read_examples(written(tmp_path, name, mark + ending.join(lines) + ending * end))
+    assert (rows.texts, rows.labels) == (["good", "bad"], ["pos", "neg"])
+
+
+@pytest.mark.parametrize("char", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\0"])
+@pytest.mark.parametrize("name", ["r.tsv", "r.csv", "r.jsonl"])
+def test_only_line_feeds_split_rows(tmp_path, name, char):
+    """str.splitlines would split at all of these but NUL, which csv readers used to refuse."""
+    delimiter = "," if name == "r.csv" else "\t"
+    content = f"label{delimiter}text\n1{delimiter}one{char}two\n0{delimiter}three\n"
+    if name == "r.jsonl":
+        rows = [{"label": "1", "text": f"one{char}two"}, {"label": "0", "text": "three"}]
+        content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    assert read_examples(written(tmp_path, name, content)).texts == [f"one{char}two", "three"]
+
+
+def test_blank_lines_are_skipped_and_line_numbers_stay_true(tmp_path):
+    rows = read_examples(written(tmp_path, "r.tsv", "label\ttext\n\n1\ta\n\n\n0\tb\n\n"))
+    assert (rows.texts, rows.lines) == (["a", "b"], [3, 6])
+    rows = read_examples(written(tmp_path, "r.jsonl", '\n{"label": 1, "text": "a"}\n\n{"label": 0, "text": "b"}\n'))
+    assert (rows.texts, rows.lines) == (["a", "b"], [2, 4])
+
+
+def test_a_quoted_field_may_hold_delimiters_quotes_and_line_breaks(tmp_path):
+    rows = read_examples(written(tmp_path, "r.csv", 'label,text\n1,"say ""hi"", then\nleave"\n0,b\n'))
+    assert rows.texts == ['say "hi", then\nleave', "b"]
+    assert rows.lines == [2, 4]
+
+
+def test_quoting_none_reads_quotes_as_text(tmp_path):
+    path = written(tmp_path, "r.tsv", 'label\ttext\n1\t"open\n0\t"both"\n')
+    assert read_examples(path, quoting="none").texts == ['"open', '"both"']
+
+
+@pytest.mark.parametrize("text", ["text", "text_a", "sentence", "sentence1", "review", "Sentence", " review "])
+def test_every_alias_of_the_text_column_is_known(tmp_path, text):
+    assert read_examples(written(tmp_path, "r.tsv", f"label\t{text}\n1\ta\n")).texts == ["a"]
+
+
+@pytest.mark.parametrize(("first", "second"), [("text_a", "text_b"), ("sentence1", "sentence2"), ("text", "text_b")])
+def test_every_alias_of_the_pair_column_is_known(tmp_path, first, second):
+    rows = read_examples(written(tmp_path, "r.tsv", f"{second}\t{first}\tlabel\nB\tA\t1\n"))
+    assert (rows.texts, rows.pairs, rows.labels) == (["A"], ["B"], ["1"])
+
+
+def test_the_header_of_mrpc_is_known(tmp_path):
+    content = '\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\n1\t702\t703\tHe said "no.\tHe refused.\n'
+    rows = read_examples(written(tmp_path, "r.tsv", content), quoting="none")
+    assert (rows.texts, rows.pairs, rows.labels) == (['He said "no.'], ["He refused."], ["1"])
+
+
+@needs_shared
+def test_the_real_mrpc_is_read_whole():
+    rows = read_examples(SHARED / "mrpc" / "train.tsv", quoting="none")
+    lines = (SHARED / "mrpc" / "train.tsv").read_bytes().rstrip(b"\n").count(b"\n")
+    assert len(rows) == len(rows.pairs) == lines
+    assert label_names(rows) == ["0", "1"]
+
+
+def test_columns_name_those_of_a_file_without_a_header(tmp_path):
+    path = written(tmp_path, "r.tsv", "1\t17\tgood\n0\t18\tbad\n")
+    rows = read_examples(path, columns=["label", "id", " text "])
+    assert (rows.texts, rows.labels, rows.lines) == (["good", "bad"], ["1", "0"], [1, 2])
+
+
+def test_other_columns_are_ignored(tmp_path):
+    rows = read_examples(written(tmp_path, "r.tsv", "id\tlabel\t\ttext\t\n7\t1\tx\ta\ty\n"))
+    assert (rows.texts, rows.labels, rows.pairs) == (["a"], ["1"], None)
+
+
+def test_class_numbers_in_json_are_labels_by_their_text(tmp_path):
+    rows = read_examples(written(tmp_path, "r.jsonl", '{"label": 10, "text": "a"}\n{"label": -2, "text": "b"}\n'))
+    assert rows.labels == ["10", "-2"]
+
+
+def test_a_label_has_no_spaces_around_it(tmp_path):
+    assert read_examples(written(tmp_path, "r.csv", "text,label\na, pos\nb,pos \n")).labels == ["pos", "pos"]
+
+
+@pytest.mark.parametrize("text", ["", " ", "   ", "\u3000", "\0"])
+@pytest.mark.parametrize("name", ["r.tsv", "r.csv"])
+def test_empty_texts_and_texts_of_spaces_are_cls_sep(tmp_path, name, text):
+    delimiter = "," if name == "r.csv" else "\t"
+    rows = read_examples(written(tmp_path, name, f"label{delimiter}text\n1{delimiter}{text}\n"))
+    encoding = encode_examples(Tokenizer(VOCAB), rows, max_length=8)
+    assert rows.texts == [text]
+    assert encoding.input_ids[0].tolist() == [VOCAB.index("[CLS]"), VOCAB.index("[SEP]")]
+
+
+def test_a_file_without_labels_is_read_where_none_are_asked_for(tmp_path):
+    rows = read_examples(written(tmp_path, "r.tsv", "text\nsome words\n"), labelled=False)
+    assert (rows.texts, rows.labels) == (["some words"], None)
+
+
+@pytest.mark.parametrize("name", ["r.tsv", "r.csv", "r.jsonl"])
+def test_a_text_of_ten_million_characters_is_read_in_bounded_time(tmp_path, name):
+    """Far above csv's own limit of 131,072 characters to a field."""
+    long = "很长" * 5_000_000
+    delimiter = "," if name == "r.csv" else "\t"
+    content = f"label{delimiter}text\n1{delimiter}{long}\n"
+    path = written(tmp_path, name, json.dumps({"label": 1, "text": long}) if name == "r.jsonl" else content)
+    assert read_examples(path).texts == [long]
+
+
+def test_a_text_of_ten_million_characters_is_cut_to_max_length():
+    """NULs, which the tokenizer drops at no cost: what long texts cost otherwise is its own business."""
+    rows = Examples(["a b c " + "\0" * 10_000_000], None, None, [2], "f")
+    assert encode_examples(Tokenizer(VOCAB), rows, max_length=4).length.tolist() == [4]
+
+
+# ---- refusing what is not ----
+
+
+def test_a_missing_file_is_named(tmp_path):
+    assert refusal(tmp_path / "no.tsv").endswith("No such file or directory; give a data file")
+
+
+def test_a_directory_is_named(tmp_path):
+    (tmp_path / "d.tsv").mkdir()
+    assert "Is a directory; give a data file" in refusal(tmp_path / "d.tsv")
+
+
+@pytest.mark.parametrize("name", ["r.tsv", "r.csv", "r.jsonl"])
+@pytest.mark.parametrize("content", ["", "\ufeff", " \n\n"])
+def test_an_empty_file_is_named(tmp_path, name, content):
+    assert "is empty" in refusal(written(tmp_path, name, content))
+
+
+def test_a_header_alone_is_no_data(tmp_path):
+    assert "holds no rows" in refusal(written(tmp_path, "r.tsv", "label\ttext\n"))
+
+
+@pytest.mark.parametrize("name", ["r.txt", "r", "r.xlsx"])
+def test_an_unknown_ending_says_which_are_known(tmp_path, name):
+    assert "use .tsv, .csv or .jsonl" in refusal(written(tmp_path, name, "label\ttext\n1\ta\n"))
+
+
+def test_unknown_quoting_says_which_are_known(tmp_path):
+    with pytest.raises(ValueError, match="choose minimal or none"):
+        read_examples(written(tmp_path, "r.tsv", "label\ttext\n1\ta\n"), quoting="all")
+
+
+@pytest.mark.parametrize(
+    ("content", "missing"),
+    [("label\twords\n1\ta\n", "text"), ("class\ttext\n1\ta\n", "label"), ("label,text\n1,a\n", "label")],
+)
+def test_wrong_columns_are_told_with_those_that_are_there(tmp_path, content, missing):
+    message = refusal(written(tmp_path, "r.tsv", content))
+    assert f"has no {missing} column; its columns are {content.split(chr(9))[0]!r}".split(",")[0] in message
+    assert "--columns" in message
+
+
+def test_wrong_names_given_by_columns_are_told(tmp_path):
+    assert "has no label column" in refusal(written(tmp_path, "r.tsv", "1\ta\n"), columns=["class", "text"])
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path):
+    message = refusal(written(tmp_path, "r.tsv", "label\ttext\ttext\n1\ta\tb\n"))
+    assert "two columns are named 'text'" in message
+
+
+@pytest.mark.parametrize(("row", "count"), [("1", 1), ("1\ta\tb", 3)])
+def test_a_row_with_too_few_or_too_many_columns_has_its_line(tmp_path, row, count):
+    path = written(tmp_path, "r.tsv", f"label\ttext\n1\ta\n\n{row}\n0\tb\n")
+    message = refusal(path)
+    assert message.startswith(f"{path}:4: has {count} columns, not the 2 of label, text")
+    assert "--quoting none" in message
+
+
+@pytest.mark.parametrize("label", ["", " ", "\u3000"])
+def test_an_empty_label_has_its_line(tmp_path, label):
+    path = written(tmp_path, "r.tsv", f"label\ttext\n1\ta\n{label}\tb\n")
+    assert refusal(path).startswith(f"{path}:3: the label is empty")
+
+
+@pytest.mark.parametrize("name", ["r.tsv", "r.csv", "r.jsonl"])
+def test_an_undecodable_byte_has_its_line(tmp_path, name):
+    good = b'{"text": "a", "label": 1}' if name == "r.jsonl" else b"label\ttext"
+    path = written(tmp_path, name, good + b"\n" + good + b"\n1\t" + "很好".encode("gbk") + b"\n")
+    message = refusal(path)
+    assert message.startswith(f"{path}:3: byte 0xba is not UTF-8")
+    assert "iconv" in message
+
+
+def test_an_unclosed_quote_has_the_line_where_it_opens(tmp_path):
+    path = written(tmp_path, "r.tsv", 'label\ttext\n1\ta\n0\t"never closed\n1\tc\n')
+    message = refusal(path)
+    assert message.startswith(f"{path}:3: a quoted field is not closed")
+    assert "--quoting none" in message
+
+
+def test_text_behind_a_closing_quote_is_refused(tmp_path):
+    path = written(tmp_path, "r.tsv", 'label\ttext\n1\t"Bravo" they said\n')
+    assert refusal(path).startswith(f"{path}:2: a quoted field is not closed properly")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["{'label': 1}", "label\ttext", "[" * 100_000, '{"label": ' + "9" * 5000 + "}", '{"label": 1, "text": "a'],
+    ids=["Python", "tsv", "deep", "long number", "cut off"],
+)
+def test_a_line_that_is_not_json_has_its_number(tmp_path, line):
+    path = written(tmp_path, "r.jsonl", f'{{"label": 1, "text": "a"}}\n{line}\n')
+    assert refusal(path).startswith(f"{path}:2: not JSON")
+
+
+@pytest.mark.parametrize(("line", "kind"), [("[1, 2]", "list"), ('"text"', "str"), ("17", "int"), ("null", "NoneType")])
+def test_json_that_is_no_object_has_its_line(tmp_path, line, kind):
+    path = written(tmp_path, "r.jsonl", f'{{"label": 1, "text": "a"}}\n{line}\n')
+    assert refusal(path).startswith(f"{path}:2: holds a {kind}, not an object")
+
+
+@pytest.mark.parametrize("missing", ["text", "label", "text_b"])
+@pytest.mark.parametrize("line", [1, 2])
+def test_a_missing_key_has_its_line_also_in_the_first_row(tmp_path, missing, line):
+    full = {"label": 1, "text": "a", "text_b": "b"}
+    rows = [full, full]
+    rows[line - 1] = {key: value for key, value in full.items() if key != missing}
+    path = written(tmp_path, "r.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    assert refusal(path).startswith(f"{path}:{line}: {missing} is missing")
+
+
+@pytest.mark.parametrize("value", [5, 0.5, True, ["a"], {"a": 1}])
+def test_a_text_that_is_no_string_has_its_line(tmp_path, value):
+    path = written(tmp_path, "r.jsonl", '{"label": 1, "text": "a"}\n' + json.dumps({"label": 1, "text": value}) + "\n")
+    assert refusal(path).startswith(f"{path}:2: text is {value!r}; give a string")
+
+
+@pytest.mark.parametrize("value", [0.5, ["a"]])
+def test_a_label_that_is_neither_string_nor_whole_number_has_its_line(tmp_path, value):
+    path = written(tmp_path, "r.jsonl", json.dumps({"label": value, "text": "a"}) + "\n")
+    assert refusal(path).startswith(f"{path}:1: label is {value!r}; give a string")
+
+
+@pytest.mark.parametrize("field", ["label", "text"])
+@pytest.mark.parametrize("escape", [r"\ud83d", r"\udc00 x", r"x\udbff"])
+def test_half_a_surrogate_pair_has_its_line(tmp_path, field, escape):
+    row = {"label": "1", "text": "a"} | {field: "HERE"}
+    path = written(tmp_path, "r.jsonl", '{"label": 1, "text": "a"}\n' + json.dumps(row).replace("HERE", escape) + "\n")
+    assert refusal(path).startswith(f"{path}:2: {field} holds half of a surrogate pair")
+
+
+def test_a_whole_surrogate_pair_is_a_character(tmp_path):
+    assert read_examples(written(tmp_path, "r.jsonl", r'{"label": 1, "text": "\ud83d\ude00"}')).texts == ["😀"]
+
+
+# ---- labels ----
+
+
+def test_numbers_are_classes_in_numeric_order_and_names_in_alphabetical_after_them():
+    assert label_names(examples(["10", "9", "-1", "9"])) == ["-1", "9", "10"]
+    assert label_names(examples(["pos", "neg", "10", "9"])) == ["9", "10", "neg", "pos"]
+
+
+def test_classes_that_are_equal_as_numbers_have_one_order_in_every_process():
+    """1, 01, 001 … come from a set, whose order is another in every process."""
+    names = ["0" * zeros + "1" for zeros in range(10)]
+    assert label_names(examples(names)) == sorted(names)
+
+
+def test_one_class_alone_is_refused():
+    with pytest.raises(ValueError, match=r"^file\.tsv: every row has the label 'pos'; .* two classes"):
+        label_names(examples(["pos", "pos"]))
+
+
+def test_labels_become_their_numbers():
+    ids = label_ids(examples(["b", "a", "b"]), ["a", "b"])
+    assert ids.dtype == np.int64
+    assert ids.tolist() == [1, 0, 1]
+
+
+def test_numbers_are_the_labels_of_classes_without_names():
+    assert label_ids(examples(["1", "LABEL_0", "0"]), ["LABEL_0", "LABEL_1"]).tolist() == [1, 0, 0]
+    for names in (["LABEL_1", "LABEL_0"], ["neg", "pos"]):
+        with pytest.raises(ValueError, match="label '1' is none of"):
+            label_ids(examples(["1"]), names)
+
+
+def test_a_label_unseen_in_training_has_its_line():
+    with pytest.raises(ValueError, match=r"^file\.tsv:4: label 'c' is none of the training data's a, b$"):
+        label_ids(examples(["a", "b", "c"]), ["a", "b"])
+
+
+# ---- holding out ----
+
+
+def test_holding_out_is_reproducible_disjoint_and_complete():
+    rows = examples(["a", "b"] * 20)
+    kept, held = hold_out(rows, 0.1, seed=3)
+    again, also = hold_out(rows, 0.1, seed=3)
+    assert (kept, held) == (again, also)
+    assert (len(kept), len(held)) == (36, 4)
+    assert sorted(kept.lines + held.lines) == rows.lines
+    assert held != hold_out(rows, 0.1, seed=4)[1]
+
+
+def test_rows_held_out_keep_their_labels_and_lines():
+    rows = Examples(list("abcdef"), list("ABCDEF"), list("123456"), [2, 3, 4, 5, 6, 7], "f")
+    for part in hold_out(rows, 0.5, seed=0):
+        for text, pair, label, line in zip(part.texts, part.pairs, part.labels, part.lines, strict=True):
+            assert (pair, label, line) == (text.upper(), str("abcdef".index(text) + 1), "abcdef".index(text) + 2)
+
+
+def test_at_least_one_row_is_held_out():
+    assert [len(part) for part in hold_out(examples(["a", "b"]), 0.1, seed=0)] == [1, 1]
+
+
+# ---- batches ----
+
+
+def test_collate_pads_ids_with_the_pad_id_and_mask_and_segments_with_zero():
+    rows = Examples(["a b", "c"], ["好", "a b c"], ["1", "0"], [2, 3], "f")
+    encoding = encode_examples(Tokenizer(VOCAB), rows, max_length=16)
+    batch = collate(encoding, np.array([1, 0]), [0, 1], PAD)
+    cls, sep = VOCAB.index("[CLS]"), VOCAB.index("[SEP]")
+    assert batch.input_ids.tolist() == [[cls, 6, 7, sep, 9, sep, PAD], [cls, 8, sep, 6, 7, 8, sep]]
+    assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 1, 1, 0], [1] * 7]
+    assert batch.token_type_ids.tolist() == [[0, 0, 0, 0, 1, 1, 0], [0, 0, 0, 1, 1, 1, 1]]
+    assert batch.labels.tolist() == [1, 0]
+    assert {tensor.dtype for tensor in batch if tensor is not None} == {torch.int64}
+
+
+def test_collate_takes_the_rows_asked_for_in_their_order_and_pads_to_the_longest_of_them():
+    rows = Examples(["a b c 好", "a", "b c"], None, ["0", "1", "2"], [2, 3, 4], "f")
+    batch = collate(encode_examples(Tokenizer(VOCAB), rows, max_length=16), np.array([0, 1, 2]), [2, 1], PAD)
+    assert batch.input_ids[:, 1].tolist() == [7, 6]
+    assert batch.input_ids.shape == (2, 4)
+    assert batch.labels.tolist() == [2, 1]
+
+
+def test_collate_packed_lays_rows_one_after_the_other_without_padding():
+    rows = Examples(["a b", "c"], ["好", "a b c"], ["1", "0"], [2, 3], "f")
+    encoding = encode_examples(Tokenizer(VOCAB), rows, max_length=16)
+    batch = collate_packed(encoding, np.array([1, 0]), [1, 0])
+    cls, sep = VOCAB.index("[CLS]"), VOCAB.index("[SEP]")
+    assert batch.input_ids.tolist() == [cls, 8, sep, 6, 7, 8, sep, cls, 6, 7, sep, 9, sep]
+    assert batch.token_type_ids.tolist() == [0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1]
+    assert batch.layout.lengths == (7, 6)
+    assert batch.attention_mask is None
+    assert batch.labels.tolist() == [0, 1]
+    assert collate_packed(encoding, None, [0]).labels.tolist() == [0]
+
+
+def test_a_row_of_padding_without_a_label_makes_the_tokens_a_multiple():
+    encoding = encode_examples(Tokenizer(VOCAB), Examples(["a b", "c"], None, ["1", "0"], [2, 3], "f"), max_length=16)
+    plain = collate_packed(encoding, np.array([1, 0]), [0, 1])
+    for multiple, rest in ((5, 3), (7, 0)):
+        batch = collate_packed(encoding, np.array([1, 0]), [0, 1], multiple=multiple, pad_id=PAD)
+        assert batch.input_ids.tolist() == plain.input_ids.tolist() + [PAD] * rest
+        assert batch.token_type_ids.tolist() == [0] * (7 + rest)
+        assert batch.layout.lengths == (4, 3, rest)[: 3 if rest else 2]
+        assert batch.labels.tolist() == [1, 0, -100][: 3 if rest else 2]
+
+
+def test_without_labels_a_batch_holds_zeros():
+    rows = Examples(["a", "b"], None, None, [2, 3], "f")
+    assert collate(encode_examples(Tokenizer(VOCAB), rows, 8), None, [0, 1], PAD).labels.tolist() == [0, 0]
+
+
+def test_long_rows_are_cut_the_longer_text_of_a_pair_first():
+    rows = Examples(["a a a a a a"], ["b b"], None, [2], "f")
+    encoding = encode_examples(Tokenizer(VOCAB), rows, max_length=8)
+    assert encoding.input_ids[0].tolist() == [2, 6, 6, 6, 3, 7, 7, 3]
+
+
+def test_an_epochs_order_is_a_permutation_that_depends_on_seed_and_epoch_alone():
+    np.random.seed(1)
+    torch.manual_seed(1)
+    first = shuffled(100, seed=0, epoch=0)
+    np.random.seed(2)
+    torch.manual_seed(2)
+    assert first == shuffled(100, seed=0, epoch=0)
+    assert sorted(first) == list(range(100))
+    assert first != list(range(100))
+    others = [shuffled(100, seed=0, epoch=1), shuffled(100, seed=1, epoch=0), shuffled(100, seed=1, epoch=1)]
+    assert all(first != other for other in others)
+    assert others[0] != others[1]
+
+
+def test_by_length_is_longest_first_and_stable():
+    assert by_length(np.array([3, 9, 3, 5, 9])) == [1, 4, 3, 0, 2]
+
+
+def test_chunks_hold_every_row_once_and_only_the_last_is_short():
+    parts = chunks(list(range(10)), 4)
+    assert parts == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert chunks([], 4) == []
+
+
+def test_token_chunks_hold_every_row_once_in_order_and_as_many_tokens_as_fit():
+    lengths = np.array([3, 3, 4, 9, 30, 1, 10])
+    assert token_chunks([0, 1, 2, 3, 5, 4, 6], lengths, 10) == [[0, 1, 2], [3, 5], [4], [6]]
+    assert token_chunks([], lengths, 10) == []
+    assert token_chunks([4, 6], lengths, 1) == [[4], [6]]
+
+
+@pytest.mark.parametrize("tokens", [0, -1])
+def test_a_token_budget_below_one_is_refused(tokens):
+    with pytest.raises(ValueError, match=f"tokens_per_batch is {tokens}; it must be at least 1"):
+        token_chunks([0], np.array([3]), tokens)
+
+
+# Of 3000 rows of 3 to 200 tokens, some as long as a whole batch.
+UNEQUAL = np.random.default_rng(0).integers(3, 200, 3000)
+UNEQUAL[::500] = 300
+BUDGET = 256
+
+
+def test_batches_by_tokens_hold_every_row_once_and_no_more_tokens_than_asked_for():
+    batches = shuffled_by_tokens(UNEQUAL, BUDGET, seed=0, epoch=0)
+    assert sorted(row for batch in batches for row in batch) == list(range(3000))
+    assert all(UNEQUAL[batch].sum() <= BUDGET or len(batch) == 1 for batch in batches)
+    full = sum(UNEQUAL[batch].sum() > BUDGET - 200 for batch in batches)
+    assert full > 0.95 * len(batches), "batches are not filled"
+
+
+def test_rows_of_like_length_share_a_batch():
+    """So a rectangle around it has hardly any padding, unlike one around as many rows met by chance."""
+
+    def padding(batches: list[list[int]]) -> float:
+        full = [batch for batch in batches if len(batch) > 1]
+        return 1 - sum(UNEQUAL[batch].sum() for batch in full) / sum(len(b) * UNEQUAL[b].max() for b in full)
+
+    assert padding(shuffled_by_tokens(UNEQUAL, BUDGET, seed=0, epoch=0)) < 0.06
+    assert padding(token_chunks(shuffled(3000, seed=0, epoch=0), UNEQUAL, BUDGET)) > 0.2
+
+
+def test_batches_by_tokens_are_dealt_by_seed_and_epoch_alone():
+    np.random.seed(1)
+    first = shuffled_by_tokens(UNEQUAL, BUDGET, seed=0, epoch=0)
+    np.random.seed(2)
+    assert first == shuffled_by_tokens(UNEQUAL, BUDGET, seed=0, epoch=0)
+    others = [shuffled_by_tokens(UNEQUAL, BUDGET, seed, epoch) for seed, epoch in ((0, 1), (1, 0), (1, 1))]
+    assert all(first != other for other in others)
+    assert others[0] != others[1]
+
+
+def test_batches_by_tokens_come_in_no_order_of_length():
+    """Long and short ones follow each other by chance: their lengths are no more alike than those of strangers."""
+    means = np.array([UNEQUAL[batch].mean() for batch in shuffled_by_tokens(UNEQUAL, BUDGET, seed=0, epoch=0)])
+    assert abs(np.corrcoef(means[:-1], means[1:])[0, 1]) < 4 / len(means) ** 0.5
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 4 / len(means) ** 0.5
+
+
+def test_a_row_meets_others_in_every_epoch():
+    """Also among rows of the very same length: the windows are of shuffled rows."""
+    mates = [
+        {
+            (a, b)
+            for batch in shuffled_by_tokens(np.full(3000, 10), 100, 0, epoch)
+            for a in batch
+            for b in batch
+            if a < b
+        }
+        for epoch in range(2)
+    ]
+    assert len(mates[0] & mates[1]) < 0.05 * len(mates[0])
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_batch_size_below_one_is_refused(size):
+    """range() would end at once for -1, and leave logits that nobody has written."""
+    with pytest.raises(ValueError, match=f"batch_size is {size}; it must be at least 1"):
+        chunks([1, 2], size)
+
+
+def test_column_names_for_a_file_that_has_a_header_are_refused(tmp_path):
+    path = written(tmp_path, "r.tsv", "label\ttext\n1\tgood\n")
+    with pytest.raises(ValueError, match=r"r\.tsv:1: is a header \(label, text\); leave --columns out"):
+        read_examples(path, columns=["label", "text"])

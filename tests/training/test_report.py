@@ -1,0 +1,374 @@
+"""The report page is self-contained, escaped, well-formed and true to its numbers: pytest
+tests/training/test_report.py
+"""
+
+import dataclasses
+import math
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from minibert.training.report import (
+    Pretraining,
+    Report,
+    _running_mean,
+    _text,
+    _thin,
+    _ticks,
+    render,
+    render_pretraining,
+)
+
+HOSTILE = "<script>alert(1)</script>\"'& <img src=x onerror=alert(1)>"
+VOID = {"meta", "br", "img", "link", "input", "hr", "base", "source"}
+
+
+def make(**changes) -> Report:
+    """A small run of two classes; every test changes what it is about."""
+    steps = [{"step": k, "loss": 1 / k, "accuracy": 1 - 0.5 / k, "lr": 1e-5 * k} for k in range(1, 41)]
+    losses, accuracies = (0.4321, 0.3217, 0.3333), (0.8125, 0.9375, 0.9375)
+    epochs = [
+        {"epoch": k, "train_loss": 0.5678, "train_accuracy": 0.7654, "dev_loss": x, "dev_accuracy": y, "seconds": 12.3}
+        for k, x, y in zip((1, 2, 3), losses, accuracies, strict=True)
+    ]
+    wrong = {"text": "不好吃", "pair": None, "label": "negative", "predicted": "positive", "probability": 0.9731}
+    run = Report(
+        title="a run",
+        summary={"device": "cpu"},
+        labels=["negative", "positive"],
+        steps=steps,
+        epochs=epochs,
+        steps_per_epoch=13,
+        confusion=[[40, 10], [5, 1045]],
+        split="test",
+        result={"accuracy": 0.9864, "loss": 0.1357, "macro_f1": 0.9173},
+        baselines={"majority class": 0.9545, "naive Bayes": 0.9612},
+        mistakes=[wrong],
+        options={"lr": 5e-5, "seed": 7},
+        command="minibert train --seed 7",
+    )
+    return dataclasses.replace(run, **changes)
+
+
+def with_steps(losses: list[float]) -> Report:
+    """A run without epochs whose losses are these."""
+    steps = [{"step": k, "loss": loss, "accuracy": 0.5, "lr": 0.0} for k, loss in enumerate(losses, 1)]
+    return make(steps=steps, epochs=[])
+
+
+def without_dev() -> Report:
+    return make(epochs=[{**epoch, "dev_loss": None, "dev_accuracy": None} for epoch in make().epochs])
+
+
+def of_classes(count: int) -> Report:
+    return make(labels=[f"{k}类 {HOSTILE}" for k in range(count)], confusion=[[k % 3] * count for k in range(count)])
+
+
+def empty() -> Report:
+    nothing = {"accuracy": math.nan, "loss": math.nan, "macro_f1": math.nan}
+    lists = {"steps": [], "epochs": [], "confusion": [], "mistakes": []}
+    return make(**lists, summary={}, baselines={}, options={}, result=nothing, steps_per_epoch=0)
+
+
+def paths(page: str, kind: str) -> list[list[str]]:
+    """The points of every path of this class: loss first, then accuracy."""
+    return [d.split("L") for d in re.findall(rf'<path class="{kind}" d="M([^"]*)"', page)]
+
+
+class Walk(HTMLParser):
+    """Walks a page; remembers every tag that closes nothing or never closes, the attributes used, and the text."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.open, self.faults, self.attributes, self.text = [], [], set(), []
+        self.feed(page)
+        self.close()
+        self.faults += self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.attributes |= {name for name, _ in attrs}
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.faults.append(f"/{tag}")
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+PAGES = {
+    "plain": make(),
+    "empty": empty(),
+    "one epoch": make(epochs=make().epochs[:1]),
+    "no dev": without_dev(),
+    "one step": with_steps([0.7]),
+    "not finite": with_steps([math.nan, math.inf, 0.5, -math.inf]),
+    "exploding": with_steps([0.5, 1e30, 0.4]),
+    "constant": make(steps=[{"step": k, "loss": 0.0, "accuracy": 1.0, "lr": 0.0} for k in range(3)], epochs=[]),
+    "50 classes": of_classes(50),
+}
+every_page = pytest.mark.parametrize("run", PAGES.values(), ids=PAGES.keys())
+
+
+@every_page
+def test_the_page_asks_the_network_for_nothing(run):
+    page = render(run).lower()
+    assert not re.search(r"https?://|<script|<link|<iframe|url\(|@import", page)
+    assert not [name for name in Walk(page).attributes if re.match("src|href|xlink|on", name)]
+
+
+@every_page
+def test_every_tag_that_opens_is_closed_in_order(run):
+    assert Walk(render(run)).faults == []
+
+
+@every_page
+def test_the_curves_hold_only_finite_numbers(run):
+    for value in re.findall(r'\s(?:d|x|y|cx|cy|r)="([^"]*)"', render(run)):
+        assert re.fullmatch(r"[MLHVv\d.,-]+", value), value
+
+
+def test_the_page_declares_language_charset_viewport_and_title():
+    page = render(make())
+    assert page.startswith('<!doctype html>\n<html lang="en">')
+    for part in ('<meta charset="utf-8">', '<meta name="viewport"', "<title>a run</title>"):
+        assert part in page
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"title": HOSTILE},
+        {"command": HOSTILE},
+        {"split": HOSTILE},
+        {"labels": [HOSTILE, "b"]},
+        {"summary": {HOSTILE: HOSTILE}},
+        {"options": {HOSTILE: HOSTILE}},
+        {"baselines": {HOSTILE: 0.99}},
+        {
+            "mistakes": [
+                {**make().mistakes[0], "text": HOSTILE, "pair": HOSTILE, "label": HOSTILE, "predicted": HOSTILE}
+            ]
+        },
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_hostile_text_is_shown_and_not_run(changes):
+    page = render(make(**changes))
+    assert "<script" not in page
+    assert "<img" not in page
+    assert HOSTILE in "".join(Walk(page).text)
+
+
+def test_characters_that_utf8_or_html_cannot_hold_are_replaced():
+    page = render(make(title="a\ud800b\x00c\x1bd"))
+    assert "a\ufffdb\ufffdc\ufffdd" in page
+    page.encode("utf-8")
+
+
+def test_the_results_stand_in_the_header():
+    header = render(make()).split("</header>")[0]
+    assert all(number in header for number in ("98.64%", "0.1357", "0.9173", "1,100 test examples"))
+
+
+def test_the_interval_of_the_accuracy_is_wilsons():
+    """8 of 10 right, z = 1.96: (.8 + .19208 ± 1.96·√(.016 + .009604)) / 1.38416 = .490 and .943."""
+    page = render(make(confusion=[[4, 1], [1, 4]], result={**make().result, "accuracy": 0.8}))
+    assert "95% interval 49.0% to 94.3%" in page
+
+
+def test_the_epochs_table_shows_its_numbers():
+    row = "</td><td>".join(["0.5678", "76.54%", "0.4321", "81.25%", "12.3"])
+    assert f'<tr><th scope="row">1</th><td>{row}</td></tr>' in render(make())
+
+
+def test_the_first_of_the_best_epochs_is_marked():
+    page = render(make())
+    assert "2 <b>best</b>" in page
+    assert page.count("<b>best</b>") == 1
+    assert "best: epoch 2, 0.3217" in page
+    assert "best: epoch 2, 93.75%" in page
+
+
+def test_without_dev_nothing_is_best_and_dashes_stand_in_the_table():
+    page = render(without_dev())
+    assert "best:" not in page
+    assert "<circle" not in page
+    assert page.count("<td>–</td><td>–</td>") == 3
+
+
+def test_the_confusion_matrix_shows_counts_and_row_shares():
+    page = render(make())
+    cells = re.findall(r'<div class="(hit|miss)" style="--share:([\d.]+)">([\d,]+)<small>([\d.]+%)</small>', page)
+    assert cells == [
+        ("hit", "0.800", "40", "80.0%"),
+        ("miss", "0.200", "10", "20.0%"),
+        ("miss", "0.005", "5", "0.5%"),
+        ("hit", "0.995", "1,045", "99.5%"),
+    ]
+
+
+def test_the_scores_of_a_class_are_those_computed_by_hand():
+    """negative: precision 40/45, recall 40/50, F1 2·40/(50+45)."""
+    row = "</td><td>".join(["0.8889", "0.8000", "0.8421", "50", "45"])
+    assert f"<td>{row}</td>" in render(make())
+
+
+def test_a_class_that_never_occurs_has_dashes_for_scores():
+    page = render(make(confusion=[[5, 0], [0, 0]]))
+    assert "<td>–</td><td>–</td><td>–</td><td>0</td><td>0</td>" in page
+
+
+@pytest.mark.parametrize("count", [2, 5, 6, 50])
+def test_a_confusion_matrix_of_many_classes_has_every_cell(count):
+    assert len(re.findall(r'<div class="(?:hit|miss)"', render(of_classes(count)))) == count * count
+
+
+def test_a_confusion_matrix_that_does_not_fit_the_labels_is_refused():
+    with pytest.raises(ValueError, match=r"rows of \[2, 1\] columns; 2 labels"):
+        make(confusion=[[1, 2], [3]])
+
+
+@pytest.mark.parametrize(
+    ("best", "verdict"), [(0.9612, "2.52 points above"), (0.9999, "1.35 points below"), (0.9864, "level with")]
+)
+def test_the_best_baseline_is_compared_with_bert(best, verdict):
+    page = render(make(baselines={"weak": 0.5, "strong": best}))
+    assert f"BERT is {verdict} the best baseline, <bdi>strong</bdi>." in page
+
+
+def test_baselines_and_bert_are_bars_in_order_of_accuracy():
+    widths = re.findall(r'<div class="bar(| ours)" style="width:([\d.]+)%"', render(make()))
+    assert widths == [(" ours", "98.64"), ("", "96.12"), ("", "95.45")]
+
+
+def test_a_loss_that_is_not_finite_is_left_out_and_counted():
+    page = render(with_steps([0.5, math.nan, 0.4, math.inf]))
+    loss, accuracy = paths(page, "mean")
+    assert (len(loss), len(accuracy)) == (2, 4)
+    assert "steps left out as not finite: 2" in page
+
+
+def test_the_dev_points_stand_at_the_ends_of_their_epochs():
+    """Three epochs of 13 steps, beside the logged steps 1 … 40."""
+    page = render(make())
+    for dev, mean in zip(paths(page, "dev"), paths(page, "mean"), strict=True):
+        at = {step: point.split(",")[0] for step, point in enumerate(mean, 1)}
+        assert [point.split(",")[0] for point in dev] == [at[13], at[26], at[39]]
+
+
+def test_thousands_of_steps_are_drawn_with_at_most_600_points():
+    losses = [0.5 + 0.1 * math.sin(k) for k in range(5000)]
+    page = render(with_steps(losses))
+    assert all(300 < len(points) <= 600 for points in paths(page, "raw")[:1] + paths(page, "mean"))
+
+
+def test_thinning_keeps_the_highest_and_the_lowest_point():
+    points = [(k, 0.5) for k in range(5000)]
+    points[1234], points[4321] = (1234, 9.0), (4321, 0.1)
+    assert {(1234, 9.0), (4321, 0.1)} <= set(_thin(points))
+
+
+def test_the_running_mean_is_centred():
+    """Of 1, 2, 6, 4 by threes: (1+2)/2, (1+2+6)/3, (2+6+4)/3, (6+4)/2."""
+    points = list(zip((1, 2, 3, 4), (1.0, 2.0, 6.0, 4.0), strict=True))
+    assert _running_mean(points, 3) == [(1, 1.5), (2, 3.0), (3, 4.0), (4, 5.0)]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0, 0.72, [0, 0.2, 0.4, 0.6, 0.8]), (0.35, 1, [0.2, 0.4, 0.6, 0.8, 1]), (0, 936, [0, 200, 400, 600, 800, 1000])],
+)
+def test_ticks_are_round_and_enclose_the_data(low, high, expected):
+    assert _ticks(low, high) == pytest.approx(expected)
+
+
+def test_the_steps_axis_has_whole_numbers():
+    assert _ticks(0, 2, smallest=1) == [0, 1, 2]
+
+
+def test_a_short_text_stands_whole():
+    assert _text("不好吃") == '<p class="text" dir="auto" lang="">不好吃</p>\n'
+
+
+def test_a_long_text_is_cut_and_its_rest_can_be_opened():
+    text = "".join(chr(0x4E00 + k) for k in range(10_000))
+    first, rest = _text(text).split("<details><summary>the other 9,700 characters</summary>")
+    assert text[:300] + "…" in first
+    assert text[300:] in rest
+
+
+@pytest.mark.parametrize(
+    "tail", ["\u0301\u0301", "\u200d👩", "🏽", "\ufe0f"], ids=["accents", "joiner", "skin", "selector"]
+)
+def test_the_cut_breaks_no_visible_character(tail):
+    text = "x" * 298 + "👩" + "e" + tail + "z" * 50
+    assert f"e{tail}…</p>" in _text(text)
+
+
+def test_a_pair_shows_both_texts():
+    page = render(make(mistakes=[{**make().mistakes[0], "pair": "second"}]))
+    assert page.index("不好吃</p>") < page.index("second</p>")
+
+
+def test_a_mistake_shows_truth_prediction_and_probability():
+    assert 'true <bdi class="true">negative</bdi> predicted <bdi>positive</bdi> with&nbsp;97.31%' in render(make())
+
+
+def test_options_and_command_are_there_to_run_it_again():
+    page = render(make())
+    assert "<code>minibert train --seed 7</code>" in page
+    assert '<th scope="row">lr</th><td><code>5e-05</code></td>' in page
+
+
+# ---- pretraining ----
+
+
+def pretraining(**changes) -> Pretraining:
+    """A small run with two measurements; every test changes what it is about."""
+    steps = [{"step": k, "loss": 5 / k, "accuracy": 0.1, "nsp_accuracy": 0.5, "lr": 1e-4} for k in range(20, 401, 20)]
+    scores = {"loss": 3.1, "accuracy": 0.3217, "word_accuracy": 0.2, "unigram_accuracy": 0.1}
+    scores |= {"unigram_word_accuracy": 0.0123, "nsp_accuracy": 0.7531}
+    run = Pretraining(
+        title="poems",
+        summary={"model": HOSTILE},
+        steps=steps,
+        measured=[{"measured": 200, **scores}, {"measured": 400, **scores, "accuracy": 0.4}],
+        result=scores,
+        options={"corpus": ("a.txt", HOSTILE), "lr": 1e-3},
+        command="minibert pretrain --corpus a.txt",
+    )
+    return dataclasses.replace(run, **changes)
+
+
+@pytest.mark.parametrize(
+    "run", [pretraining(), pretraining(measured=[], result={}), pretraining(steps=[], measured=[], result={})]
+)
+def test_a_pretraining_page_is_well_formed_escaped_and_asks_the_network_for_nothing(run):
+    page = render_pretraining(run)
+    walk = Walk(page)
+    assert walk.faults == []
+    assert "<script" not in page
+    assert not re.search(r"https?://|<link|<iframe|url\(|@import", page)
+    assert not [name for name in walk.attributes if re.match("src|href|xlink|on", name)]
+    for value in re.findall(r'\s(?:d|x|y|cx|cy|r)="([^"]*)"', page):
+        assert re.fullmatch(r"[MLHVv\d.,-]+", value), value
+
+
+def test_a_pretraining_page_holds_its_results_and_what_guessing_reaches():
+    text = " ".join(Walk(render_pretraining(pretraining())).text)
+    for part in ("3.1000", "32.17%", "20.00%", "75.31%", "always the most frequent one: 1.23%", "step 400, 40.00%"):
+        assert part in text
+    assert "epoch" not in text
+
+
+def test_a_pretraining_page_has_a_point_for_each_measurement_at_its_step():
+    loss, accuracy, pairs = paths(render_pretraining(pretraining()), "dev")
+    for points in (loss, accuracy, pairs):
+        assert [round((float(p.split(",")[0]) - 58) / (520 - 58 - 26) * 400) for p in points] == [200, 400]
