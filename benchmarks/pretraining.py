@@ -15,7 +15,7 @@ makes them. A step is forward, loss, backward, AdamW; both take the very same ba
 order. transformers: sdpa, padded to the longest of the batch, fused AdamW; compiled with dynamic shapes where --compile
 is given. minibert on a GPU: with --graphs, without, and with both --graphs and --compile.
 Compared before timing, without dropout: the loss of a batch and its whole gradient, as one vector.
-MFU: operations of real tokens alone (minibert.training.pretraining.flops) over what the data sheet of the GPU says
+MFU: operations of real tokens alone (`flops` below) over what the data sheet of the GPU says
 (PEAK). See benchmarks/race.py for the method; `share_of_gemm_asked` in the file is the same over a product measured
 there.
 """
@@ -50,7 +50,7 @@ from minibert.text.corpus import open_corpus
 from minibert.text.tokenizer import Tokenizer
 from minibert.training.engine import forward_backward
 from minibert.training.instances import HIDDEN, MaskedBatch, VocabTables, batch, plan
-from minibert.training.pretraining import Pretraining, PretrainOptions, flops
+from minibert.training.pretraining import Pretraining, PretrainOptions
 from minibert.training.ranks import Ranks
 
 LENGTHS = (128, 512)
@@ -93,6 +93,17 @@ def make_examples(run_plan: Plan, name: str, size: str, length: int) -> Examples
             for padded, multiple in ((False, STEP if device.type == "cuda" else 1), (True, 1))
         )
     return Examples(name, config_of(size, len(found.vocab)), range(sum(map(len, order))), length, packed, padded)
+
+
+def flops(config: BertConfig, batch: MaskedBatch) -> float:
+    """Of a training step: three times the forward pass through layers and masked-LM head, of real tokens alone.
+
+    E hidden size, F feed-forward, N layers, V vocabulary.
+    """
+    E, F, N, V = config.hidden_size, config.intermediate_size, config.num_hidden_layers, config.vocab_size
+    lengths = batch.lengths
+    layers = 2 * lengths.sum() * (4 * E * E + 2 * E * F) + 4 * (lengths**2).sum() * E
+    return 3.0 * (N * layers + 2 * len(batch.labels) * (E * E + E * V))
 
 
 def sentences(text: str) -> str:

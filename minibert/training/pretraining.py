@@ -20,7 +20,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from minibert.core.config import BertConfig
 from minibert.core.wordpiece import is_punctuation
 from minibert.fast.batches import by_length, token_chunks
 from minibert.fast.models import BertForMaskedLM, BertForPreTraining
@@ -163,7 +162,6 @@ class Work:
 
     since: float = field(default_factory=time.perf_counter)
     tokens: float = 0
-    operations: float = 0  # FLOPs
 
 
 class Pretraining(Task):
@@ -171,14 +169,12 @@ class Pretraining(Task):
 
     documents, held_out: those of the corpus to train on and to measure on, [D, 2].
     dealt: an epoch, its examples, its batches.
-    peak: FLOP/s of a matrix product, on all ranks together.
     """
 
     command = COMMAND
     model: BertForPreTraining | BertForMaskedLM
     progress: PretrainProgress
     dealt: tuple[int, Plan, list[Sequence[int]]] | None = None
-    peak = 1.0
 
     def use(self, corpus: Corpus) -> None:
         """The text.
@@ -260,14 +256,12 @@ class Pretraining(Task):
             yield Step(number, parts, len(parts), [counts], evaluates, saves=last)
 
     def count(self, parts: list[MaskedBatch]) -> list[float]:
-        """How many tokens are hidden and how many pairs asked in a step, over all ranks; counts tokens and FLOPs."""
+        """How many tokens are hidden and how many pairs asked in a step, over all ranks; counts tokens."""
         answers = sum(len(part.labels) for part in parts), sum(len(part.is_random) for part in parts)
         tokens = sum(int(part.lengths.sum()) for part in parts)
-        operations = sum(flops(self.model.config, part) for part in parts)
-        *counts, tokens, operations = self.ranks.total(*answers, tokens, operations)
+        *counts, tokens = self.ranks.total(*answers, tokens)
         self.progress.tokens += int(tokens)
         self.work.tokens += tokens
-        self.work.operations += operations
         return counts
 
     def announce(self) -> None:
@@ -275,13 +269,11 @@ class Pretraining(Task):
         planned, order = self.deal(0)
         if self.ranks.main:
             self.tokenizer.save_pretrained(self.out)
-            self.peak = self.ranks.world * product_rate(self.device, self.options.precision)
         say(
             f"{self.parameters:,} parameters  {len(self.documents):,} documents, {len(self.held_out):,} held out"
             f"  {len(planned.lengths):,} examples of {planned.lengths.mean():.0f} tokens  {self.steps:,} steps,"
             f" {self.steps * self.options.accumulation / len(order):.1f} epochs"
         )
-        say(f"matrix products run at {self.peak / 1e9:,.0f} GFLOP/s here; MFU is the model's share of that")
         if self.options.nsp == "on" and (random := planned.is_random.mean()) > 0.51:
             say(
                 f"{random:.0%} of the pairs are random, as most documents have one sentence; --nsp off may serve better"
@@ -304,7 +296,7 @@ class Pretraining(Task):
             line += f"  nsp {pairs.accuracy:.3f}"
         self.log(row | {"lr": rate, "tokens": progress.tokens})
         work, seconds = self.work, time.perf_counter() - self.work.since
-        say(f"{line}  {work.tokens / seconds:,.0f} tokens/s  MFU {work.operations / seconds / self.peak:.0%}")
+        say(f"{line}  {work.tokens / seconds:,.0f} tokens/s")
         progress.window, progress.pairs, self.work = Means(), Means(), Work()
 
     def evaluate(self) -> None:
@@ -396,32 +388,3 @@ def judged(tokens: Tensor, follows: Tensor | None, batch: MaskedBatch) -> tuple[
             losses.append(F.cross_entropy(logits.float(), truth, reduction="sum"))
             hits.append((logits.argmax(dim=1) == truth).sum())
     return torch.stack(losses), torch.stack(hits)
-
-
-# ---- speed ----
-
-
-def flops(config: BertConfig, batch: MaskedBatch) -> float:
-    """Of a training step: three times the forward pass through layers and masked-LM head, of real tokens alone.
-
-    E hidden size, F feed-forward, N layers, V vocabulary.
-    """
-    E, F, N, V = config.hidden_size, config.intermediate_size, config.num_hidden_layers, config.vocab_size
-    lengths = batch.lengths
-    layers = 2 * lengths.sum() * (4 * E * E + 2 * E * F) + 4 * (lengths**2).sum() * E
-    return 3.0 * (N * layers + 2 * len(batch.labels) * (E * E + E * V))
-
-
-def product_rate(device: torch.device, precision: str) -> float:
-    """FLOP/s of a large matrix product here and now, the best of five. Of random numbers, as a GPU multiplies ones with
-    less power and so faster; they are drawn apart from the run's own.
-    """
-    n, dtype = (8192 if device.type == "cuda" else 1024), torch.bfloat16 if precision == "bf16" else torch.float32
-    generator = torch.Generator(device).manual_seed(0)
-    a = torch.randn(n, n, device=device, generator=generator).to(dtype)
-    seconds = []
-    for _ in range(6):
-        begun = time.perf_counter()
-        (a @ a)[0, 0].item()  # waits for the device
-        seconds.append(time.perf_counter() - begun)
-    return 2 * n**3 / min(seconds[1:])

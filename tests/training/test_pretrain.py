@@ -22,7 +22,7 @@ from minibert.io.signals import Interrupt
 from minibert.text.tokenizer import Tokenizer
 from minibert.training.engine import fit
 from minibert.training.instances import batch
-from minibert.training.pretraining import Pretraining, PretrainOptions, answers, prepare, pretrain, product_rate
+from minibert.training.pretraining import Pretraining, PretrainOptions, answers, prepare, pretrain
 from minibert.training.ranks import Ranks
 from minibert.training.state import locked, read_metrics
 
@@ -41,12 +41,6 @@ def write_corpus(path: Path, documents: int, seed: int = 0) -> str:
         lines.append("")
     path.write_text("\n".join(lines), encoding="utf-8")
     return str(path)
-
-
-@pytest.fixture(autouse=True)
-def unmeasured(monkeypatch):
-    """No run waits for the rate of products; one test measures it."""
-    monkeypatch.setattr(minibert.training.pretraining, "product_rate", lambda device, precision: 1e9)
 
 
 @pytest.fixture(scope="module")
@@ -409,11 +403,3 @@ def test_two_runs_do_not_tokenise_into_one_cache_at_once(text, tmp_path):
     pretrain(options)
     with locked(tmp_path / "cache", Ranks()):  # it is only read from
         pretrain(dataclasses.replace(options, out=str(tmp_path / "again")))
-
-
-def test_measuring_the_rate_of_products_draws_no_random_number_of_the_run():
-    torch.manual_seed(3)
-    wanted = torch.rand(4)
-    torch.manual_seed(3)
-    assert product_rate(torch.device("cpu"), "fp32") > 0
-    assert torch.equal(torch.rand(4), wanted)
