@@ -20,7 +20,8 @@ REMEDY = "read the directory with minibert.Tokenizer, whose save_pretrained writ
 def read_settings(name: str | Path) -> dict:
     """The arguments of Tokenizer, from a model directory, a hub name, or one vocab.txt.
 
-    What tokenizer_config.json leaves open, or its absence, is as in the original BERT. No other file is read.
+    What tokenizer_config.json leaves open, or its absence, is as in the original BERT. An older special_tokens_map.json
+    may say the same.
 
     Raises ValueError for a missing, broken or foreign file, with its name, and for tokens that vocab.txt lacks.
     """
@@ -38,6 +39,13 @@ def read_settings(name: str | Path) -> dict:
     config = directory / "tokenizer_config.json"
     if config.exists():
         overlay(settings, read_object(config), config)
+    older = directory / "special_tokens_map.json"
+    tokens = {**SPECIAL_TOKENS, **settings.get("special_tokens", {})}
+    for name, said in (read_object(older) if older.exists() else {}).items():
+        known = [tokens[name]] if name in tokens else settings.get("extra_special_tokens", [])
+        for token in said if isinstance(said, list) else [said]:
+            if (token.get("content") if isinstance(token, dict) else token) not in known:
+                raise ValueError(f"{older}: {name} is {said!r}, which tokenizer_config.json does not say; {REMEDY}")
     return settings
 
 

@@ -238,6 +238,21 @@ def test_words_that_an_older_transformers_added_are_refused_with_a_remedy(tmp_pa
         Tokenizer.from_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "said", [{"cls_token": "[E1]"}, {"sep_token": {"content": "[E1]"}}, {"additional_special_tokens": ["[E2]"]}]
+)
+def test_an_older_map_of_special_tokens_that_says_more_is_refused_with_a_remedy(tmp_path, said):
+    (configured(tmp_path) / "special_tokens_map.json").write_text(json.dumps(said))
+    with pytest.raises(ValueError, match=r"special_tokens_map\.json: .* read the directory with minibert\.Tokenizer"):
+        Tokenizer.from_pretrained(tmp_path)
+
+
+def test_an_older_map_of_special_tokens_that_says_the_same_is_read_over(tmp_path):
+    said = {"cls_token": "[CLS]", "sep_token": {"content": "[SEP]"}, "additional_special_tokens": ["[E1]"]}
+    (configured(tmp_path, additional_special_tokens=["[E1]"]) / "special_tokens_map.json").write_text(json.dumps(said))
+    assert Tokenizer.from_pretrained(tmp_path).extra_special_tokens == ["[E1]"]
+
+
 @pytest.mark.parametrize("name", [".", "tokenizer.json"])
 def test_a_tokenizer_json_alone_is_refused_with_a_remedy(tmp_path, name):
     (tmp_path / "tokenizer.json").write_text(reference(SMALL, True).to_str(), encoding="utf-8")

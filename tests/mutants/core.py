@@ -599,6 +599,12 @@ MUTATIONS = {
     ],
     "minibert/core/vocabulary.py": [
         (
+            "vocabulary: an older map of special tokens is not believed",
+            "not in known:",
+            "is None:",
+            "tests/core/test_core_tokenizer.py::test_an_older_map_of_special_tokens_that_says_more_is_refused_with_a_remedy",
+        ),
+        (
             "tokenizer: a saved vocabulary goes behind another's tokenizer.json",
             "        (directory / stale).unlink(missing_ok=True)",
             "        pass",
