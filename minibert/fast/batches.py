@@ -1,4 +1,4 @@
-"""Batches of encoded rows, padded or packed, on a device; and how an epoch deals its rows out."""
+"""Batches of encoded rows, padded or packed, on a device; and how an epoch shares its rows out to them."""
 
 from __future__ import annotations
 

@@ -204,7 +204,7 @@ class FineTuning(Task):
         A rank that has no row computes one with the label -100, which cross_entropy leaves out: the others wait for
         its part of their sums, which is 0.
         """
-        mine = self.ranks.deal(rows, self.train.encoding.length)
+        mine = self.ranks.own_rows(rows, self.train.encoding.length)
         batch = self.collated(mine or rows[:1])
         if not mine:
             batch = batch._replace(labels=torch.full_like(batch.labels, -100))
@@ -280,7 +280,7 @@ class FineTuning(Task):
         """The same by all ranks, each its share of every batch."""
         lengths, logits = split.encoding.length, torch.zeros(len(split.labels), model.config.num_labels)
         for rows in token_chunks(by_length(lengths), lengths, self.ranks.world * token_budget(None, model)):
-            if mine := self.ranks.deal(rows, lengths):
+            if mine := self.ranks.own_rows(rows, lengths):
                 batch = collate_packed(split.encoding, None, mine, self.device, first_only=True)
                 with self.autocast():
                     logits[mine] = model(*batch[:-1]).float().cpu()

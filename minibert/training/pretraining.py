@@ -168,13 +168,13 @@ class Pretraining(Task):
     """Text with hidden tokens, in pairs; measured every `eval_every` steps on the documents that are held out.
 
     documents, held_out: those of the corpus to train on and to measure on, [D, 2].
-    dealt: an epoch, its examples, its batches.
+    epoch: the number of one, its examples, its batches.
     """
 
     command = COMMAND
     model: BertForPreTraining | BertForMaskedLM
     progress: PretrainProgress
-    dealt: tuple[int, Plan, list[Sequence[int]]] | None = None
+    epoch: tuple[int, Plan, list[Sequence[int]]] | None = None
 
     def use(self, corpus: Corpus) -> None:
         """The text.
@@ -187,7 +187,7 @@ class Pretraining(Task):
         self.documents, self.held_out = corpus.split(options.held_out, options.seed)
         self.progress = PretrainProgress()
         self.schedule, self.work = options.schedule, Work()
-        _, order = self.deal(0)
+        _, order = self.epoch_batches(0)
         # Epochs are of nearly one size, and the first stands for all.
         self.steps = options.steps or -(-options.epochs * len(order) // options.accumulation)
         if options.held_out:
@@ -217,12 +217,12 @@ class Pretraining(Task):
         options = self.options
         return plan(self.corpus, documents, options.max_length, options.nsp == "on", options.seed, epoch)
 
-    def deal(self, epoch: int) -> tuple[Plan, list[Sequence[int]]]:
+    def epoch_batches(self, epoch: int) -> tuple[Plan, list[Sequence[int]]]:
         """The examples of an epoch, and those of each batch."""
-        if self.dealt is None or self.dealt[0] != epoch:
+        if self.epoch is None or self.epoch[0] != epoch:
             planned = self.plan(self.documents, epoch)
-            self.dealt = epoch, planned, epoch_order(self.options, planned.lengths, epoch)
-        return self.dealt[1:]
+            self.epoch = epoch, planned, epoch_order(self.options, planned.lengths, epoch)
+        return self.epoch[1:]
 
     @cached_property
     def examples(self) -> Plan:
@@ -232,7 +232,7 @@ class Pretraining(Task):
     def make(self, planned: Plan, rows: Sequence[int]) -> MaskedBatch:
         """This rank's part of a batch."""
         padded, whole_words = self.options.layout == "padded", self.options.whole_word_mask
-        mine = self.ranks.deal(rows, planned.lengths)
+        mine = self.ranks.own_rows(rows, planned.lengths)
         some = mine if len(mine) else rows[:1]
         made = batch(self.corpus, planned, some, self.tables, whole_words, self.device, padded, self.multiple)
         return made if len(mine) else made.without_answers()
@@ -244,7 +244,7 @@ class Pretraining(Task):
         while progress.step < self.steps:
             parts: list[MaskedBatch] = []
             while len(parts) < options.accumulation:
-                planned, order = self.deal(progress.epoch)
+                planned, order = self.epoch_batches(progress.epoch)
                 if progress.batch == len(order):
                     progress.epoch, progress.batch = progress.epoch + 1, 0
                     continue
@@ -266,7 +266,7 @@ class Pretraining(Task):
 
     def announce(self) -> None:
         """Says what is about to happen, and keeps the vocabulary for when the run is resumed."""
-        planned, order = self.deal(0)
+        planned, order = self.epoch_batches(0)
         if self.ranks.main:
             self.tokenizer.save_pretrained(self.out)
         say(

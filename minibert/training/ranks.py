@@ -54,10 +54,10 @@ class Ranks:
 
     # ---- who does what ----
 
-    def deal(self, rows: Sequence[int], lengths: np.ndarray) -> Sequence[int]:
+    def own_rows(self, rows: Sequence[int], lengths: np.ndarray) -> Sequence[int]:
         """This rank's rows of a batch: all of them once, over all ranks. Maybe none.
 
-        Longest first and as teams are picked, 0 1 2 2 1 0 0 1 …, so that the ranks have about as many tokens each.
+        Longest first, to ranks 0 1 2 2 1 0 0 1 …, so that all have about as many tokens.
         """
         if self.world == 1:
             return rows

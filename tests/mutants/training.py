@@ -230,7 +230,7 @@ MUTATIONS = {
         ),
         (
             "pretrain: each rank sees all examples",
-            "mine = self.ranks.deal(rows, planned.lengths)",
+            "mine = self.ranks.own_rows(rows, planned.lengths)",
             "mine = rows",
             "tests/training/test_ranks.py::test_two_processes_are_one",
         ),
@@ -396,7 +396,7 @@ MUTATIONS = {
         (
             "ranks: a mean of the ranks' means",
             "[(len(part),) for part in rows]",
-            "[(max(1, len(self.ranks.deal(part, self.train.encoding.length))),) for part in rows]",
+            "[(max(1, len(self.ranks.own_rows(part, self.train.encoding.length))),) for part in rows]",
             "tests/training/test_ranks.py::test_two_processes_are_one",
         ),
         (

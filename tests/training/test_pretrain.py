@@ -82,7 +82,7 @@ def their_losses(run: Pretraining, steps: int) -> list[float]:
     ]
     optimizer = torch.optim.AdamW(groups, lr=options.lr)
     schedule = transformers.get_linear_schedule_with_warmup(optimizer, int(options.warmup * steps), steps)
-    planned, order = run.deal(0)
+    planned, order = run.epoch_batches(0)
     losses = []
     for rows in order[:steps]:
         part = batch(run.corpus, planned, rows, run.tables, padded=True)
@@ -108,7 +108,7 @@ def their_losses(run: Pretraining, steps: int) -> list[float]:
 def test_twenty_steps_equal_a_plain_transformers_loop(text, tmp_path, layout):
     options = small(text, tmp_path, steps=20, batch_size=5, dropout=0.0, log_every=1, layout=layout, layers=2, lr=3e-3)
     run = prepare(options, tmp_path)
-    run.deal(0)
+    run.epoch_batches(0)
     theirs = their_losses(run, 20)
     fit(run, Interrupt())
     ours = [row["loss"] + row["nsp_loss"] for row in read_metrics(tmp_path) if "step" in row]
@@ -135,7 +135,7 @@ def test_accumulated_batches_equal_one_large_batch(text, tmp_path, nsp):
 
 def test_a_batch_without_a_hidden_token_has_no_loss(text, tmp_path):
     run = prepare(small(text, tmp_path, nsp="off").filled(), tmp_path)
-    planned, _ = run.deal(0)
+    planned, _ = run.epoch_batches(0)
     part = batch(run.corpus, planned, [0], run.tables)
     part = part._replace(positions=part.positions[:0], labels=part.labels[:0])
     losses, hits = minibert.training.pretraining.judged(*answers(run.model, part), part)
@@ -291,14 +291,14 @@ def test_held_out_scores_are_those_of_transformers(run_directory, tmp_path):
 def test_no_position_and_no_epoch_is_left_out(text, tmp_path):
     """Two epochs and a half, three batches a step: every batch of both epochs is dealt once, in order."""
     run = prepare(small(text, tmp_path, accumulation=3, batch_size=7), tmp_path)
-    counts = [len(run.deal(epoch)[1]) for epoch in range(3)]
+    counts = [len(run.epoch_batches(epoch)[1]) for epoch in range(3)]
     run.steps = (counts[0] + counts[1] + counts[2] // 2) // 3
     seen = []
     for step in run.batches():
         seen += [len(part.is_random) for part in step.batches]
         run.progress.step += 1
     assert len(seen) == 3 * run.steps
-    assert seen[: counts[0] + counts[1]] == [len(rows) for epoch in range(2) for rows in run.deal(epoch)[1]]
+    assert seen[: counts[0] + counts[1]] == [len(rows) for epoch in range(2) for rows in run.epoch_batches(epoch)[1]]
 
 
 # ---- mistakes ----

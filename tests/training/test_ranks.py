@@ -136,7 +136,7 @@ def same(one: Path, many: Path) -> None:
 def test_a_batch_is_dealt_without_overlap_or_loss_and_evenly(world, rows):
     lengths = np.random.default_rng(rows).integers(3, 128, 100)
     batch = list(range(50, 50 + rows))
-    hands = [Ranks(rank, world).deal(batch, lengths) for rank in range(world)]
+    hands = [Ranks(rank, world).own_rows(batch, lengths) for rank in range(world)]
     assert sorted(chain(*hands)) == batch
     tokens = [int(lengths[hand].sum()) for hand in hands]
     assert max(tokens) - min(tokens) <= lengths[batch].max()
@@ -145,7 +145,7 @@ def test_a_batch_is_dealt_without_overlap_or_loss_and_evenly(world, rows):
 
 def test_one_process_has_nothing_to_share():
     ranks, rows = Ranks(), [3, 1, 2]
-    assert ranks.deal(rows, np.array([1, 5, 2, 9])) is rows
+    assert ranks.own_rows(rows, np.array([1, 5, 2, 9])) is rows
     assert (ranks.total(1.5, 2), ranks.told("x"), ranks.device("cuda")) == ((1.5, 2), "x", "cuda")
     model = torch.nn.Linear(2, 2)
     assert ranks.wrap(model) is model
