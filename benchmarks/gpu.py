@@ -3,7 +3,7 @@
     python -m benchmarks.gpu --out DIR                     # 560 seconds
     python -m benchmarks.gpu --resume DIR                  # as many more; nothing that is finished is done again
     python -m benchmarks.gpu --out DIR --steps attention,flex --seconds 200
-    python -m benchmarks.gpu --out DIR --dry               # the same order and files on a CPU, under five minutes
+    python -m benchmarks.gpu --dry [--out DIR]             # the same order and files on a CPU, under five minutes
 
 Each step is a process group of its own. It has its share of the seconds that are left, by its weight among the steps
 that are left, and is killed when they are over: so a step that hangs costs its own time and no other's, and time that
@@ -241,13 +241,18 @@ def remove_halves(out: Path) -> None:
 
 def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--out", type=Path, help="a new directory")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--out", type=Path, help="a new directory; with --dry it may be left out")
     where.add_argument("--resume", type=Path, help="the directory of an earlier run, to go on with")
     parser.add_argument("--seconds", type=float, default=QUARTER)
     parser.add_argument("--steps", help="only these, separated by commas")
     parser.add_argument("--dry", action="store_true", help="on a CPU, as small as it goes")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if not (arguments.out or arguments.resume):
+        if not arguments.dry:
+            parser.error("name a new directory by --out, or that of an earlier run by --resume")
+        arguments.out = Path(tempfile.mkdtemp(prefix="minibert-gpu-"))
+    return arguments
 
 
 def obstacle(arguments: argparse.Namespace, names: Sequence[str]) -> str:
@@ -284,6 +289,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     out.mkdir(parents=True, exist_ok=True)
     remove_halves(out)
+    print(f"results: {out}", flush=True)
     chosen = arguments.steps.split(",") if arguments.steps else [step.name for step in steps]
     run_all([step for step in steps if step.name in chosen], out, arguments.seconds, arguments.dry)
     return 0

@@ -58,6 +58,14 @@ def gone(pid: int) -> bool:
 # ---- order and journal ----
 
 
+def test_a_dry_run_needs_no_directory_and_any_other_does(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(gpu.tempfile, "mkdtemp", lambda prefix: str(tmp_path / prefix))
+    assert gpu.parsed(["--dry"]).out == tmp_path / "minibert-gpu-"
+    with pytest.raises(SystemExit):
+        gpu.parsed([])
+    assert "name a new directory by --out" in capsys.readouterr().err
+
+
 def test_steps_run_in_order_and_are_told_at_begin_and_end(begin):
     status, rows = begin({"one": "print('hello')", "two": "raise SystemExit(3)"})
     assert status == 0
