@@ -4,7 +4,7 @@
     python tests/everything.py --since HEAD^      # what .ci/run adds to the default suite: numeric tests on other
                                                   # kernels; mutations of what has changed since that commit, a quarter
                                                   # of the others, and a quarter of the slow tests
-    python tests/everything.py --only fuzz,kills
+    python tests/everything.py --only "fuzz,kills train"
 
 Exit status 1 where a part fails; the parts after it still run.
 """
@@ -29,9 +29,9 @@ PARTS = {  # what Python is to run from the root
     "machines": ["tests/machines.py"],
     "mutations": ["tests/mutations.py"],
     "fuzz": ["tests/fuzz_tokenizer.py"],
-    "kills, train": ["tests/kill_runs.py", "--kills", "50"],
-    "kills, pretrain": ["tests/kill_runs.py", "--kills", "50", "--command", "pretrain"],
-    "gpu, dry": ["-m", "benchmarks.gpu", "--dry"],
+    "kills train": ["tests/kill_runs.py", "--kills", "50"],
+    "kills pretrain": ["tests/kill_runs.py", "--kills", "50", "--command", "pretrain"],
+    "gpu dry": ["-m", "benchmarks.gpu", "--dry"],
 }
 
 
