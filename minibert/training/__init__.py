@@ -2,7 +2,7 @@
 processes, a report.
 
 Not here: the loop in its shortest form (core/train.py), which a test holds this one to.
-Read fine_tuning.py first.
+Read engine.py first, whose `fit` is the loop.
 """
 
 from minibert.lazy import face
