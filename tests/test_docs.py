@@ -159,6 +159,7 @@ def test_the_example_that_looks_inside_prints_what_is_said(page, minilm, capsys)
     assert capsys.readouterr().out == shown
 
 
+@pytest.mark.slow
 def test_the_example_of_training_runs(tmp_path, monkeypatch, capsys):
     """On the beginning of each file of reviews."""
     for file in options.REVIEWS.glob("*.tsv"):

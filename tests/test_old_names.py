@@ -83,19 +83,19 @@ def test_names_of_inference_are_where_they_were():
 
 
 FORMS = [
-    "import minibert.layout; found = minibert.layout.Packed",
-    "from minibert.layout import Packed; found = Packed",
-    "from minibert import layout; found = layout.Packed",
-    "import minibert.layout as layout; found = layout.Packed",
-    "import minibert; found = minibert.layout.Packed",
+    "import minibert.config; found = minibert.config.BertConfig",
+    "from minibert.config import BertConfig; found = BertConfig",
+    "from minibert import config; found = config.BertConfig",
+    "import minibert.config as config; found = config.BertConfig",
+    "import minibert; found = minibert.config.BertConfig",
 ]
 CHECK = """
 import warnings
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
     exec(compile({form!r}, "theirs.py", "exec"))
-import minibert.fast.layout
-assert found is minibert.fast.layout.Packed
+import minibert.core.config
+assert found is minibert.core.config.BertConfig
 assert [(w.category, w.filename) for w in said] == [(DeprecationWarning, "theirs.py")], said
 """
 

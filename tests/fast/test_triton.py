@@ -411,13 +411,10 @@ def compiled(only, *options):
     return [json.loads(line) for line in answer.stdout.splitlines()]
 
 
-@pytest.mark.parametrize(
-    ("only", "least"),
-    [("fused-64-.*head64-bf16-sm90", 1), pytest.param("sm80|sm90", 72, marks=pytest.mark.slow)],
-)
-def test_every_variant_compiles_within_its_budget(only, least):
-    found = compiled(only)
-    assert len(found) >= least
+@pytest.mark.slow
+def test_every_variant_compiles_within_its_budget():
+    found = compiled("sm80|sm90")
+    assert len(found) >= 72
     over = [case for case in found if case["spilled"] > case["may_spill"] or case["shared"] > 1024 * case["may_share"]]
     assert not over
 

@@ -230,7 +230,7 @@ texts = st.lists(st.lists(pieces, max_size=6).map("".join), max_size=8)
 fixed = settings(deadline=None, derandomize=True, max_examples=100)
 
 
-@fixed
+@settings(fixed, max_examples=50)
 @given(texts, st.sampled_from(SWITCHES), st.booleans())
 def test_any_texts_agree_with_the_specification(texts, switches, split_special_tokens):
     agree(stirred_twins(switches), texts, split_special_tokens)

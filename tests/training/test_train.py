@@ -508,7 +508,8 @@ def test_a_signal_during_validation_loses_nothing(files, done, tmp_path, monkeyp
     assert same_files(done[1], tmp_path / "run")
 
 
-@pytest.mark.parametrize("step", [pytest.param(3, marks=pytest.mark.slow), 13])
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [3, 13])
 def test_a_run_by_tokens_that_is_stopped_and_resumed_ends_as_if_uninterrupted(files, tmp_path, monkeypatch, step):
     """In its first epoch and in a later one: the batches are the same, and the schedule goes on where it was. A signal
     that comes after the ranks have agreed on a step is heard at the next one."""
