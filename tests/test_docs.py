@@ -60,7 +60,7 @@ def form(command: str, line: str) -> str:
 
 
 @pytest.fixture
-def workplace(minilm, tmp_path, monkeypatch):
+def workspace(minilm, tmp_path, monkeypatch):
     """A folder with what the commands name: MiniLM in the place of two models, bundled reviews in that of the data."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bert-base-chinese").symlink_to(minilm)
@@ -82,7 +82,7 @@ def workplace(minilm, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("words", "shown"), RUN)
-def test_every_command_prints_what_is_shown(words, shown, workplace, capsys):
+def test_every_command_prints_what_is_shown(words, shown, workspace, capsys):
     assert cli.main(words) == 0
     said = capsys.readouterr()
     printed = iter([form(words[0], line) for line in f"{said.err}{said.out}".splitlines()])
@@ -107,7 +107,7 @@ IN_ORDER = [["README"], ["fine-tuning"], ["pretraining", "resume-and-ranks"], ["
 
 @pytest.mark.slow
 @pytest.mark.parametrize("names", IN_ORDER, ids="-".join)
-def test_every_command_runs_one_after_the_other(names, workplace):
+def test_every_command_runs_one_after_the_other(names, workspace):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     commands = [words for page in ALL if page.name in names for words in page.commands()]
     for words in commands:
@@ -116,7 +116,7 @@ def test_every_command_runs_one_after_the_other(names, workplace):
         words = [word.replace("node=8", "node=2") for word in words]  # as many processes as CI has cores
         program = ["-m", "torch.distributed.run", *words[1:]] if words[0] == "torchrun" else ["-m", *words]
         run = subprocess.run(
-            [sys.executable, *program], cwd=workplace, env=environment, capture_output=True, text=True, check=False
+            [sys.executable, *program], cwd=workspace, env=environment, capture_output=True, text=True, check=False
         )
         expected = 0
         if "--resume" in words:  # the command before has not been interrupted; tests/training/test_state.py does that
