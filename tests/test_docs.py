@@ -385,6 +385,15 @@ def test_every_page_of_docs_is_linked_from_the_readme():
     assert [name for name in PAGES if f"](docs/{name}.md)" not in README.english] == []
 
 
+def test_the_map_and_the_folders_name_the_same_file_to_read_first():
+    for page in ("map-of-the-code.md", "map-of-the-code.zh-CN.md"):
+        rows = re.findall(r"^\| `(\w+)/` \|.*\| `(\w+\.py)`[^|]*\|$", (DOCS / page).read_text(encoding="utf-8"), re.M)
+        assert len(rows) == 8
+        for folder, first in rows:
+            said = (DOCS.parent / "minibert" / folder / "__init__.py").read_text(encoding="utf-8")
+            assert f"Read {first}" in said, f"{page}: {folder}/"
+
+
 def test_every_module_is_on_the_map():
     named = re.findall(r"(\w+\.py)`", PAGES["map-of-the-code"].english)
     modules = {path.name for path in (ROOT / "minibert").rglob("*.py") if path.parent.name != "attention"}

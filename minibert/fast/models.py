@@ -1,7 +1,7 @@
 """The four models as `minibert.X` offers them: core's own classes, with all that they can be given here.
 
 Importing this module adds every attention backend to the two that core/attention.py has, the older `.bin` files to the
-safetensors that core/weights.py reads, and the name of the bundled model. The classes are in core/model.py.
+safetensors that core/checkpoint.py reads, and the name of the bundled model. The classes are in core/model.py.
 """
 
 from collections.abc import Iterable
