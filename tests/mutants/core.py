@@ -577,7 +577,7 @@ MUTATIONS = {
             "tests/core/test_core_train.py::test_a_loss_that_is_no_number_ends_the_training",
         ),
     ],
-    "minibert/core/unicode_tables.py": [
+    "minibert/core/unicode_tables.txt": [
         (
             "tables: soft hyphens stay",
             "0-8 B-C E-1F 7F-9F AD 600-605",

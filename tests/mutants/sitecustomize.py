@@ -9,6 +9,7 @@ import linecache
 import os
 import sys
 from importlib.machinery import PathFinder, SourceFileLoader
+from pathlib import Path
 from types import CodeType
 
 VARIABLE = "MINIBERT_MUTATION"
@@ -42,8 +43,21 @@ class BreakingFinder:
         return spec
 
 
+def break_data(path: str, old: str, new: str) -> None:
+    """The same for a table that a module reads while it is imported."""
+    read = Path.read_text
+
+    def read_text(self: Path, *arguments: str, **options: str) -> str:
+        text = read(self, *arguments, **options)
+        return text.replace(old, new) if os.path.realpath(self) == path else text
+
+    Path.read_text = read_text
+
+
 def install() -> None:
     path, old, new = json.loads(os.environ[VARIABLE])
+    if not path.endswith(".py"):
+        return break_data(os.path.realpath(path), old, new)
     with open(path, encoding="utf-8") as file:
         source = file.read()
     sys.meta_path.insert(0, BreakingFinder(os.path.realpath(path), source.replace(old, new)))
