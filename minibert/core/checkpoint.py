@@ -122,34 +122,28 @@ def audit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], source: str
 
 
 def rename(found: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], list[str]]:
-    """A file's tensors under our names, and the keys that no BERT has."""
-    theirs: dict[str, Tensor] = {}
+    """A file's tensors under our names, shared ones once, and the keys that no BERT has.
+
+    Raises ValueError where two keys are one weight, unless they are the two names of a shared one and equal.
+    """
+    ours: dict[str, Tensor] = {}
     spelled: dict[str, str] = {}
+    unknown = []
     for key, tensor in found.items():
-        if BUFFERS.fullmatch(key):
-            continue
-        name = their_name(key)
-        if name in theirs:
-            both = f"{printable(spelled[name])} and as {printable(key)}"
-            raise ValueError(f"{source}: holds one weight twice, as {both}; keep one of them")
-        theirs[name], spelled[name] = tensor, key
-    untie(theirs, source)
-    ours = {name: translate(name, TABLE) for name in theirs}
-    unknown = sorted(printable(spelled[name]) for name in theirs if not ours[name])
-    return {ours[name]: theirs[name] for name in theirs if ours[name]}, unknown
-
-
-def untie(theirs: dict[str, Tensor], source: str) -> None:
-    """Takes the second copy of a shared tensor out, after making sure that it is one."""
-    for copy, original in TIED.items():
-        if copy in theirs:
-            tensor = theirs.pop(copy)
-            kept = theirs.setdefault(original, tensor)
-            if kept.shape != tensor.shape or not torch.equal(kept, tensor):
-                raise ValueError(
-                    f"{source}: {copy} {list(tensor.shape)} differs from {original} {list(kept.shape)}, with which BERT"
-                    " shares it; minibert has no untied decoder, choose a checkpoint with a tied one"
-                )
+        theirs = their_name(key)
+        name = translate(TIED.get(theirs, theirs), TABLE)
+        if name is None:
+            unknown += [] if BUFFERS.fullmatch(key) else [printable(key)]
+        elif name not in ours:
+            ours[name], spelled[name] = tensor, key
+        else:
+            pair = f"{printable(spelled[name])} {list(ours[name].shape)} and {printable(key)} {list(tensor.shape)}"
+            if theirs not in TIED and their_name(spelled[name]) not in TIED:
+                raise ValueError(f"{source}: holds one weight twice, as {pair}; keep one of them")
+            if ours[name].shape != tensor.shape or not torch.equal(ours[name], tensor):
+                remedy = "minibert has no untied decoder, choose a checkpoint with a tied one"
+                raise ValueError(f"{source}: {pair} differ, which BERT shares; {remedy}")
+    return ours, sorted(unknown)
 
 
 def part_of(key: str) -> str | None:

@@ -34,20 +34,21 @@ BELOW |= {"initializer_range": 10, "layer_norm_eps": 1}
 REMEDY = "copy the config.json that belongs to the weights"
 
 
-def numbered_labels(count: object) -> dict[int, str]:
-    """Names for labels that have none: {0: "LABEL_0", 1: "LABEL_1", …}, as transformers calls them."""
-    check_size("num_labels", count)
-    return {i: f"LABEL_{i}" for i in range(count)}
+def refused(name: str, value: object, must: str) -> ValueError:
+    """The one form of this file's refusals."""
+    return ValueError(f"config: {name} is {short(value)}; it must {must}")
 
 
 def check_size(name: str, value: object) -> None:
     """A whole number from 1 to its limit."""
-    if type(value) is not int or value < 1:
-        raise ValueError(f"config: {name} is {short(value)}; it must be a whole number of at least 1")
-    if value > LIMITS[name]:
-        raise ValueError(
-            f"config: {name} is {short(value)}, more than the limit of {LIMITS[name]}; is the file damaged? {REMEDY}"
-        )
+    if type(value) is not int or not 1 <= value <= LIMITS[name]:
+        raise refused(name, value, f"be a whole number from 1 to {LIMITS[name]}; {REMEDY}")
+
+
+def numbered_labels(count: object) -> dict[int, str]:
+    """Names for labels that have none: {0: "LABEL_0", 1: "LABEL_1", …}, as transformers calls them."""
+    check_size("num_labels", count)
+    return {i: f"LABEL_{i}" for i in range(count)}
 
 
 @dataclass(frozen=True)
@@ -86,36 +87,26 @@ class BertConfig:
         for name in SIZES:
             check_size(name, getattr(self, name))
         if self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"config: hidden_size {self.hidden_size} is not divisible by num_attention_heads"
-                f" {self.num_attention_heads}; every head needs the same whole size"
-            )
+            heads = f"num_attention_heads {self.num_attention_heads}"
+            raise refused("hidden_size", self.hidden_size, f"be divisible by {heads}, as all heads are of one size")
         if self.hidden_act not in ACTIVATIONS:
-            raise ValueError(
-                f"config: hidden_act {short(self.hidden_act)} is unknown; known are {', '.join(ACTIVATIONS)}"
-            )
+            raise refused("hidden_act", self.hidden_act, f"be one of {', '.join(ACTIVATIONS)}")
         for name, high in BELOW.items():
             value = getattr(self, name)
             if value is None and name == "classifier_dropout":
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < high:
-                raise ValueError(f"config: {name} is {short(value)}; it must be a number from 0 to below {high}")
+                raise refused(name, value, f"be a number from 0 to below {high}")
         if type(self.pad_token_id) is not int or not 0 <= self.pad_token_id < self.vocab_size:
-            raise ValueError(
-                f"config: pad_token_id is {short(self.pad_token_id)}; it must be an id from 0 to below vocab_size"
-                f" {self.vocab_size}"
-            )
-        self._check_labels()
-
-    def _check_labels(self) -> None:
+            raise refused("pad_token_id", self.pad_token_id, f"be an id from 0 to below vocab_size {self.vocab_size}")
         labels = self.id2label
         if not isinstance(labels, dict) or set(labels) != set(range(len(labels))) or not labels:
-            raise ValueError(f"config: id2label is {short(labels)}; it must name the labels 0, 1, 2 … without a gap")
+            raise refused("id2label", labels, "name the labels 0, 1, 2 … without a gap")
         check_size("num_labels", len(labels))
         if not all(isinstance(label, str) for label in labels.values()):
-            raise ValueError(f"config: id2label is {short(labels)}; every name must be a string")
+            raise refused("id2label", labels, "give each label a string as its name")
         if len(set(labels.values())) < len(labels):
-            raise ValueError(f"config: id2label {short(labels)} gives one name to two labels; name each differently")
+            raise refused("id2label", labels, "not give one name to two labels; name each differently")
         object.__setattr__(self, "id2label", {i: labels[i] for i in range(len(labels))})  # our own copy, in order
 
     def replace(self, **changes: object) -> BertConfig:
@@ -171,9 +162,9 @@ def _int_keys(labels: object) -> dict[int, object]:
     try:
         by_number = {int(i): str(label) if type(label) is int else label for i, label in labels.items()}
     except (AttributeError, ValueError):
-        raise ValueError(f"config: id2label is {short(labels)}; it must map '0', '1', … to names") from None
+        raise refused("id2label", labels, "map '0', '1', … to names") from None
     if len(by_number) < len(labels):
-        raise ValueError(f"config: id2label is {short(labels)}; it gives two names to one label, keep one")
+        raise refused("id2label", labels, "not give two names to one label; keep one")
     return by_number
 
 

@@ -32,32 +32,24 @@ def resolve(name: str | Path) -> Path:
 def downloaded(name: str) -> Path:
     """The directory of a hub name, in the hub's cache. Only who asks the hub waits for its library."""
     # HTTPError is the base of all errors of the hub's HTTP library (requests, httpx or httpx2, by version).
-    from huggingface_hub.errors import HFValidationError, HTTPError, RepositoryNotFoundError
+    from huggingface_hub.errors import HFValidationError, HTTPError
 
     try:
         directory = fetch(name, PATTERNS)
-        if not any(directory.glob("model*.safetensors*")):
-            directory = fetch(name, OLD_PATTERNS)
-        return directory
-    except (HFValidationError, RepositoryNotFoundError):
-        raise ValueError(
-            f"{name!r} is neither a directory nor a hub name such as bert-base-chinese, or is not public on the hub;"
-            " check the spelling, or log in first where it is private"
-        ) from None
-    except (HTTPError, OSError) as error:
+        return directory if any(directory.glob("model*.safetensors*")) else fetch(name, OLD_PATTERNS)
+    except (HFValidationError, HTTPError, OSError) as error:
         reason = (str(error).split("\n")[0].strip() or type(error).__name__)[:200]
         raise ValueError(
-            f"{name!r}: no such directory, and it cannot be fetched from the hub ({reason}); give a local directory,"
-            " or set HF_ENDPOINT to a mirror (such as https://hf-mirror.com), or fill the cache once where there is a"
-            " network and set HF_HUB_OFFLINE=1"
+            f"{name!r} is neither a directory nor a hub name such as bert-base-chinese that is found on the hub"
+            f" ({reason}); check the spelling, log in where it is private, or give a local directory; without a network"
+            " set HF_ENDPOINT to a mirror (such as https://hf-mirror.com), or fill the cache and set HF_HUB_OFFLINE=1"
         ) from None
 
 
 def fetch(name: str, patterns: list[str]) -> Path:
     """Brings the files that match into the hub's cache, and returns their directory.
 
-    Without a network an incomplete directory is returned too: what it lacks may be a file that nobody needs (another
-    program fetched it), and who needs it names it.
+    Without a network an incomplete one too: what it lacks may be a file that nobody needs, and who needs it names it.
     """
     import huggingface_hub
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -65,6 +57,6 @@ def fetch(name: str, patterns: list[str]) -> Path:
     try:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns, etag_timeout=5))
     except LocalEntryNotFoundError as error:
-        if getattr(error, "snapshot_path", None) is None:  # older releases do not tell
-            raise
-        return Path(error.snapshot_path)
+        if snapshot := getattr(error, "snapshot_path", None):  # older releases do not tell
+            return Path(snapshot)
+        raise

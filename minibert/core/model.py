@@ -309,19 +309,18 @@ def check_ids(config: BertConfig, input_ids: Tensor, attention_mask: Maybe, toke
 
     Values are looked at on the CPU only: looking on a GPU would make every step wait for it.
     """
-    for name, tensor, size, remedy in (
-        ("attention_mask", attention_mask, None, ""),
-        ("token_type_ids", token_type_ids, "type_vocab_size", "use 0 and 1"),
-        ("input_ids", input_ids, "vocab_size", "does the vocabulary belong to this model?"),
-    ):
+    for name, tensor in (("attention_mask", attention_mask), ("token_type_ids", token_type_ids)):
         if tensor is not None and tensor.shape != input_ids.shape:
-            raise ValueError(
-                f"{name} has shape {list(tensor.shape)}, input_ids {list(input_ids.shape)}; make them equal"
-            )
-        if tensor is None or size is None or tensor.numel() == 0 or not can_look(tensor):
+            shapes = f"{list(tensor.shape)}, input_ids {list(input_ids.shape)}"
+            raise ValueError(f"{name} has shape {shapes}; make them equal")
+    for name, ids, size in (
+        ("token_type_ids", token_type_ids, "type_vocab_size"),
+        ("input_ids", input_ids, "vocab_size"),
+    ):
+        if ids is None or ids.numel() == 0 or not can_look(ids):
             continue
-        low, high = (int(bound) for bound in torch.aminmax(tensor))
-        limit = getattr(config, size)
+        (low, high), limit = map(int, torch.aminmax(ids)), getattr(config, size)
         if low < 0 or high >= limit:
             wrong = low if low < 0 else high
+            remedy = "do tokenizer and model belong together?"
             raise ValueError(f"{name} holds {wrong}, outside 0 … {limit - 1} ({size} {limit}); {remedy}")

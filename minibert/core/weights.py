@@ -76,11 +76,10 @@ class _LeftUnfilled(TorchFunctionMode):
     """Skips torch.nn.init: on "meta" there is nothing to fill, yet PyTorch would load its compiler for it."""
 
     def __torch_function__(
-        self, function: Callable, types: object, arguments: tuple = (), options: dict | None = None
+        self, function: Callable, types: object, args: tuple = (), kwargs: dict | None = None
     ) -> object:
-        if getattr(function, "__module__", None) == "torch.nn.init":
-            return None
-        return function(*arguments, **(options or {}))
+        filling = getattr(function, "__module__", None) == "torch.nn.init"
+        return None if filling else function(*args, **(kwargs or {}))
 
 
 def without_memory(kind: type[nn.Module], config: BertConfig, attention: str = "auto") -> nn.Module:

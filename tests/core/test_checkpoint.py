@@ -400,14 +400,15 @@ def test_an_untied_decoder_is_refused(tmp_path, copy, original):
     tensors[copy] = tensors[original].clone()
     tensors[copy].view(-1)[-1] += 1e-3
     text = refusal(BertForMaskedLM, write(tmp_path, tensors))
-    assert f"{copy} {list(tensors[copy].shape)} differs from {original}" in text
+    assert all(f"{name} {list(tensors[name].shape)}" in text for name in (copy, original))
+    assert "differ, which BERT shares" in text
 
 
 def test_a_decoder_of_another_shape_is_refused(tmp_path):
     tensors = {**tensors_of(BertForMaskedLM), TIED[0]: torch.zeros(103, 10)}
-    assert f"{TIED[0]} [103, 10] differs from bert.embeddings.word_embeddings.weight [101, 10]" in refusal(
-        BertForMaskedLM, write(tmp_path, tensors)
-    )
+    text = refusal(BertForMaskedLM, write(tmp_path, tensors))
+    assert f"{TIED[0]} [103, 10]" in text
+    assert "bert.embeddings.word_embeddings.weight [101, 10]" in text
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

@@ -242,7 +242,7 @@ def test_the_masked_lm_decoder_is_the_token_embedding():
     ("inputs", "message"),
     [
         ((torch.zeros(1, 522, dtype=torch.long),), "522 tokens long, more than max_position_embeddings 521; truncate"),
-        ((torch.tensor([[5, 101]]),), "input_ids holds 101, outside 0 … 100 .vocab_size 101.; does the vocabulary"),
+        ((torch.tensor([[5, 101]]),), "input_ids holds 101, outside 0 … 100 .vocab_size 101.; do tokenizer and model"),
         ((torch.tensor([[-1, 5]]),), "input_ids holds -1, outside 0 … 100"),
         ((torch.tensor([[5, 6]]), None, torch.tensor([[0, 2]])), "token_type_ids holds 2, outside 0 … 1"),
         ((torch.tensor([[5, 6]]), torch.tensor([[1]])), r"attention_mask has shape \[1, 1\], input_ids \[1, 2\]"),

@@ -104,13 +104,13 @@ MUTATIONS = {
         ),
         (
             "weights: one weight under two names passes",
-            "        if name in theirs:\n",
-            "        if False:\n",
+            "            if theirs not in TIED and",
+            "            if False and",
             "tests/core/test_checkpoint.py::test_one_weight_under_two_names_is_refused",
         ),
         (
             "weights: an untied decoder passes",
-            "or not torch.equal(kept, tensor):",
+            "or not torch.equal(ours[name], tensor):",
             "or False:",
             "tests/core/test_checkpoint.py::test_an_untied_decoder_is_refused",
         ),
@@ -160,8 +160,8 @@ MUTATIONS = {
         ),
         (
             "config: true counts as a size",
-            "if type(value) is not int or value < 1:",
-            "if not isinstance(value, int) or value < 1:",
+            "if type(value) is not int or not 1 <= value",
+            "if not isinstance(value, int) or not 1 <= value",
             "tests/core/test_config.py::test_a_size_of_the_wrong_type_is_named",
         ),
         (
@@ -308,8 +308,8 @@ MUTATIONS = {
         ),
         (
             "hub: old weights are fetched beside safetensors",
-            'if not any(directory.glob("model*.safetensors*")):',
-            'if not (directory / "model.safetensors").is_file():',
+            'if any(directory.glob("model*.safetensors*"))',
+            'if (directory / "model.safetensors").is_file()',
             "tests/core/test_hub.py::test_shards_count_as_safetensors",
         ),
         (
@@ -320,8 +320,8 @@ MUTATIONS = {
         ),
         (
             "hub: a cache filled by others is refused",
-            "        return Path(error.snapshot_path)",
-            "        raise",
+            "            return Path(snapshot)",
+            "            raise",
             "tests/core/test_hub.py::test_a_cache_that_another_program_filled_in_part_is_used",
         ),
     ],
