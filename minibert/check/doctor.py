@@ -27,9 +27,9 @@ from minibert.core.checkpoint import (
     audit,
     each_tensor,
     printable,
+    rename,
     their_name,
     translate,
-    untie,
     weight_files,
 )
 from minibert.core.config import BertConfig
@@ -413,7 +413,7 @@ def labels(patient: Patient) -> Iterator[Finding]:
 def tied(patient: Patient) -> Iterator[Finding]:
     """A decoder that differs from the embedding."""
     try:
-        untie(dict(patient.shared), "the weights")
+        rename(patient.shared, "the weights")
     except ValueError as reason:
         yield refusal("weights-untied", reason)
 

@@ -43,7 +43,8 @@ class Keeper:
 
     def keep(self, what: Hashable, make: Callable[[], Any]) -> Any:
         if what not in self.kept:
-            self.kept[what] = make()
+            with torch.inference_mode(False):  # what inference mode makes could not be used in training
+                self.kept[what] = make()
         return self.kept[what]
 
 
@@ -67,8 +68,12 @@ class Padded(Keeper):
         """attention_mask: [B, S], 1 = real, 0 = padding (int, bool or float), or None for all real.
 
         A mask on the CPU that hides nothing becomes None; one on a GPU, or of a graph in the making, is left alone.
+        Raises ValueError where a mask on the CPU holds anything else than 0 and 1.
         """
         keys = None if attention_mask is None else attention_mask.to(torch.bool)
+        if keys is not None and can_look(keys) and (wrong := attention_mask[attention_mask != keys]).numel():
+            remedy = "1 stands for a real token, 0 for padding (of a mask to be added to scores: mask == 0)"
+            raise ValueError(f"attention_mask holds {wrong[0].item():g}; {remedy}")
         if keys is None or (can_look(keys) and bool(keys.all())):
             return cls(None)
         return cls(keys)
@@ -82,8 +87,8 @@ class Padded(Keeper):
 
     def positions(self, input_ids: Tensor, limit: int) -> Tensor:
         """[B, S] -> [S], the same for every row."""
-        if input_ids.dim() != 2:
-            raise ValueError(f"input_ids has shape {list(input_ids.shape)}; give [batch, sequence]")
+        if input_ids.dim() != 2 or input_ids.shape[1] == 0:
+            raise ValueError(f"input_ids has shape {list(input_ids.shape)}; give [batch, sequence], at least a token")
         if (S := input_ids.shape[1]) > limit:
             raise ValueError(
                 f"the sequence is {S} tokens long, more than max_position_embeddings {limit}; truncate with"
@@ -105,13 +110,17 @@ class Padded(Keeper):
         return BACKENDS[backend](q, k, v, self, dropout_p).transpose(1, 2)
 
     def first(self, x: Tensor) -> Tensor:
-        """[B, S, E] -> [B, E]."""
+        """[B, S, E] -> [B, E]. ValueError: a row on the CPU begins with padding, so its [CLS] is not the first."""
+        if self.keys is not None and can_look(self.keys) and not self.keys[:, 0].all():
+            row = int(self.keys[:, 0].int().argmin())
+            raise ValueError(f"row {row} of the attention_mask begins with 0, where [CLS] has to be; pad on the right")
         return x[:, 0]
 
 
 def can_look(x: Tensor) -> bool:
-    """Whether Python may decide by the numbers: a GPU would have to be waited for, a traced graph has none yet."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+    """Whether Python may decide by the numbers: a GPU would have to be waited for, a graph in the making (compile,
+    export, trace) has to serve other numbers too."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
 
 
 # ---- the formula ----

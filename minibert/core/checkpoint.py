@@ -4,7 +4,7 @@ between the two, and the audit in which every key of a file is used exactly once
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from reprlib import repr as short
 from typing import NamedTuple
@@ -50,6 +50,14 @@ PARTS = {
     "mlm": "a masked-LM head",
     "nsp": "a next-sentence head",
 }
+
+# Heads of other classes, by the first part of their names or, where that is "classifier" as ours, by the class
+FOREIGN = {
+    "qa_outputs": "a question-answering head",
+    "BertForTokenClassification": "a token-classification head",
+    "BertForMultipleChoice": "a multiple-choice head",
+}
+OURS = {name.split(".")[0] for name in (*TABLE, *ENCODER, *ENCODER.values())}  # so begin the names of a BERT's weights
 
 # Not weights: a range 0 … S-1 and a row of zeros that old versions of transformers saved.
 BUFFERS = re.compile(r"(bert\.)?embeddings\.(position_ids|token_type_ids)")
@@ -98,27 +106,36 @@ class Audit(NamedTuple):
 
     offered: dict[str, Tensor]  # the file's tensors under our names
     fresh: set[str]  # parts that the file lacks
-    left: set[str]  # parts that the model lacks
+    left: set[str]  # parts that the model lacks, and what heads of other classes are called
     problems: dict[str, list[str]]  # "missing", "unexpected", "mismatched": keys, in Hugging Face's names
 
 
-def audit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], source: str) -> Audit:
-    """Compares a model's tensors with a file's, by name, shape and kind of number; their values are not looked at."""
-    offered, unexpected = rename(found, source)
+def audit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], source: str, architecture: str = "") -> Audit:
+    """Compares a model's tensors with a file's, by name, shape and kind of number; their values are not looked at.
+
+    architecture: the class that config.json names. A classifier without a pooler is one of tokens, whatever it is.
+    """
+    offered, unknown = rename(found, source)
+    others = {key: key.partition(".")[0] for key in unknown if key[:1].isalpha() and OURS.isdisjoint(key.split("."))}
+    foreign = {FOREIGN.get(name, f"a part called {name}") for name in others.values()}
+    other = FOREIGN.get(architecture if "bert.pooler" in parts(offered) else "BertForTokenClassification")
+    if other and "classifier" in parts(offered):
+        foreign.add(other)
+        offered = {key: tensor for key, tensor in offered.items() if part_of(key) != "classifier"}
     missing, unused = sorted(wanted.keys() - offered.keys()), sorted(offered.keys() - wanted.keys())
     fresh, left = parts(missing) - parts(offered), parts(unused) - parts(wanted)
-    problems: dict[str, list[str]] = {
-        "missing": [back_name(key) for key in missing if part_of(key) not in fresh],
-        "unexpected": unexpected + [back_name(key) for key in unused if part_of(key) not in left],
-        "mismatched": [],
-    }
+    lacking = [back_name(key) for key in missing if part_of(key) not in fresh]
+    if not lacking:  # a whole BERT, and somebody else's head
+        unknown = [key for key in unknown if key not in others]
+    unexpected = unknown + [back_name(key) for key in unused if part_of(key) not in left]
+    problems: dict[str, list[str]] = {"missing": lacking, "unexpected": unexpected, "mismatched": []}
     for key in sorted(wanted.keys() & offered.keys()):
         tensor, shape = offered[key], list(wanted[key].shape)
         if list(tensor.shape) != shape:
             problems["mismatched"].append(f"{back_name(key)} is {list(tensor.shape)}, wanted {shape}")
         elif not tensor.dtype.is_floating_point:
             problems["mismatched"].append(f"{back_name(key)} holds {tensor.dtype}, wanted floating-point numbers")
-    return Audit(offered, fresh, left, problems)
+    return Audit(offered, fresh, left | foreign, problems)
 
 
 def rename(found: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], list[str]]:
@@ -164,7 +181,7 @@ def complain(source: str, problems: Mapping[str, list[str]], most: int = 6) -> N
         lists += [f"{len(rows)} {kind}: {', '.join(rows[:most])}{more}"] * bool(rows)
     if lists:
         head = all(row.startswith("classifier.") for rows in problems.values() for row in rows)
-        remedy = "for other labels, save its encoder through BertModel and start from that" if head else FIT_REMEDY
+        remedy = "its labels are not config.json's; minibert train makes a new head for yours" if head else FIT_REMEDY
         raise ValueError(f"{source} does not fit this model: {'; '.join(lists)}; {remedy}")
 
 
@@ -172,9 +189,21 @@ def complain(source: str, problems: Mapping[str, list[str]], most: int = 6) -> N
 
 
 def read_weights(directory: Path) -> tuple[Path, dict[str, Tensor]]:
-    """The tensors of a model directory and the file they are listed in."""
+    """The file that lists a directory's tensors, and the tensors, under names without a wrapper's."""
     listed, files = weight_files(directory)
-    return listed, dict(each_tensor(files))
+    found = dict(each_tensor(files))
+    cut = len(wrapper(found))
+    return listed, {name[cut:]: tensor for name, tensor in found.items()}
+
+
+def wrapper(keys: Collection[str]) -> str:
+    """What stands before every name because a wrapped model was saved: "module.", "_orig_mod.", "0.auto_model."."""
+    first, cut = next(iter(keys), ""), 0
+    while not any(translate(their_name(key[cut:]), TABLE) for key in keys):
+        cut = first.find(".", cut) + 1
+        if not cut or not all(key.startswith(first[:cut]) for key in keys):
+            return ""
+    return first[:cut]
 
 
 def each_tensor(files: Iterable[Path]) -> Iterator[tuple[str, Tensor]]:

@@ -1,7 +1,7 @@
 """The sizes and constants of a BERT: one frozen dataclass, whose fields are the names in everybody's `config.json`.
 
 Google's `bert_config.json` and Hugging Face's `config.json` share these names. Keys that only other software uses are
-ignored; keys that would change the arithmetic in a way that model.py does not implement are refused.
+kept as they are; keys that would change the arithmetic in a way that model.py does not implement are refused.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ ARITHMETIC_KEYS = {
     "is_decoder": False,
     "add_cross_attention": False,
     "tie_word_embeddings": True,
+    "pruned_heads": {},
+    "quantization_config": None,
 }
+PROBLEM_TYPES = (None, "single_label_classification", "multi_label_classification", "regression")
+STALE = ("architectures", "dtype", "torch_dtype", "num_labels", "label2id")  # said anew when a model is saved
 
 # Limits far above any published BERT: a larger value is a damaged file, not a model.
 REQUIRED = {"vocab_size": 5_000_000, "hidden_size": 32_768, "num_hidden_layers": 512, "num_attention_heads": 1_024}
@@ -73,6 +77,8 @@ class BertConfig:
     pad_token_id: int = 0
     classifier_dropout: float | None = None  # None: hidden_dropout_prob
     id2label: dict[int, str] = field(default_factory=lambda: numbered_labels(2))
+    problem_type: str | None = None  # what the labels mean to transformers: None or one of PROBLEM_TYPES
+    others: dict[str, object] = field(default_factory=dict, repr=False, compare=False)  # kept for saving
 
     @property
     def head_size(self) -> int:
@@ -91,6 +97,8 @@ class BertConfig:
             raise refused("hidden_size", self.hidden_size, f"be divisible by {heads}, as all heads are of one size")
         if self.hidden_act not in ACTIVATIONS:
             raise refused("hidden_act", self.hidden_act, f"be one of {', '.join(ACTIVATIONS)}")
+        if self.problem_type not in PROBLEM_TYPES:
+            raise refused("problem_type", self.problem_type, f"be one of {', '.join(PROBLEM_TYPES[1:])}, or left out")
         for name, high in BELOW.items():
             value = getattr(self, name)
             if value is None and name == "classifier_dropout":
@@ -131,8 +139,11 @@ class BertConfig:
         missing = [name for name in REQUIRED if name not in values]
         if missing:
             raise ValueError(f"{source}: lacks {', '.join(missing)}; {REMEDY}")
-        known = {f.name for f in dataclasses.fields(cls)} - {"id2label"}
+        known = {f.name for f in dataclasses.fields(cls)} - {"id2label", "others"}
         own = {name: value for name, value in values.items() if name in known}
+        own["others"] = {
+            name: value for name, value in values.items() if name not in {*own, *ARITHMETIC_KEYS, "id2label"}
+        }
         if own.get("pad_token_id", 0) is None:
             del own["pad_token_id"]
         try:
@@ -151,9 +162,12 @@ class BertConfig:
 
     def to_dict(self) -> dict[str, object]:
         """The dictionary that `config.json` holds; `transformers` reads it as a BertConfig."""
-        values = dataclasses.asdict(self)
+        values = {name: value for name, value in self.others.items() if name not in STALE}
+        values |= {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "others"}
         values["id2label"] = {str(i): label for i, label in self.id2label.items()}
         values["label2id"] = {label: i for i, label in self.id2label.items()}
+        if self.problem_type is None:
+            del values["problem_type"]
         return {"model_type": "bert", **values, "position_embedding_type": "absolute"}
 
 

@@ -94,20 +94,32 @@ def load_weights(
     """Fills the model with a file's tensors, every key used exactly once, as float32. mapped: without copying them.
 
     A whole part (pooler or head) that the file lacks is freshly initialised; one that the model lacks is left. Both
-    are logged in one line. Raises ValueError that lists missing, unexpected and mismatched keys with their shapes.
+    are logged in one line. Without fresh_heads nothing is: a bare encoder then goes without its pooler.
+
+    Raises ValueError that lists missing, unexpected and mismatched keys with their shapes, or names a part that the
+    file lacks without fresh_heads, or a weight that is no number.
     """
-    wanted = model_tensors(model)
-    offered, fresh, left, problems = audit(wanted, found, source)
-    if fresh - {"bert.pooler"} and not fresh_heads:
-        raise ValueError(f"{source} lacks {listed(fresh)}, so it has no answers yet; train it first (minibert train)")
+    architectures = model.config.others.get("architectures") or [""]
+    wanted, prefix = model_tensors(model), prefix_of(model)
+    offered, fresh, left, problems = audit(wanted, found, source, str(architectures[0]))
     complain(source, problems)
-    state = {
-        key: offered[key].to(torch.float32, copy=not mapped, memory_format=torch.contiguous_format).contiguous()
-        for key in wanted.keys() & offered.keys()
-    }
-    strip = "" if hasattr(model, "bert") else "bert."
-    model.load_state_dict({key.removeprefix(strip): tensor for key, tensor in state.items()}, strict=False, assign=True)
-    initialise(model, fresh)
+    if not fresh_heads and prefix and fresh:
+        model.pooler, fresh = None, set()
+    if fresh and not fresh_heads:
+        brings = f" (it brings {listed(left)})" if left else ""
+        remedy = "train it first (minibert train), or take its encoder alone (minibert embed)"
+        raise ValueError(f"{source} lacks {listed(fresh)}{brings}, so it has no answers yet; {remedy}")
+    state = {}
+    for key in wanted.keys() & offered.keys():
+        tensor = offered[key].to(torch.float32, copy=not mapped, memory_format=torch.contiguous_format).contiguous()
+        if not tensor.sum().isfinite() and not tensor.isfinite().all():
+            remedy = "training diverged, or the file is damaged; take an earlier checkpoint"
+            raise ValueError(f"{source}: {back_name(key)} holds NaN or infinity: {remedy}")
+        state[key.removeprefix(prefix)] = tensor
+    model.load_state_dict(state, strict=False, assign=True)
+    for part in sorted(fresh):
+        module = model.get_submodule(part.removeprefix(prefix))
+        model.init_weights(module.to_empty(device="cpu").to(torch.float32))
     if fresh:
         logger.warning("%s lacks %s: freshly initialised, to be trained", source, listed(fresh))
     if left:  # whoever trains loses them; whoever only asks does not miss them
@@ -116,23 +128,20 @@ def load_weights(
 
 
 def listed(parts: Iterable[str]) -> str:
-    return " and ".join(PARTS[part] for part in sorted(parts))
+    return " and ".join(PARTS.get(part, part) for part in sorted(parts))
+
+
+def prefix_of(model: nn.Module) -> str:
+    """What full names have before those of the model: BertModel's own lack what the others begin with."""
+    return "" if hasattr(model, "bert") else "bert."
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The model's weights under our full names: BertModel's own get the prefix that the others have."""
-    prefix = "" if hasattr(model, "bert") else "bert."
-    return {prefix + name: tensor for name, tensor in model.state_dict().items()}
+    """The model's weights under our full names."""
+    return {prefix_of(model) + name: tensor for name, tensor in model.state_dict().items()}
 
 
 def export_weights(model: nn.Module) -> dict[str, Tensor]:
     """The model's weights under Hugging Face's names; a bare BertModel's without prefix, as transformers saves it."""
-    strip = "" if hasattr(model, "bert") else "bert."
-    return {back_name(name).removeprefix(strip): tensor for name, tensor in model_tensors(model).items()}
-
-
-def initialise(model: nn.Module, parts: set[str]) -> None:
-    """Memory and fresh values for the parts that the file lacked."""
-    for part in sorted(parts):
-        module = model.get_submodule(part if hasattr(model, "bert") else part.removeprefix("bert."))
-        model.init_weights(module.to_empty(device="cpu"))
+    prefix = prefix_of(model)
+    return {back_name(name).removeprefix(prefix): tensor for name, tensor in model_tensors(model).items()}

@@ -38,8 +38,9 @@ UNUSUAL = dict(
     pad_token_id=11,
     classifier_dropout=0.5,
     id2label={0: "差评", 1: "ok", 2: "好评"},
+    problem_type="multi_label_classification",
 )
-FIELDS = [field.name for field in dataclasses.fields(BertConfig)]
+FIELDS = [field.name for field in dataclasses.fields(BertConfig) if field.name != "others"]
 SMALL = {name: UNUSUAL[name] for name in REQUIRED}
 
 

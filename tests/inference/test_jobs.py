@@ -330,7 +330,7 @@ def poisoned(tmp_path_factory) -> dict[str, Path]:
         directory = saved(tmp_path_factory.mktemp(command), kind)
         model = kind.from_pretrained(directory)
         embeddings = getattr(model, "bert", model).embeddings
-        embeddings.token.weight.data[VOCAB.index("z")] = torch.nan
+        embeddings.token.weight.data[VOCAB.index("z"), ::2] = torch.finfo(torch.float32).max  # an infinite variance
         model.save_pretrained(directory)
         directories[command] = directory
     return directories

@@ -264,7 +264,7 @@ def test_masks_with_holes_and_rows_without_a_token_are_looked_into():
     mask, found = torch.tensor(rows), []
     with torch.no_grad():
         for backend, patterns in (("sdpa", [name]), ("sdpa", [name, "layers.1.attention.scores"]), ("eager", ["*"])):
-            with capture(model := build("BertModel", backend), *patterns) as seen:
+            with capture(model := build("BertForMaskedLM", backend), *patterns) as seen:
                 model(ids, mask)
             found.append(seen[name])
     torch.testing.assert_close(found[0].sum(dim=-1), mask.any(dim=1).float()[:, None, None].expand(5, 3, 6))
