@@ -330,7 +330,8 @@ def poisoned(tmp_path_factory) -> dict[str, Path]:
         directory = saved(tmp_path_factory.mktemp(command), kind)
         model = kind.from_pretrained(directory)
         embeddings = getattr(model, "bert", model).embeddings
-        embeddings.token.weight.data[VOCAB.index("z"), ::2] = torch.finfo(torch.float32).max  # an infinite variance
+        embeddings.token.weight.data[VOCAB.index("z")] = 1e30  # what is added to it is lost: the variance is 0
+        model.config = model.config.replace(layer_norm_eps=0.0)
         model.save_pretrained(directory)
         directories[command] = directory
     return directories
