@@ -13,6 +13,8 @@ layers compute rows packed one after the other, [T, …]. BERT is *post-LN*: `x 
 
 from __future__ import annotations
 
+import logging
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -24,6 +26,7 @@ from .config import BertConfig
 from .weights import Pretrained
 
 Maybe = Tensor | None
+logger = logging.getLogger("minibert")
 
 
 class BertOutput(NamedTuple):
@@ -190,11 +193,15 @@ class BertModel(BertBase):
         token_type_ids: [B, S], 0 = first text, 1 = second; None: all first.
         batch: in the place of attention_mask where the batch is no rectangle: says what is real, and where it is.
 
-        Raises ValueError where shapes differ, a row is too long, or (on the CPU) an id lies outside its table.
+        Raises ValueError where shapes differ, a row is too long, or (on the CPU) an id lies outside its table, a mask
+        holds other numbers than 0 and 1, or a row begins with padding and the model has a pooler.
         """
+        check_ids(self.config, input_ids, attention_mask, token_type_ids)
+        padding = self.config.pad_token_id
+        if attention_mask is None and batch is None and can_look(input_ids) and bool((input_ids == padding).any()):
+            warn_of_padding()
         batch = as_batch(attention_mask, batch)
         positions = batch.positions(input_ids, self.config.max_position_embeddings)  # [S]
-        check_ids(self.config, input_ids, attention_mask, token_type_ids)
         if token_type_ids is None:
             token_type_ids = torch.zeros_like(input_ids)
         x = self.embeddings(input_ids, token_type_ids, positions)  # [B, S, E]
@@ -309,14 +316,18 @@ def check_ids(config: BertConfig, input_ids: Tensor, attention_mask: Maybe, toke
 
     Values are looked at on the CPU only: looking on a GPU would make every step wait for it.
     """
-    for name, tensor in (("attention_mask", attention_mask), ("token_type_ids", token_type_ids)):
-        if tensor is not None and tensor.shape != input_ids.shape:
-            shapes = f"{list(tensor.shape)}, input_ids {list(input_ids.shape)}"
+    given = {"input_ids": input_ids, "token_type_ids": token_type_ids, "attention_mask": attention_mask}
+    for name, x in given.items():
+        if x is None and name != "input_ids":
+            continue
+        if not isinstance(x, Tensor) or (name != "attention_mask" and x.dtype not in (torch.int64, torch.int32)):
+            kind = f"tensor of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f"{name} is a {kind}; give a tensor of int64, torch.tensor(…)")
+        if x.shape != input_ids.shape:
+            shapes = f"{list(x.shape)}, input_ids {list(input_ids.shape)}"
             raise ValueError(f"{name} has shape {shapes}; make them equal")
-    for name, ids, size in (
-        ("token_type_ids", token_type_ids, "type_vocab_size"),
-        ("input_ids", input_ids, "vocab_size"),
-    ):
+    tables = ("token_type_ids", token_type_ids, "type_vocab_size"), ("input_ids", input_ids, "vocab_size")
+    for name, ids, size in tables:
         if ids is None or ids.numel() == 0 or not can_look(ids):
             continue
         (low, high), limit = map(int, torch.aminmax(ids)), getattr(config, size)
@@ -324,3 +335,9 @@ def check_ids(config: BertConfig, input_ids: Tensor, attention_mask: Maybe, toke
             wrong = low if low < 0 else high
             remedy = "do tokenizer and model belong together?"
             raise ValueError(f"{name} holds {wrong}, outside 0 … {limit - 1} ({size} {limit}); {remedy}")
+
+
+@cache
+def warn_of_padding() -> None:
+    """Once a process: who pads without a mask lets every token look at [PAD]."""
+    logger.warning("input_ids hold [PAD], but no attention_mask says so; give the attention_mask of the tokenizer")

@@ -5,6 +5,7 @@ Stirred weights, batches of pairs, prime sizes (see conftest.py). Run: pytest te
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,8 @@ import transformers
 from conftest import MODELS, assert_near, outputs, padded_batch, real_tokens, small_config, stir, twins, usable_backends
 from test_reference import FINAL, run_reference
 
+from minibert.core import model as core_model
+from minibert.core.attention import Padded
 from minibert.core.checkpoint import BACK, translate
 from minibert.core.weights import export_weights
 from minibert.fast.layout import Packed, pad
@@ -247,11 +250,58 @@ def test_the_masked_lm_decoder_is_the_token_embedding():
         ((torch.tensor([[5, 6]]), None, torch.tensor([[0, 2]])), "token_type_ids holds 2, outside 0 … 1"),
         ((torch.tensor([[5, 6]]), torch.tensor([[1]])), r"attention_mask has shape \[1, 1\], input_ids \[1, 2\]"),
         ((torch.tensor([5, 6]),), r"input_ids has shape \[2\]; give \[batch, sequence\]"),
+        ((torch.zeros(2, 0, dtype=torch.long),), r"input_ids has shape \[2, 0\]; give \[batch, sequence\], at least a"),
+        (([[5, 6]],), "input_ids is a list; give a tensor of int64"),
+        ((np.array([[5, 6]]),), "input_ids is a ndarray; give a tensor of int64"),
+        ((torch.tensor([[5.0, 6.0]]),), "input_ids is a tensor of torch.float32; give a tensor of int64"),
+        (
+            (torch.tensor([[5, 6]]), None, torch.tensor([[0, 1]], dtype=torch.int16)),
+            "token_type_ids is a tensor of torch.int",
+        ),
+        ((torch.tensor([[5, 6]]), [[1, 1]]), "attention_mask is a list; give a tensor of int64"),
+        (
+            (torch.tensor([[5, 6]]), torch.tensor([[0.0, -10000.0]])),
+            "attention_mask holds -10000; 1 stands for a real token",
+        ),
+        (
+            (torch.tensor([[5, 6]]), torch.tensor([[1.0, torch.nan]])),
+            "attention_mask holds nan; 1 stands for a real token",
+        ),
+        ((torch.tensor([[5, 6], [5, 6]]), torch.tensor([[1, 1], [0, 1]])), "row 1 of the attention_mask begins with 0"),
+        ((torch.tensor([[5, 6]]), torch.tensor([[0, 0]])), "row 0 of the attention_mask begins with 0"),
     ],
 )
 def test_impossible_inputs_are_named_before_any_index_error(inputs, message):
     with pytest.raises(ValueError, match=message):
         BertModel(small_config())(*inputs)
+
+
+def test_a_batch_without_rows_has_answers_without_rows():
+    ids = torch.zeros(0, 5, dtype=torch.long)
+    hidden, pooled = BertModel(small_config())(ids, torch.ones_like(ids), torch.zeros_like(ids))
+    assert (list(hidden.shape), list(pooled.shape)) == (
+        [0, 5, small_config().hidden_size],
+        [0, small_config().hidden_size],
+    )
+
+
+def test_padding_without_a_mask_is_said_once(caplog):
+    core_model.warn_of_padding.cache_clear()
+    bert = BertModel(small_config())
+    for _ in range(2):
+        bert(torch.tensor([[5, small_config().pad_token_id]]))
+    assert [record.getMessage() for record in caplog.records] == [
+        "input_ids hold [PAD], but no attention_mask says so; give the attention_mask of the tokenizer"
+    ]
+
+
+def test_a_mask_used_in_inference_mode_first_is_of_use_in_training():
+    bert, batch = BertModel(small_config()), padded_batch(rows=3, length=7)
+    layout = Padded.from_mask(batch.pop("attention_mask"))
+    with torch.inference_mode():
+        bert(**batch, batch=layout)
+    bert(**batch, batch=layout).pooler_output.sum().backward()
+    assert all(parameter.grad is not None for parameter in bert.layers.parameters())
 
 
 def test_a_single_real_token_sees_only_itself(minilm):
@@ -437,8 +487,14 @@ def test_dropout_stands_where_transformers_has_it_and_keeps_the_mean():
     ("changes", "message"),
     [
         ({"attention_mask": torch.ones(7, dtype=torch.long)}, "leave attention_mask out: batch says what is real"),
-        ({"input_ids": torch.zeros(8, dtype=torch.long)}, r"input_ids has shape \[8\] and the layout 7 tokens; give"),
-        ({"input_ids": torch.zeros(1, 7, dtype=torch.long)}, r"shape \[1, 7\] and the layout 7 tokens; give \[7\]"),
+        (
+            {"input_ids": torch.zeros(8, dtype=torch.long), "token_type_ids": None},
+            r"input_ids has shape \[8\] and the layout 7 tokens; give",
+        ),
+        (
+            {"input_ids": torch.zeros(1, 7, dtype=torch.long), "token_type_ids": None},
+            r"shape \[1, 7\] and the layout 7 tokens; give \[7\]",
+        ),
         ({"token_type_ids": torch.zeros(6, dtype=torch.long)}, r"token_type_ids has shape \[6\], input_ids \[7\]"),
         ({"input_ids": torch.full((7,), 101)}, "input_ids holds 101, outside 0 … 100"),
         ({"batch": Packed.from_lengths([5, 0, 2])}, r"row 1 has no tokens, so no \[CLS\]; leave it out"),
