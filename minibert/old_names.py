@@ -63,9 +63,3 @@ class OldNames:
 
     def exec_module(self, module: ModuleType) -> None:
         module.__spec__ = module.__spec__.loader_state
-
-
-def install() -> None:
-    """Puts the finder in front, once."""
-    if not any(isinstance(finder, OldNames) for finder in sys.meta_path):
-        sys.meta_path.insert(0, OldNames())
