@@ -30,14 +30,14 @@ MUTATIONS = {
     "minibert/check/data_checks.py": [
         (
             "doctor: a leak is looked for in the split itself",
-            "in combinations(data.files, 2):",
-            "in zip(data.files, data.files, strict=True):",
+            "in combinations(files, 2):",
+            "in zip(files, files, strict=True):",
             "tests/check/test_doctor.py::test_a_leak_is_counted_with_its_lines",
         ),
         (
             "doctor: the pair does not count",
-            "return [(text.strip(), pair.strip())",
-            "return [(text.strip(), '')",
+            "keys = [(line, (text.strip(), pair.strip()))",
+            "keys = [(line, (text.strip(), ''))",
             "tests/check/test_doctor.py::test_pairs_count_as_one_row_and_three_special_tokens",
         ),
         (
@@ -54,7 +54,7 @@ MUTATIONS = {
         ),
         (
             "doctor: spoiled texts are blamed on the vocabulary",
-            "is None or damaged(file):",
+            "is None or file.damaged:",
             "is None:",
             "tests/check/test_doctor.py::test_what_is_wrong_with_data_is_named_and_no_other_error",
         ),
