@@ -595,6 +595,6 @@ def test_a_file_cannot_write_on_the_terminal(patient):
 
 def test_one_tensor_at_a_time_is_held(sound, monkeypatch):
     """What is kept of a checkpoint is its summaries and what may be shared; the rest is let go."""
-    kept = doctor.examine(sound)
+    kept = doctor.read_files(sound)
     assert set(kept.shared) <= {EMBEDDING, "cls.predictions.bias"}
     assert not any(isinstance(value, torch.Tensor) for summary in kept.weights.values() for value in summary)
