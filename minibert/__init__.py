@@ -37,5 +37,5 @@ sys.meta_path.insert(0, old_names.OldNames())
 
 def __getattr__(name: str) -> object:
     if name in old_names.PLACES:
-        return old_names.found(name)
+        return old_names.renamed(name)
     return _public_name(name)

@@ -47,7 +47,7 @@ def run_evaluate(options: EvaluateOptions) -> None:
 
     columns = options.columns.split(",") if options.columns else None
     rows = read_examples(options.data, columns, options.quoting)
-    classifier = TextClassifier.from_pretrained(options.directory, options.attention, options.device, mapped=True)
+    classifier = load(TextClassifier, options)
     truth = label_ids(rows, classifier.labels)
     scores = score(classifier.logits(rows.texts, rows.pairs, None, options.tokens_per_batch), truth)
     answer = {"rows": len(rows), "labels": classifier.labels, **scores._asdict()}
@@ -58,26 +58,20 @@ def run_evaluate(options: EvaluateOptions) -> None:
 def run_predict(options: PredictOptions) -> None:
     """Classify texts: label, probability and text, a line each. Or a file of any size, --data FILE --out FILE.tsv (.csv
     .jsonl): row, label and probability, a line each; row counts the data's rows from 1, without header."""
-    from minibert.inference.jobs import predict_file
-    from minibert.inference.text_models import TextClassifier
+    from minibert.inference import jobs, text_models
 
     if options.data is not None:
-        show_job(options, predict_file(options))
+        show_job(options, jobs.predict_file(options))
         return
-    texts = options.text or read_stdin()
-    classifier = TextClassifier.from_pretrained(options.directory, options.attention, options.device, mapped=True)
+    texts, classifier = options.text or read_stdin(), load(text_models.TextClassifier, options)
     pairs, labels = repeat_pair(options.pair, texts), classifier.labels
     probabilities = classifier.logits(texts, pairs, options.max_length, options.tokens_per_batch).softmax(dim=1)
-    best = probabilities.argmax(dim=1).tolist()
     rows = [
-        {"text": text, "label": labels[i], "probabilities": dict(zip(labels, row, strict=True))}
-        for text, i, row in zip(texts, best, probabilities.tolist(), strict=True)
+        {"text": text, "label": labels[best], "probabilities": dict(zip(labels, row.tolist(), strict=True))}
+        for text, best, row in zip(texts, probabilities.argmax(dim=1).tolist(), probabilities, strict=True)
     ]
-    show(
-        options,
-        {"predictions": rows},
-        (f"{row['label']}\t{row['probabilities'][row['label']]:.4f}\t{row['text']}" for row in rows),
-    )
+    lines = (f"{row['label']}\t{row['probabilities'][row['label']]:.4f}\t{row['text']}" for row in rows)
+    show(options, {"predictions": rows}, lines)
 
 
 def run_embed(options: EmbedOptions) -> None:
@@ -85,14 +79,12 @@ def run_embed(options: EmbedOptions) -> None:
     float32, vector i for row i; NaN where a broken row is skipped."""
     from torch.nn.functional import normalize
 
-    from minibert.inference.jobs import embed_file
-    from minibert.inference.text_models import TextEncoder
+    from minibert.inference import jobs, text_models
 
     if options.data is not None:
-        show_job(options, embed_file(options, options.pooling, options.normalize))
+        show_job(options, jobs.embed_file(options, options.pooling, options.normalize))
         return
-    texts = options.text or read_stdin()
-    encoder = TextEncoder.from_pretrained(options.directory, options.attention, options.device, mapped=True)
+    texts, encoder = options.text or read_stdin(), load(text_models.TextEncoder, options)
     vectors = encoder.embed(texts, options.pooling, options.tokens_per_batch, options.max_length)
     rows = (normalize(vectors) if options.normalize else vectors).tolist()
     show(options, {"embeddings": rows}, ("\t".join(f"{number:.6g}" for number in row) for row in rows))
@@ -276,6 +268,11 @@ def read_stdin() -> list[str]:
 
 def repeat_pair(pair: str | None, texts: Sequence[str]) -> list[str] | None:
     return None if pair is None else [pair] * len(texts)
+
+
+def load(kind: Any, options: Any) -> Any:
+    """A TextClassifier or TextEncoder from the options' directory, its weights mapped and not copied."""
+    return kind.from_pretrained(options.directory, options.attention, options.device, mapped=True)
 
 
 def show(options: Any, answer: object, lines: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -53,7 +53,7 @@ class Bug:
         """The bug is in the running package inside, and gone afterwards."""
         return exchanged(*self.place, self.wrong)
 
-    def told(self, part: str, chinese: bool) -> str:
+    def text_of(self, part: str, chinese: bool) -> str:
         """One of its texts, in one of the two languages."""
         return self.texts[f"{part}_zh" if chinese else part]
 
@@ -87,16 +87,15 @@ CASED = [*SPECIAL_TOKENS.values(), *WORDS, *LETTERS, *(f"##{letter}" for letter 
 def text() -> Stages:
     """From a text to ids, with a cased vocabulary."""
     tokenizer = Tokenizer(CASED, lowercase=False)
-    tokens = tokenizer.tokenize(TEXT)
     return {
-        "normalised text": codes("".join(char for char, _ in wordpiece.normalize(TEXT, tokenizer.lowercase))),
-        "pieces": codes(" ".join(tokens)),
+        "normalised text": codes(char for char, _ in wordpiece.normalize(TEXT, tokenizer.lowercase)),
+        "pieces": codes(" ".join(tokenizer.tokenize(TEXT))),
         "input_ids": np.array(tokenizer.encode(TEXT)),
     }
 
 
-def codes(text: str) -> NDArray[np.int64]:
-    """A text as numbers, to be compared like everything else."""
+def codes(text: Iterable[str]) -> NDArray[np.int64]:
+    """The characters as numbers, to be compared like everything else."""
     return np.array([ord(char) for char in text])
 
 
@@ -118,11 +117,11 @@ def losses() -> Stages:
     return {"mlm loss": mlm.numpy(), "nsp loss": nsp.numpy()}
 
 
-def adam_step(p: Tensor, g: Tensor, m: Tensor, v: Tensor, t: int, lr: float = 0.01) -> None:
-    """Kingma & Ba 2015, algorithm 1, in place; t counts from 1. p, g, m, v: of one shape, any."""
+def adam_step(p: Tensor, g: Tensor, m: Tensor, v: Tensor, t: int) -> None:
+    """Kingma & Ba 2015, algorithm 1, in place, learning rate 0.01; t counts from 1. p, g, m, v: of one shape, any."""
     m.lerp_(g, 0.1)
     v.lerp_(g * g, 0.001)
-    p -= lr * (m / bias_correction(0.9, t)) / ((v / bias_correction(0.999, t)).sqrt() + 1e-8)
+    p -= 0.01 * (m / bias_correction(0.9, t)) / ((v / bias_correction(0.999, t)).sqrt() + 1e-8)
 
 
 def bias_correction(beta: float, t: int) -> float:
@@ -223,15 +222,12 @@ def ladder_of(bug: Bug) -> list[Rung]:
         with bug.put_in():
             torch.manual_seed(0)
             broken = bug.experiment()
-    both = {"right": right, "broken": broken}
-    return [
-        Rung(
-            stage,
-            float(np.abs(value).max()),
-            {who: distance(seen[stage], value) for who, seen in both.items() if stage in seen},
-        )
-        for stage, value in wanted.items()
-    ]
+    rungs = [Rung(stage, float(np.abs(value).max()), {}) for stage, value in wanted.items()]
+    for rung in rungs:
+        for who, seen in (("right", right), ("broken", broken)):
+            if rung.stage in seen:
+                rung.take(who, distance(seen[rung.stage], wanted[rung.stage]))
+    return rungs
 
 
 def distance(a: NDArray, b: NDArray) -> float:
@@ -259,18 +255,18 @@ def chosen(name: str) -> Bug:
 
 def contents(chinese: bool) -> str:
     """The list of bugs, a line each."""
-    return "\n".join(f"{i:2}  {bug.name:16}  {bug.told('title', chinese)}" for i, bug in enumerate(BUGS, 1))
+    return "\n".join(f"{i:2}  {bug.name:16}  {bug.text_of('title', chinese)}" for i, bug in enumerate(BUGS, 1))
 
 
 def lesson(bug: Bug, chinese: bool, answer: bool) -> str:
     """What is seen, the ladder, where it begins; with `answer` also why, and what to do."""
 
     def line(part: str) -> str:
-        return f"{LABELS[part]}：{bug.told(part, True)}" if chinese else f"{part}: {bug.told(part, False)}"
+        return f"{LABELS[part]}：{bug.text_of(part, True)}" if chinese else f"{part}: {bug.text_of(part, False)}"
 
     rungs = ladder_of(bug)
     first, width = first_difference(rungs), max(len(rung.stage) for rung in rungs)
-    lines = [bug.told("title", chinese), line("seen"), ""]
+    lines = [bug.text_of("title", chinese), line("seen"), ""]
     lines.append(f"{'stage':{width}}  {'right':>8}  {'broken':>8}  largest absolute difference to the reference")
     for rung in rungs:
         cells = [f"{rung.differences[who]:.1e}" if who in rung.differences else "–" for who in ("right", "broken")]

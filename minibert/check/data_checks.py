@@ -269,8 +269,8 @@ def unseen_labels(files: list[RowFile], model_labels: list[str] | None) -> Findi
         known, owner = model_labels, "the model"
         if known is None:
             known, owner = files[0].rows.labels, files[0].name
-        if strange := sorted({*file.rows.labels} - {*known}):
-            what = f"{file.name}: {owner} has no label {', '.join(strange)[:80]}"
+        if unseen := sorted({*file.rows.labels} - {*known}):
+            what = f"{file.name}: {owner} has no label {', '.join(unseen)[:80]}"
             what += f"; it has {', '.join(sorted({*known}))[:80]}"
             yield error("data-labels", what, "give both the same labels, spelled alike")
 

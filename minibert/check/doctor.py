@@ -405,11 +405,11 @@ def tensors(files: ModelFiles) -> Findings:
     except ValueError as reason:
         yield refusal("weights-twice", reason)
         return
-    told = ("classifier.",) if any(f.name == "labels-count" for f in labels(files)) else ()
+    reported = ("classifier.",) if any(f.name == "labels-count" for f in labels(files)) else ()
     if any(vocabulary_size(files)):
-        told += ("bert.embeddings.word_embeddings.", "cls.predictions.bias")
+        reported += ("bert.embeddings.word_embeddings.", "cls.predictions.bias")
     for problem, rows in checked.problems.items():
-        if rows := [row for row in rows if not row.startswith(told)]:
+        if rows := [row for row in rows if not row.startswith(reported)]:
             more = f", … and {len(rows) - 4} more" if len(rows) > 4 else ""
             what = f"{len(rows)} {problem}: {', '.join(rows[:4])}{more}"
             yield error(f"weights-{problem}", what, checkpoint.FIT_REMEDY)

@@ -86,7 +86,7 @@ MUTATIONS = {
         ),
         (
             "doctor: a wrong number of labels is told twice",
-            "if rows := [row for row in rows if not row.startswith(told)]:",
+            "if rows := [row for row in rows if not row.startswith(reported)]:",
             "if rows:",
             "tests/check/test_doctor.py::test_what_is_broken_is_named_and_no_other_error",
         ),
