@@ -67,11 +67,11 @@ def diagnose(options: DoctorOptions) -> list[Finding]:
     if "vocabulary" in explained:
         explained.add("tokenizer")
     found += [refused for refused in files.refused if refused.part not in explained]
-    limits = files.settings.get("model_max_length"), files.config and files.config.max_position_embeddings
+    config, columns = files.config, options.columns.split(",") if options.columns else None
+    limits = files.settings.get("model_max_length"), config and config.max_position_embeddings
     max_length = options.max_length or min(filter(None, limits), default=MAX_LENGTH)
-    columns = options.columns.split(",") if options.columns else None
-    found += check_data(paths, columns, options.quoting, files.tokenizer, max_length, files.labels)
-    return found
+    labels = list(config.id2label.values()) if config and "classifier.weight" in files.names else None
+    return found + list(check_data(paths, columns, options.quoting, files.tokenizer, max_length, labels))
 
 
 # ---- what there is ----
@@ -84,8 +84,7 @@ class Summary(NamedTuple):
     dtype: torch.dtype
     nan: int = 0  # how many numbers are
     infinite: int = 0
-    zero: bool = False  # whether all numbers are
-    one: bool = False
+    zero: bool = False  # whether all numbers are zero
     std: float = math.nan
 
 
@@ -111,13 +110,6 @@ class ModelFiles:
         """The weights by today's Hugging Face names, without what a wrapper has put before them."""
         prefix = wrapper(self.weights)
         return {checkpoint.their_name(key.removeprefix(prefix)): summary for key, summary in self.weights.items()}
-
-    @property
-    def labels(self) -> list[str] | None:
-        """Class names, where there is a classifier to give them."""
-        if self.config is None or "classifier.weight" not in self.names:
-            return None
-        return list(self.config.id2label.values())
 
     @cached_property
     def misread(self) -> str | None:
@@ -157,8 +149,8 @@ def read_files(directory: Path) -> ModelFiles:
 
 def read_config(files: ModelFiles) -> None:
     path = files.directory / "config.json"
-    raw = read_json(path, COPY_AGAIN)
-    files.raw_config = raw if isinstance(raw, dict) else {}
+    if isinstance(raw := read_json(path, COPY_AGAIN), dict):
+        files.raw_config = raw
     files.config = BertConfig.from_file(path)
 
 
@@ -194,18 +186,19 @@ def summarise(tensor: Tensor) -> Summary:
     std = float(x.std(correction=0))
     finite = math.isfinite(std)
     nan, infinite = (0, 0) if finite else (int(x.isnan().sum()), int(x.isinf().sum()))
-    zero, one = (std == 0 and bool((x == value).all()) for value in (0, 1))
-    return Summary(shape, tensor.dtype, nan, infinite, zero, one, std)
+    return Summary(shape, tensor.dtype, nan, infinite, std == 0 and not x.any(), std)
 
 
 def wrapper(keys: Iterable[str]) -> str:
     """What stands before every name because a wrapped model was saved: "module.", "_orig_mod.", "0.auto_model."."""
     keys = list(keys)
-    if not keys or any(known(key) for key in keys):
+    if not keys or any(map(known, keys)):
         return ""
-    starts = [keys[0][: dot.end()] for dot in re.finditer(r"\.", keys[0])]
-    starts = [start for start in starts if all(key.startswith(start) for key in keys)]
-    return next((start for start in starts if any(known(key.removeprefix(start)) for key in keys)), "")
+    for dot in re.finditer(r"\.", keys[0]):
+        start = keys[0][: dot.end()]
+        if all(key.startswith(start) for key in keys) and any(known(key.removeprefix(start)) for key in keys):
+            return start
+    return ""
 
 
 def known(key: str) -> bool:
@@ -221,14 +214,14 @@ def absent_parts(files: ModelFiles) -> Findings:
     has_config, has_weights = "config.json" in files.present, bool(files.weights)
     refused = {finding.part for finding in files.refused}
     if not has_config:
-        kind = error if has_weights else note
-        yield kind("config-absent", "no config.json: sizes and switches are not checked", "copy it from the same model")
+        what = "no config.json: sizes and switches are not checked"
+        yield (error if has_weights else note)("config-absent", what, "copy it from the same model")
     if not has_weights and "weights" not in refused:
-        kind = error if has_config else note
-        yield kind("weights-absent", "no weights: nothing about them is checked", "copy model.safetensors too")
+        what = "no weights: nothing about them is checked"
+        yield (error if has_config else note)("weights-absent", what, "copy model.safetensors too")
     if not files.tokens and "tokenizer" not in refused:
-        kind = error if has_weights else note
-        yield kind("vocabulary-absent", "no vocab.txt, no tokenizer.json: texts cannot be read", "copy one of them too")
+        what = "no vocab.txt, no tokenizer.json: texts cannot be read"
+        yield (error if has_weights else note)("vocabulary-absent", what, "copy one of them too")
 
 
 def pointers(files: ModelFiles) -> Findings:
@@ -357,7 +350,7 @@ def config_values(files: ModelFiles) -> Findings:
         yield warning("config-activation", what, 'write "gelu", unless the weights were trained with it')
 
 
-def labels(files: ModelFiles) -> Findings:
+def label_names(files: ModelFiles) -> Findings:
     """The classifier's rows, and the names that config.json gives them."""
     if (config := files.config) is None:
         return
@@ -405,7 +398,7 @@ def tensors(files: ModelFiles) -> Findings:
     except ValueError as reason:
         yield refusal("weights-twice", reason)
         return
-    reported = ("classifier.",) if any(f.name == "labels-count" for f in labels(files)) else ()
+    reported = ("classifier.",) if any(f.name == "labels-count" for f in label_names(files)) else ()
     if any(vocabulary_size(files)):
         reported += ("bert.embeddings.word_embeddings.", "cls.predictions.bias")
     for problem, rows in checked.problems.items():
@@ -467,10 +460,11 @@ def looks_fresh(weight: Summary, bias: Summary, std: float) -> bool:
     """Whether a module's weight and bias are as they are initialised: normal, or 1 in a LayerNorm, and 0."""
     spread = 4 / math.sqrt(2 * max(1, math.prod(weight.shape)))  # four standard errors of a standard deviation
     normal = std > 0 and any(abs(weight.std / (std * cut) - 1) < spread for cut in (1, CUT_NORMAL))
-    return bias.zero and (weight.one or normal)
+    constant = weight.std == 0 and not weight.zero  # a LayerNorm's ones
+    return bias.zero and (constant or normal)
 
 
 CHECKS: tuple[Callable[[ModelFiles], Findings], ...] = (
     *(absent_parts, pointers, vocabulary_text, special_tokens, vocabulary_size, which_vocabulary),
-    *(case, config_values, labels, key_names, tensors, numbers, fresh),
+    *(case, config_values, label_names, key_names, tensors, numbers, fresh),
 )
