@@ -3,10 +3,11 @@
 The names below are imported when they are first used (PEP 562), so that the tokenizer works without loading torch.
 """
 
-from importlib import import_module
+import sys
 from typing import TYPE_CHECKING
 
 from minibert import old_names
+from minibert.lazy import face
 
 if TYPE_CHECKING:
     from minibert.core.config import BertConfig
@@ -18,47 +19,23 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0.dev0"
 
-_HOME = {
-    "BertConfig": "core.config",
-    "BertForMaskedLM": "fast.models",
-    "BertForPreTraining": "fast.models",
-    "BertForSequenceClassification": "fast.models",
-    "BertModel": "fast.models",
-    "Encoding": "text.tokenizer",
-    "TextClassifier": "inference.text_models",
-    "TextEncoder": "inference.text_models",
-    "Tokenizer": "text.tokenizer",
-    "attend": "fast.attention",
-    "attention_backends": "fast.attention",
-    "capture": "look.activations",
-    "intervene": "look.activations",
-}
-__all__ = [
-    "BertConfig",
-    "BertForMaskedLM",
-    "BertForPreTraining",
-    "BertForSequenceClassification",
-    "BertModel",
-    "Encoding",
-    "TextClassifier",
-    "TextEncoder",
-    "Tokenizer",
-    "attend",
-    "attention_backends",
-    "capture",
-    "intervene",
-]
+__all__ = ["BertConfig", "BertForMaskedLM", "BertForPreTraining", "BertForSequenceClassification", "BertModel"]
+__all__ += ["Encoding", "TextClassifier", "TextEncoder", "Tokenizer"]
+__all__ += ["attend", "attention_backends", "capture", "intervene"]
 
-old_names.install()
+FILES = {
+    "core.config": "BertConfig",
+    "fast.attention": "attend attention_backends",
+    "fast.models": "BertForMaskedLM BertForPreTraining BertForSequenceClassification BertModel",
+    "inference.text_models": "TextClassifier TextEncoder",
+    "look.activations": "capture intervene",
+    "text.tokenizer": "Encoding Tokenizer",
+}
+_public_name, __dir__ = face(__name__, FILES)
+sys.meta_path.insert(0, old_names.OldNames())
 
 
 def __getattr__(name: str) -> object:
     if name in old_names.PLACES:
-        return old_names.found(name)
-    if name not in _HOME:
-        raise AttributeError(f"module 'minibert' has no attribute {name!r}")
-    return getattr(import_module(f"minibert.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+        return old_names.renamed(name)
+    return _public_name(name)

@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from minibert.check.options import CourseOptions, DoctorOptions
@@ -35,56 +35,43 @@ def run_train(options: TrainOptions) -> None:
     from minibert.training.fine_tuning import train
 
     if (done := train(options)) is None:
-        return  # of several processes the first tells
+        return  # of several processes the main one prints
     scores, out = done
     print(f"accuracy {scores.accuracy:.3f}  loss {scores.loss:.4f}  {out}")
 
 
 def run_evaluate(options: EvaluateOptions) -> None:
     """Score a trained classifier on a labelled file."""
-    from minibert.fast.batches import encode_examples
-    from minibert.inference.text_models import TextClassifier, classify, score
+    from minibert.inference.text_models import TextClassifier, score
     from minibert.io.examples import label_ids, read_examples
 
     columns = options.columns.split(",") if options.columns else None
     rows = read_examples(options.data, columns, options.quoting)
-    classifier = TextClassifier.from_pretrained(options.directory, options.attention, options.device, mapped=True)
+    classifier = load(TextClassifier, options)
     truth = label_ids(rows, classifier.labels)
-    encoding = encode_examples(classifier.tokenizer, rows, classifier.max_length)
-    logits = classify(classifier.model, encoding, options.tokens_per_batch)
-    scores = score(logits, truth)
-    if options.json:
-        print_json({"rows": len(rows), "labels": classifier.labels, **scores._asdict()})
-    else:
-        print(
-            f"accuracy {scores.accuracy:.3f}  loss {scores.loss:.4f}  macro F1 {scores.macro_f1:.3f}  rows {len(rows)}"
-        )
+    scores = score(classifier.logits(rows.texts, rows.pairs, None, options.tokens_per_batch), truth)
+    answer = {"rows": len(rows), "labels": classifier.labels, **scores._asdict()}
+    line = "accuracy {accuracy:.3f}  loss {loss:.4f}  macro F1 {macro_f1:.3f}  rows {rows}".format(**answer)
+    show(options, answer, [line])
 
 
 def run_predict(options: PredictOptions) -> None:
     """Classify texts: label, probability and text, a line each. Or a file of any size, --data FILE --out FILE.tsv (.csv
     .jsonl): row, label and probability, a line each; row counts the data's rows from 1, without header."""
-    from minibert.inference.jobs import predict_file
-    from minibert.inference.text_models import TextClassifier
+    from minibert.inference import jobs, text_models
 
     if options.data is not None:
-        print_progress(predict_file(options), options)
+        show_job(options, jobs.predict_file(options))
         return
-    texts = options.text or read_stdin()
-    classifier = TextClassifier.from_pretrained(options.directory, options.attention, options.device, mapped=True)
-    pairs = repeat_pair(options.pair, texts)
+    texts, classifier = options.text or read_stdin(), load(text_models.TextClassifier, options)
+    pairs, labels = repeat_pair(options.pair, texts), classifier.labels
     probabilities = classifier.logits(texts, pairs, options.max_length, options.tokens_per_batch).softmax(dim=1)
-    best = probabilities.argmax(dim=1).tolist()
-    labels = [classifier.labels[i] for i in best]
-    if options.json:
-        rows = [
-            {"text": text, "label": label, "probabilities": dict(zip(classifier.labels, row, strict=True))}
-            for text, label, row in zip(texts, labels, probabilities.tolist(), strict=True)
-        ]
-        print_json({"predictions": rows})
-        return
-    for text, label, i, row in zip(texts, labels, best, probabilities.tolist(), strict=True):
-        print(f"{label}\t{row[i]:.4f}\t{text}")
+    rows = [
+        {"text": text, "label": labels[best], "probabilities": dict(zip(labels, row.tolist(), strict=True))}
+        for text, best, row in zip(texts, probabilities.argmax(dim=1).tolist(), probabilities, strict=True)
+    ]
+    lines = (f"{row['label']}\t{row['probabilities'][row['label']]:.4f}\t{row['text']}" for row in rows)
+    show(options, {"predictions": rows}, lines)
 
 
 def run_embed(options: EmbedOptions) -> None:
@@ -92,32 +79,15 @@ def run_embed(options: EmbedOptions) -> None:
     float32, vector i for row i; NaN where a broken row is skipped."""
     from torch.nn.functional import normalize
 
-    from minibert.inference.jobs import embed_file
-    from minibert.inference.text_models import TextEncoder
+    from minibert.inference import jobs, text_models
 
     if options.data is not None:
-        print_progress(embed_file(options, options.pooling, options.normalize), options)
+        show_job(options, jobs.embed_file(options, options.pooling, options.normalize))
         return
-    texts = options.text or read_stdin()
-    encoder = TextEncoder.from_pretrained(options.directory, options.attention, options.device, mapped=True)
+    texts, encoder = options.text or read_stdin(), load(text_models.TextEncoder, options)
     vectors = encoder.embed(texts, options.pooling, options.tokens_per_batch, options.max_length)
     rows = (normalize(vectors) if options.normalize else vectors).tolist()
-    if options.json:
-        print_json({"embeddings": rows})
-        return
-    for row in rows:
-        print("\t".join(f"{number:.6g}" for number in row))
-
-
-def print_progress(done: Done, options: JobOptions) -> None:
-    """How a job has ended: on stdout, and what it left out on stderr too."""
-    if done.left_out:
-        print(f"{done.left_out} rows left out; the first: {done.first_left_out}", file=sys.stderr)
-    if options.json:
-        counts = {"rows": done.rows, "left_out": done.left_out, "first_left_out": done.first_left_out}
-        print_json({**counts, "out": options.out})
-    else:
-        print(f"rows {done.rows}  left out {done.left_out}  {options.out}")
+    show(options, {"embeddings": rows}, ("\t".join(f"{number:.6g}" for number in row) for row in rows))
 
 
 def run_encode(options: EncodeOptions) -> None:
@@ -126,19 +96,14 @@ def run_encode(options: EncodeOptions) -> None:
     from minibert.text.tokenizer import Tokenizer
 
     texts = options.text or read_stdin()
-    call = dict(
-        pairs=repeat_pair(options.pair, texts),
-        max_length=options.max_length,
-        truncation=options.truncation,
-        padding=options.padding,
-        split_special_tokens=options.split_special_tokens,
-    )
-    tokenizer = Tokenizer.from_pretrained(options.model)
+    inputs = Tokenizer.from_pretrained(options.model), texts, repeat_pair(options.pair, texts)
+    names = ("max_length", "truncation", "padding", "split_special_tokens")
+    how = {name: getattr(options, name) for name in names}
     if options.json:
-        print_json(encoding_dict(tokenizer, texts, **call))
+        show(options, encoding_dict(*inputs, **how), ())
     else:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None  # a file needs no line breaks
-        print(encoding_table(tokenizer, texts, width=width, **call))
+        print(encoding_table(*inputs, width=width, **how))
 
 
 def run_parity(options: ParityOptions) -> int:
@@ -146,7 +111,7 @@ def run_parity(options: ParityOptions) -> int:
     from minibert.look.parity import failures, ladder, to_dict, to_table
 
     rungs = ladder(options)
-    print_json(to_dict(rungs)) if options.json else print(to_table(rungs, options.layers))
+    show(options, to_dict(rungs), [to_table(rungs, options.layers)])
     return 1 if failures(rungs) else 0
 
 
@@ -156,14 +121,14 @@ def run_vocab(options: VocabOptions) -> None:
     from minibert.text.vocab import vocabulary_of_files
 
     tokenizer, found = vocabulary_of_files(options, say)
-    if options.json:
-        print_json({"tokens": tokenizer.vocab_size, **found._asdict(), "out": options.out})
-        return
     without = ", ".join(f"{char} {count:,}×" for char, count in found.missing)
-    print(f"characters with an id  {found.characters:.4%}{'  without: ' * bool(without)}{without}")
-    print(f"words of one piece     {found.whole:.2%}")
-    print(f"pieces per word        {found.pieces:.3f}")
-    print(f"{tokenizer.vocab_size} tokens  {options.out}")
+    lines = [
+        f"characters with an id  {found.characters:.4%}{'  without: ' * bool(without)}{without}",
+        f"words of one piece     {found.whole:.2%}",
+        f"pieces per word        {found.pieces:.3f}",
+        f"{tokenizer.vocab_size} tokens  {options.out}",
+    ]
+    show(options, {"tokens": tokenizer.vocab_size, **found._asdict(), "out": options.out}, lines)
 
 
 def run_pretrain(options: PretrainOptions) -> None:
@@ -171,7 +136,7 @@ def run_pretrain(options: PretrainOptions) -> None:
     from minibert.training.pretraining import pretrain
 
     if (done := pretrain(options)) is None:
-        return  # of several processes the first tells
+        return  # of several processes the main one prints
     scores, out = done
     print("  ".join([*(f"{name.replace('_', ' ')} {value:.4f}" for name, value in scores.items()), str(out)]))
 
@@ -181,11 +146,8 @@ def run_fill_mask(options: FillMaskOptions) -> None:
     from minibert.inference.fill_mask import fill, fills_table
 
     texts = options.text or read_stdin()
-    fills = fill(options, texts)
-    if options.json:
-        print_json({"fills": [{"text": t, "masks": masks} for t, masks in zip(texts, fills, strict=True)]})
-    else:
-        print("\n\n".join(fills_table(t, masks) for t, masks in zip(texts, fills, strict=True)))
+    fills = [{"text": text, "masks": masks} for text, masks in zip(texts, fill(options, texts), strict=True)]
+    show(options, {"fills": fills}, ["\n\n".join(fills_table(**row) for row in fills)])
 
 
 def run_explain(options: ExplainOptions) -> None:
@@ -194,13 +156,11 @@ def run_explain(options: ExplainOptions) -> None:
 
     explanation = explained(options)
     page = None if options.json and options.out is None else write_page(explanation, options.out)
-    if options.json:
-        print_json(explanation.to_dict())
-        return
     layers, heads = explanation.config["num_hidden_layers"], explanation.config["num_attention_heads"]
     cut = f"  {explanation.left_out} tokens left out" if explanation.left_out else ""
     best = "".join(f"{guess.name} {guess.probability:.4f}  " for guess in explanation.answer.guesses[:1])
-    print(f"{best}{len(explanation.tokens)} tokens{cut}  {layers} layers × {heads} heads  {page}")
+    line = f"{best}{len(explanation.tokens)} tokens{cut}  {layers} layers × {heads} heads  {page}"
+    show(options, explanation.to_dict() if options.json else {}, [line])
 
 
 def run_doctor(options: DoctorOptions) -> int:
@@ -209,7 +169,7 @@ def run_doctor(options: DoctorOptions) -> int:
     from minibert.io import findings
 
     found = diagnose(options)
-    print_json(findings.to_dict(found)) if options.json else print(findings.to_table(found))
+    show(options, findings.to_dict(found), [findings.to_table(found)])
     return 1 if findings.is_wrong(found) else 0
 
 
@@ -219,7 +179,7 @@ def run_course(options: CourseOptions) -> None:
 
     bugs = [course.chosen(name) for name in options.bug]
     if options.json:
-        print_json({"bugs": [course.to_dict(bug) for bug in bugs or course.BUGS]})
+        show(options, {"bugs": [course.to_dict(bug) for bug in bugs or course.BUGS]}, ())
     elif not bugs:
         print(course.contents(options.chinese))
     else:
@@ -310,5 +270,20 @@ def repeat_pair(pair: str | None, texts: Sequence[str]) -> list[str] | None:
     return None if pair is None else [pair] * len(texts)
 
 
-def print_json(value: object) -> None:
-    print(json.dumps(value, ensure_ascii=False))
+def load(kind: Any, options: Any) -> Any:
+    """A TextClassifier or TextEncoder from the options' directory, its weights mapped and not copied."""
+    return kind.from_pretrained(options.directory, options.attention, options.device, mapped=True)
+
+
+def show(options: Any, answer: object, lines: Iterable[str]) -> None:
+    """A command's result on stdout: with --json `answer` as one JSON object, else the lines."""
+    print(json.dumps(answer, ensure_ascii=False) if options.json else "\n".join(lines))
+
+
+def show_job(options: JobOptions, done: Done) -> None:
+    """How a job has ended; what it left out is said on stderr too."""
+    if done.left_out:
+        print(f"{done.left_out} rows left out; the first: {done.first_left_out}", file=sys.stderr)
+    counts = {name: getattr(done, name) for name in ("rows", "left_out", "first_left_out")}
+    line = f"rows {done.rows}  left out {done.left_out}  {options.out}"
+    show(options, {**counts, "out": options.out}, [line])

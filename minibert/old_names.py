@@ -35,7 +35,7 @@ PLACES = {name: f"{folder}.{name}" for folder, names in _SAME.items() for name i
 }
 
 
-def found(old: str) -> ModuleType:
+def renamed(old: str) -> ModuleType:
     """The module that has an old name, which may have a part below it: attention.eager. Warns whoever asks for it by
     an import or as an attribute of the package."""
     first, dot, below = old.partition(".")
@@ -57,15 +57,9 @@ class OldNames:
         return ModuleSpec(name, self, origin=old)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        module = found(spec.origin)
+        module = renamed(spec.origin)
         spec.loader_state = module.__spec__  # the import system is about to overwrite it
         return module
 
     def exec_module(self, module: ModuleType) -> None:
         module.__spec__ = module.__spec__.loader_state
-
-
-def install() -> None:
-    """Puts the finder in front, once."""
-    if not any(isinstance(finder, OldNames) for finder in sys.meta_path):
-        sys.meta_path.insert(0, OldNames())

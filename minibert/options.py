@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import shlex
-import types
 import typing
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING
@@ -25,31 +24,22 @@ def add_options(parser: argparse.ArgumentParser, options: type) -> None:
     """A field by position, a bool as a switch, a `Sequence[str]` as `--name VALUE…`, all else as `--name VALUE`."""
     kinds = typing.get_type_hints(options)
     for f in dataclasses.fields(options):
-        flag, kind, text = f"--{f.name.replace('_', '-')}", kinds[f.name], f.metadata["help"].replace("%", "%%")
+        name, kind, text = f.name.upper(), kinds[f.name], f.metadata["help"].replace("%", "%%")
+        flag, many = f"--{f.name.replace('_', '-')}", typing.get_origin(kind) is Sequence
         if f.metadata.get("positional"):
-            many = {"nargs": "*"} if typing.get_origin(kind) is Sequence else {}
-            parser.add_argument(f.name, metavar=f.name.upper(), help=text, **many)
+            parser.add_argument(f.name, metavar=name, help=text, nargs="*" if many else None)
         elif kind is bool:
             parser.add_argument(flag, action="store_true", help=text)
         else:
-            required, many = f.default is MISSING, {"nargs": "+"} if typing.get_origin(kind) is Sequence else {}
-            shown = text if required or f.default in (None, ()) else f"{text} (default: {f.default})"
-            parser.add_argument(
-                flag,
-                type=str if many else plain_type(kind),
-                required=required,
-                default=None if required else f.default,
-                metavar=f.name.upper(),
-                help=shown,
-                **many,
-            )
-
-
-def plain_type(kind: object) -> type:
-    """`int | None` -> int."""
-    if isinstance(kind, types.UnionType):
-        return next(part for part in typing.get_args(kind) if part is not type(None))
-    return kind
+            value = (*typing.get_args(kind), kind)[0]  # `int | None` and `int` -> int, `Sequence[str]` -> str
+            how = {
+                "type": value,
+                "required": f.default is MISSING,
+                "default": f.default,
+                "nargs": "+" if many else None,
+            }
+            shown = text if f.default in (MISSING, None, ()) else f"{text} (default: {f.default})"
+            parser.add_argument(flag, metavar=name, help=shown, **how)
 
 
 def command_line(name: str, options: object) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -22,12 +22,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from minibert.check.options import CourseOptions as CourseOptions  # to be found here as well
 from minibert.core import attention as formula
 from minibert.core import model as bert
 from minibert.core import wordpiece
 from minibert.core.attention import Batch, Padded
 from minibert.core.config import BertConfig
+from minibert.core.masking import IGNORED
 from minibert.core.vocabulary import SPECIAL_TOKENS
 from minibert.io.bundled import ASSETS
 from minibert.look.activations import exchanged
@@ -52,6 +52,10 @@ class Bug:
     def put_in(self) -> AbstractContextManager[None]:
         """The bug is in the running package inside, and gone afterwards."""
         return exchanged(*self.place, self.wrong)
+
+    def text_of(self, part: str, chinese: bool) -> str:
+        """One of its texts, in one of the two languages."""
+        return self.texts[f"{part}_zh" if chinese else part]
 
 
 # ---- experiments: what is compared ----
@@ -83,49 +87,50 @@ CASED = [*SPECIAL_TOKENS.values(), *WORDS, *LETTERS, *(f"##{letter}" for letter 
 def text() -> Stages:
     """From a text to ids, with a cased vocabulary."""
     tokenizer = Tokenizer(CASED, lowercase=False)
-    tokens = tokenizer.tokenize(TEXT)
     return {
-        "normalised text": codes("".join(char for char, _ in wordpiece.normalize(TEXT, tokenizer.lowercase))),
-        "pieces": codes(" ".join(tokens)),
+        "normalised text": codes(char for char, _ in wordpiece.normalize(TEXT, tokenizer.lowercase)),
+        "pieces": codes(" ".join(tokenizer.tokenize(TEXT))),
         "input_ids": np.array(tokenizer.encode(TEXT)),
     }
 
 
-def codes(text: str) -> NDArray[np.int64]:
-    """A text as numbers, to be compared like everything else."""
+def codes(text: Iterable[str]) -> NDArray[np.int64]:
+    """The characters as numbers, to be compared like everything else."""
     return np.array([ord(char) for char in text])
 
 
-def pretraining_losses(
-    words: Tensor, word_labels: Tensor, follows: Tensor, follows_labels: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Masked LM, over the masked places alone (labels are -100 elsewhere), and next sentence, over all rows.
+def pretraining_losses(words: Tensor, word_labels: Tensor, pairs: Tensor, pair_labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Masked LM, over the masked places alone (labels are IGNORED elsewhere), and next sentence, over all rows.
 
-    words: [T, V], word_labels: [T]; follows: [B, 2], follows_labels: [B] -> two scalars.
+    words: [T, V], word_labels: [T]; pairs: [B, 2], pair_labels: [B] -> two scalars.
     """
-    mlm = F.cross_entropy(words, word_labels, ignore_index=-100)
-    return mlm, F.cross_entropy(follows, follows_labels)
+    mlm = F.cross_entropy(words, word_labels, ignore_index=IGNORED)
+    return mlm, F.cross_entropy(pairs, pair_labels, ignore_index=IGNORED)
 
 
 def losses() -> Stages:
     """Both pretraining losses of random scores; half the rows have the next-sentence label 0."""
     random = torch.Generator().manual_seed(0)
-    words, follows = torch.randn(24, 101, generator=random), torch.randn(6, 2, generator=random)
-    word_labels = torch.where(torch.arange(24) % 7 == 0, torch.arange(24) + 5, -100)
-    mlm, nsp = pretraining_losses(words, word_labels, follows, torch.arange(6) % 2)
+    words, pairs = torch.randn(24, 101, generator=random), torch.randn(6, 2, generator=random)
+    word_labels = torch.where(torch.arange(24) % 7 == 0, torch.arange(24) + 5, IGNORED)
+    mlm, nsp = pretraining_losses(words, word_labels, pairs, torch.arange(6) % 2)
     return {"mlm loss": mlm.numpy(), "nsp loss": nsp.numpy()}
 
 
-def adam_step(p: Tensor, g: Tensor, m: Tensor, v: Tensor, t: int, lr: float = 0.01) -> None:
-    """Kingma & Ba 2015, algorithm 1, in place; t counts from 1. m and v start at zero, so early on they are too small
-    by 1 - βᵗ each, which the correction makes up for. p, g, m, v: of one shape, any."""
+def adam_step(p: Tensor, g: Tensor, m: Tensor, v: Tensor, t: int) -> None:
+    """Kingma & Ba 2015, algorithm 1, in place, learning rate 0.01; t counts from 1. p, g, m, v: of one shape, any."""
     m.lerp_(g, 0.1)
     v.lerp_(g * g, 0.001)
-    p -= lr * (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
+    p -= 0.01 * (m / bias_correction(0.9, t)) / ((v / bias_correction(0.999, t)).sqrt() + 1e-8)
+
+
+def bias_correction(beta: float, t: int) -> float:
+    """m and v start at zero, so after t steps they are too small by this factor."""
+    return 1 - beta**t
 
 
 def steps() -> Stages:
-    """Three steps of Adam from the same weights, down a bowl."""
+    """Three steps of Adam from the same weights, minimising the sum of squares."""
     p, m, v = torch.linspace(-1, 1, 7), torch.zeros(7), torch.zeros(7)
     seen = {}
     for t in range(1, 4):
@@ -134,28 +139,17 @@ def steps() -> Stages:
     return seen
 
 
-# ---- putting a bug in ----
-
+# ---- the bugs ----
 
 RIGHT_PROBABILITIES = formula.probabilities
 RIGHT_NORMALIZE = wordpiece.normalize
 RIGHT_EMBEDDINGS = bert.Embeddings.forward
 
 
-def no_scale(q: Tensor, k: Tensor, scale: float | None = None) -> Tensor:
-    """[B, H, S, D] twice -> [B, H, S, S]."""
-    return q @ k.transpose(-2, -1)
-
-
 def mask_on_queries(scores: Tensor, batch: Padded) -> Tensor:
-    """[B, H, S, S] -> the same shape, as in the two below."""
+    """[B, H, S, S] -> the same shape, as in the next."""
     if batch.keys is not None:
         scores = scores.masked_fill(~batch.keys[:, None, :, None], torch.finfo(scores.dtype).min)
-    return torch.softmax(scores, dim=-1)
-
-
-def no_mask(scores: Tensor, batch: Padded) -> Tensor:
-    """Padding takes part in the sum of softmax. [B, H, S, S] -> the same shape."""
     return torch.softmax(scores, dim=-1)
 
 
@@ -172,67 +166,38 @@ def normalise_first(self: bert.SelfAttention, x: Tensor, batch: Batch, last: boo
     return x + self.dropout(self.output(self.attend(q, k, v, batch).flatten(-2)))
 
 
-def tanh_gelu(name: str, x: Tensor) -> Tensor:
-    """The approximation that other models are trained with; x of any shape."""
-    return F.gelu(x, approximate="tanh")
-
-
-def large_eps(self: nn.LayerNorm, x: Tensor) -> Tensor:
-    """PyTorch's own 1e-5. [..., E] -> the same shape."""
-    return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, 1e-5)
-
-
-def swapped_segments(self: bert.Embeddings, ids: Tensor, segments: Tensor, positions: Tensor) -> Tensor:
-    """[B, S] twice, [S] -> [B, S, E], as in the next."""
-    return RIGHT_EMBEDDINGS(self, ids, 1 - segments, positions)
-
-
-def positions_from_1(self: bert.Embeddings, ids: Tensor, segments: Tensor, positions: Tensor) -> Tensor:
-    """The first row of the table is never used. Shapes as above."""
-    return RIGHT_EMBEDDINGS(self, ids, segments, positions + 1)
-
-
-def one_ignore_index(words: Tensor, word_labels: Tensor, follows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Shapes as in pretraining_losses."""
-    mlm = F.cross_entropy(words, word_labels.clamp(min=0), ignore_index=0)
-    return mlm, F.cross_entropy(follows, labels, ignore_index=0)
-
-
-def uncorrected_step(p: Tensor, g: Tensor, m: Tensor, v: Tensor, t: int, lr: float = 0.01) -> None:
-    """Shapes as in adam_step."""
-    m.lerp_(g, 0.1)
-    v.lerp_(g * g, 0.001)
-    p -= lr * m / (v.sqrt() + 1e-8)
-
-
-def always_lowercase(text: str, lowercase: bool = True, *switches: bool | None) -> wordpiece.Chars:
-    """Whatever the vocabulary is."""
-    return RIGHT_NORMALIZE(text, True, *switches)
-
-
-def training_for_ever(self: nn.Module) -> nn.Module:
-    """Asked to evaluate, the model goes on training."""
-    return self.train()
-
-
-# ---- the list ----
-
 HERE = sys.modules[__name__]
-CODE: dict[str, tuple[Callable[[], Stages], tuple[object, str], object]] = {
-    "no-root-d": (forward, (formula, "scores"), no_scale),
+CODE: dict[str, tuple[Callable[[], Stages], tuple[object, str], object]] = {  # name -> experiment, place, wrong
+    "no-root-d": (forward, (formula, "scores"), lambda q, k, scale=None: q @ k.transpose(-2, -1)),
     "mask-axis": (forward, (formula, "probabilities"), mask_on_queries),
-    "pad-attended": (forward, (formula, "probabilities"), no_mask),
+    "pad-attended": (forward, (formula, "probabilities"), lambda scores, batch: scores.softmax(dim=-1)),
     "softmax-heads": (forward, (formula, "probabilities"), softmax_over_heads),
     "pre-ln": (forward, (bert.SelfAttention, "forward"), normalise_first),
-    "tanh-gelu": (forward, (bert, "activation"), tanh_gelu),
-    "eps": (forward, (nn.LayerNorm, "forward"), large_eps),
-    "segments": (forward, (bert.Embeddings, "forward"), swapped_segments),
-    "positions": (forward, (bert.Embeddings, "forward"), positions_from_1),
-    "eval": (forward, (bert.BertBase, "eval"), training_for_ever),
-    "lowercased": (text, (wordpiece, "normalize"), always_lowercase),
+    "tanh-gelu": (forward, (bert, "activation"), lambda name, x: F.gelu(x, approximate="tanh")),
+    "eps": (
+        forward,
+        (nn.LayerNorm, "forward"),
+        lambda norm, x: F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias),  # with PyTorch's 1e-5
+    ),
+    "segments": (
+        forward,
+        (bert.Embeddings, "forward"),
+        lambda self, ids, segments, positions: RIGHT_EMBEDDINGS(self, ids, 1 - segments, positions),
+    ),
+    "positions": (
+        forward,
+        (bert.Embeddings, "forward"),
+        lambda self, ids, segments, positions: RIGHT_EMBEDDINGS(self, ids, segments, positions + 1),
+    ),
+    "eval": (forward, (bert.BertBase, "eval"), nn.Module.train),
+    "lowercased": (
+        text,
+        (wordpiece, "normalize"),
+        lambda text, lowercase=True, *switches: RIGHT_NORMALIZE(text, True, *switches),
+    ),
     "hashes": (text, (wordpiece, "CONTINUES"), ""),
-    "ignore-index": (losses, (HERE, "pretraining_losses"), one_ignore_index),
-    "bias-correction": (steps, (HERE, "adam_step"), uncorrected_step),
+    "ignore-index": (losses, (HERE, "IGNORED"), 0),
+    "bias-correction": (steps, (HERE, "bias_correction"), lambda beta, t: 1.0),
 }
 
 
@@ -244,32 +209,30 @@ def read_bugs() -> tuple[Bug, ...]:
 
 BUGS = read_bugs()
 
-
 # ---- showing ----
 
-WHO = ("right", "broken")
 LABELS = {"seen": "看到的", "hint": "提示", "cause": "原因", "fix": "改法"}
 
 
 def ladder_of(bug: Bug) -> list[Rung]:
     """One rung per stage: how far the right and the broken way are from the reference."""
-    with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as if nothing had been
+    with torch.random.fork_rng(devices=[]):  # the caller's random state is left as it was
         right = bug.experiment()
         wanted = forward(reference_stages) if bug.experiment is forward else right
         with bug.put_in():
             torch.manual_seed(0)
             broken = bug.experiment()
-    rungs = []
-    for stage, value in wanted.items():
-        both = {"right": right, "broken": broken}
-        known = {who: apart(seen[stage], value) for who, seen in both.items() if stage in seen}
-        rungs.append(Rung(stage, float(np.abs(value).max()), known))
+    rungs = [Rung(stage, float(np.abs(value).max()), {}) for stage, value in wanted.items()]
+    for rung in rungs:
+        for who, seen in (("right", right), ("broken", broken)):
+            if rung.stage in seen:
+                rung.take(who, distance(seen[rung.stage], wanted[rung.stage]))
     return rungs
 
 
-def apart(a: NDArray, b: NDArray) -> float:
-    """The largest difference; infinite where even the shapes differ."""
-    return float(np.abs(a - b).max()) if a.shape == b.shape else float("inf")
+def distance(a: NDArray, b: NDArray) -> float:
+    """The largest absolute difference; infinite where the shapes differ."""
+    return float(np.abs(a - b).max()) if a.shape == b.shape else math.inf
 
 
 def first_difference(rungs: list[Rung]) -> str | None:
@@ -292,27 +255,23 @@ def chosen(name: str) -> Bug:
 
 def contents(chinese: bool) -> str:
     """The list of bugs, a line each."""
-    return "\n".join(f"{number:2}  {bug.name:16}  {said(bug, 'title', chinese)}" for number, bug in enumerate(BUGS, 1))
-
-
-def said(bug: Bug, word: str, chinese: bool) -> str:
-    """A text of the bug's, in one of the two languages."""
-    return bug.texts[f"{word}_zh" if chinese else word]
+    return "\n".join(f"{i:2}  {bug.name:16}  {bug.text_of('title', chinese)}" for i, bug in enumerate(BUGS, 1))
 
 
 def lesson(bug: Bug, chinese: bool, answer: bool) -> str:
     """What is seen, the ladder, where it begins; with `answer` also why, and what to do."""
 
-    def line(word: str) -> str:
-        return f"{LABELS[word]}：{said(bug, word, True)}" if chinese else f"{word}: {said(bug, word, False)}"
+    def line(part: str) -> str:
+        return f"{LABELS[part]}：{bug.text_of(part, True)}" if chinese else f"{part}: {bug.text_of(part, False)}"
 
     rungs = ladder_of(bug)
     first, width = first_difference(rungs), max(len(rung.stage) for rung in rungs)
-    lines = [said(bug, "title", chinese), line("seen"), ""]
+    lines = [bug.text_of("title", chinese), line("seen"), ""]
     lines.append(f"{'stage':{width}}  {'right':>8}  {'broken':>8}  largest absolute difference to the reference")
     for rung in rungs:
-        cells = "  ".join(f"{rung.differences[who]:8.1e}" if who in rung.differences else f"{'–':>8}" for who in WHO)
-        lines.append(f"{rung.stage:{width}}  {cells}{'  ← it begins here' if rung.stage == first else ''}")
+        cells = [f"{rung.differences[who]:.1e}" if who in rung.differences else "–" for who in ("right", "broken")]
+        mark = "  ← it begins here" if rung.stage == first else ""
+        lines.append(f"{rung.stage:{width}}  {cells[0]:>8}  {cells[1]:>8}{mark}")
     lines += ["", line("hint")]
     if answer:
         lines += [line("cause"), line("fix"), f"caught by: {bug.test}"]

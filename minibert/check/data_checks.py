@@ -1,4 +1,4 @@
-"""The doctor's checks of data: what in a file of rows makes training slow, scores wrong, or a model blind.
+"""The doctor's checks of data: what in a file of rows makes training slow, scores wrong, or texts unreadable.
 
 A check yields the findings of one file, or of all of them; those that need a vocabulary are left out without one.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain, combinations
+from itertools import chain, combinations, zip_longest
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,45 +23,34 @@ from minibert.io.findings import Finding, error, note, refusal, text_encoding, w
 from minibert.text.tokenizer import Tokenizer
 from minibert.text.tokenizer_files import is_misread
 
-# From which share on something is worth a warning.
+# The shares above which something is worth a warning.
 UNKNOWN = 0.02  # tokens that are [UNK]
 FOREIGN = 0.3  # characters of a script that are [UNK]: bert-base-uncased knows a few of every script
 SCRIPT = 0.01  # letters that belong to the script
-LOST = 0.1  # tokens that truncation takes
+TRUNCATED = 0.1  # tokens that truncation takes
 REPEATED = 0.01  # rows that stand in their split twice, or in another one
 MAJORITY = 0.9  # rows of one label
-DAMAGED = 0.01  # rows that hold mojibake
-FEW = 5  # rows of a label that nobody can learn from
+DAMAGED = 0.01  # texts that hold mojibake
+FEW = 5  # rows of a label that are too few to learn from
 BATCH = 32  # rows of a batch, as in the paper's fine-tuning
 
-Key = tuple[str, str]  # a row's text and pair
+Findings = Iterator[Finding]
+Key = tuple[str, str]  # a row's text and pair, without white space around them
 
 
-@dataclass(frozen=True)
-class RowFile:
-    """The rows of one file, and what the vocabulary makes of them."""
+class RowFile(NamedTuple):
+    """The N rows of one file, and what the vocabulary makes of them."""
 
     name: str
     rows: Examples
-    lengths: NDArray[np.int64] | None  # tokens of a row, [CLS] and [SEP] included; None without a vocabulary. [N]
+    keys: list[tuple[int, Key]]  # of each row its line in the file, and what it says
+    texts: list[str]  # of all rows, then their pairs
+    damaged: list[str]  # texts read in a wrong encoding; none where they are so few that it may be meant
+    lengths: NDArray[np.int64] | None  # tokens of a row, [CLS] and [SEP] included, [N]; None without a vocabulary
+    tokens: int  # of all rows, special ones left out
     unknown: Counter[str]  # the words that are [UNK]
-
-    @property
-    def keys(self) -> list[Key]:
-        pairs = self.rows.pairs or [""] * len(self.rows)
-        return [(text.strip(), pair.strip()) for text, pair in zip(self.rows.texts, pairs, strict=True)]
-
-    @property
-    def all_texts(self) -> list[str]:
-        return [*self.rows.texts, *(self.rows.pairs or [])]
-
-
-@dataclass(frozen=True)
-class Data:
-    files: list[RowFile]  # the first is what is trained on
+    max_length: int  # tokens of a row that are read
     tokenizer: Tokenizer | None
-    max_length: int
-    model_labels: list[str] | None  # of a model that has a classifier
 
 
 def check_data(
@@ -71,7 +60,7 @@ def check_data(
     tokenizer: Tokenizer | None,
     max_length: int,
     model_labels: list[str] | None = None,
-) -> Iterator[Finding]:
+) -> Findings:
     """All findings about data files; a file that cannot be read is one, and leaves the others to be checked."""
     files = []
     for path in map(Path, paths):
@@ -83,33 +72,37 @@ def check_data(
         except ValueError as reason:
             yield refusal("data-refused", reason)
             continue
-        files.append(RowFile(path.name, rows, *encoded(rows, tokenizer)))
-    data = Data(files, tokenizer, max_length, model_labels)
+        files.append(row_file(path.name, rows, max_length, tokenizer))
     for check in CHECKS_OF_A_FILE:
-        for file in files:
-            yield from check(file, data)
-    for check in CHECKS_OF_ALL:
-        yield from check(data)
+        for file in files[:1] if check is padding else files:  # only training pads its batches
+            yield from check(file)
+    yield from leaks(files)
+    labelled = [file for file in files if file.rows.labels is not None]
+    for check in (contradictions, balance):
+        yield from check(labelled)
+    yield from unseen_labels(labelled, model_labels)
 
 
-def encoded(rows: Examples, tokenizer: Tokenizer | None) -> tuple[NDArray[np.int64] | None, Counter[str]]:
-    """Each row's length in tokens, special ones included, [N], and the words that the vocabulary does not hold."""
-    if tokenizer is None:
-        return None, Counter()
-    texts = [*rows.texts, *(rows.pairs or [])]
-    flat = tokenizer.encode_flat(texts, return_offsets=True)
-    owner = np.repeat(np.arange(len(texts)), flat.lengths)
-    unknown: Counter[str] = Counter()
-    for token in np.flatnonzero(flat.ids == tokenizer.unk_id).tolist():
-        start, end = flat.spans[token].tolist()
-        unknown[texts[owner[token]][start:end]] += 1
-    lengths = flat.lengths.reshape(-1, len(rows)).sum(axis=0)
-    return lengths + special_tokens(rows), unknown
-
-
-def special_tokens(rows: Examples) -> int:
-    """Of each row: [CLS], and [SEP] after each text."""
-    return 2 if rows.pairs is None else 3
+def row_file(name: str, rows: Examples, max_length: int, tokenizer: Tokenizer | None) -> RowFile:
+    """The rows with all that the checks ask of them."""
+    pairs = rows.pairs or []
+    texts = rows.texts + pairs
+    each = zip_longest(rows.lines, rows.texts, pairs, fillvalue="")
+    keys = [(line, (text.strip(), pair.strip())) for line, text, pair in each]
+    damaged = [text for text in texts if "\ufffd" in text or (not text.isascii() and is_misread(text))]
+    if len(damaged) <= DAMAGED * len(texts):
+        damaged = []
+    lengths, tokens, unknown = None, 0, Counter()
+    if tokenizer is not None:
+        flat = tokenizer.encode_flat(texts, return_offsets=True)
+        owner = np.repeat(np.arange(len(texts)), flat.lengths)  # of each token, the text that it comes from
+        for token in np.flatnonzero(flat.ids == tokenizer.unk_id).tolist():
+            start, end = flat.spans[token].tolist()
+            unknown[texts[owner[token]][start:end]] += 1
+        special = 3 if pairs else 2  # [CLS], and [SEP] after each text
+        lengths = flat.lengths.reshape(-1, len(rows)).sum(axis=0) + special
+        tokens = len(flat.ids)
+    return RowFile(name, rows, keys, texts, damaged, lengths, tokens, unknown, max_length, tokenizer)
 
 
 def graded(wrong: bool, name: str, what: str, remedy: str) -> Finding:
@@ -117,60 +110,57 @@ def graded(wrong: bool, name: str, what: str, remedy: str) -> Finding:
     return warning(name, what, remedy) if wrong else note(name, what)
 
 
+def share(part: float, whole: float = 1) -> str:
+    """ "28.2 %" of a whole that may be 0."""
+    return f"{100 * (part / max(whole, 1)):.1f} %"
+
+
 # ---- the text ----
 
 
-def mojibake(file: RowFile, data: Data) -> Iterator[Finding]:
+def mojibake(file: RowFile) -> Findings:
     """Texts whose bytes were once read in the wrong encoding: their words are in no vocabulary."""
-    if broken := damaged(file):
-        what = f"{file.name}: {share(len(broken), len(file.all_texts))} of the texts are like {broken[0][:40]!r}"
+    if broken := file.damaged:
+        what = f"{file.name}: {share(len(broken), len(file.texts))} of the texts are like {broken[0][:40]!r}"
         yield warning("data-mojibake", what, "UTF-8 was read in another encoding; get the original file again")
 
 
-def damaged(file: RowFile) -> list[str]:
-    """The texts that a wrong encoding has spoiled; none where they are so few that they may mean it."""
-    texts = file.all_texts
-    broken = [text for text in texts if "\ufffd" in text or (not text.isascii() and is_misread(text))]
-    return broken if len(broken) > DAMAGED * len(texts) else []
+def quotes(file: RowFile) -> Findings:
+    """A .tsv whose quotes are plain text may be read without an error, with several rows joined into one."""
+    joined = [line for line, (text, pair) in file.keys if set("\t\n") & {*text, *pair}]
+    if joined and file.name.endswith(".tsv"):
+        what = f"{file.name}:{joined[0]}: a quoted field runs over tabs or lines, as in {len(joined)} rows"
+        yield warning("data-quotes", what, "if quotes are plain text here: --quoting none")
 
 
-def quotes(file: RowFile, data: Data) -> Iterator[Finding]:
-    """A .tsv whose quotes are plain text can be read in the wrong way without a complaint: rows are glued together."""
-    glued = [i for i, (a, b) in enumerate(file.keys) if set("\t\n") & {*a, *b}]
-    if glued and file.name.endswith(".tsv"):
-        what = f"{file.name}:{file.rows.lines[glued[0]]}: a quoted field runs over tabs or lines, as in"
-        yield warning("data-quotes", f"{what} {len(glued)} rows", "if quotes are plain text here: --quoting none")
-
-
-def empty(file: RowFile, data: Data) -> Iterator[Finding]:
+def empty(file: RowFile) -> Findings:
     """A row without a text still has a label, and counts."""
-    if rows := [i for i, (text, _) in enumerate(file.keys) if not text]:
-        what = f"{file.name}: {len(rows)} texts are empty, the first on line {file.rows.lines[rows[0]]}"
+    if lines := [line for line, (text, _) in file.keys if not text]:
+        what = f"{file.name}: {len(lines)} texts are empty, the first on line {lines[0]}"
         yield warning("data-empty", what, "remove these rows, or look for what emptied them")
 
 
-def unknown_words(file: RowFile, data: Data) -> Iterator[Finding]:
+def unknown_words(file: RowFile) -> Findings:
     """What is [UNK] looks the same to the model, whatever it was."""
     if count := file.unknown.total():
-        tokens = int(file.lengths.sum()) - special_tokens(file.rows) * len(file.rows)
         most = ", ".join(f"{word[:20]!r} {n}×" for word, n in file.unknown.most_common(6))
-        what = f"{file.name}: {share(count, tokens)} of the tokens are [UNK], most often {most}"
+        what = f"{file.name}: {share(count, file.tokens)} of the tokens are [UNK], most often {most}"
         remedy = "take the vocabulary of the data's language, in its case"
-        yield graded(count > UNKNOWN * tokens, "data-unknown", what, remedy)
+        yield graded(count > UNKNOWN * file.tokens, "data-unknown", what, remedy)
 
 
-def scripts(file: RowFile, data: Data) -> Iterator[Finding]:
-    """Writing that the vocabulary does not hold: Chinese text with an English vocabulary. Spoiled text is skipped."""
-    if (tokenizer := data.tokenizer) is None or damaged(file):
+def scripts(file: RowFile) -> Findings:
+    """Writing that the vocabulary does not hold: Chinese text with an English vocabulary. Damaged text is skipped."""
+    tokenizer = file.tokenizer
+    if tokenizer is None or file.damaged:
         return
     switches = tokenizer.lowercase, tokenizer.strip_accents, tokenizer.tokenize_chinese_chars
     alphabet = {" ", *chain.from_iterable(tokenizer.vocab)}
-    letters = Counter(char for char in chain.from_iterable(file.all_texts) if char.isalpha())
-    seen = Counter[str]()
-    lost = Counter[str]()
+    letters = Counter(char for char in chain.from_iterable(file.texts) if char.isalpha())
+    seen, lost = Counter[str](), Counter[str]()  # script -> letters; those that are not in the vocabulary
     for char, count in letters.items():
-        seen[script(char)] += count
         normal = {char for char, _ in wordpiece.normalize(char, *switches)}
+        seen[script(char)] += count
         lost[script(char)] += count * bool(normal - alphabet)
     for name, count in seen.items():
         if count > SCRIPT * letters.total() and lost[name] > FOREIGN * count:
@@ -188,33 +178,30 @@ def script(char: str) -> str:
 # ---- lengths ----
 
 
-def truncation(file: RowFile, data: Data) -> Iterator[Finding]:
+def truncation(file: RowFile) -> Findings:
     """How long the rows are, and what max_length takes of them."""
     if (lengths := file.lengths) is None:
         return
-    limit = data.max_length
-    total = int(lengths.sum())
+    limit, total = file.max_length, int(lengths.sum())
     p50, p90, p99 = (int(p) for p in np.percentile(lengths, (50, 90, 99), method="higher"))
-    longer = int((lengths > limit).sum())
-    lost = int((lengths - limit).clip(min=0).sum())
+    longer, lost = int((lengths > limit).sum()), int((lengths - limit).clip(min=0).sum())
     shares = f"{share(longer, len(lengths))} of the rows, {share(lost, total)} of the tokens" if longer else "none"
     what = f"{file.name}: tokens of a row p50 {p50}, p90 {p90}, p99 {p99}, longest {lengths.max()}; "
     what += f"max_length {limit} cuts {shares}"
     remedy = "raise --max-length, if the model goes further, or split the texts"
-    yield graded(lost > LOST * total, "data-truncation", what, remedy)
+    yield graded(lost > TRUNCATED * total, "data-truncation", what, remedy)
 
 
-def padding(file: RowFile, data: Data) -> Iterator[Finding]:
-    """What a padded batch of the training rows would waste, and a budget of tokens in its place."""
-    if file.lengths is None or file is not data.files[0]:
+def padding(file: RowFile) -> Findings:
+    """How much of a padded batch of the training rows would be padding, and a budget of tokens in its place."""
+    if file.lengths is None:
         return
-    lengths = file.lengths.clip(max=data.max_length)
-    orders = shuffled(len(lengths), 0, 0), by_length(lengths)
-    random, ordered = (percent(waste(lengths, order)) for order in orders)
-    budget = max(data.max_length, round(BATCH * float(lengths.mean())))
-    what = f"{file.name}: in padded batches of {BATCH}, {random} is padding in random order, {ordered} sorted"
+    lengths = file.lengths.clip(max=file.max_length)
+    random, ordered = waste(lengths, shuffled(len(lengths), 0, 0)), waste(lengths, by_length(lengths))
+    budget = max(file.max_length, round(BATCH * float(lengths.mean())))
+    what = f"{file.name}: in padded batches of {BATCH}, {share(random)} is padding in random order, "
     remedy = f"--tokens-per-batch {budget} gives about {budget / lengths.mean():.0f} rows a batch"
-    yield note("data-padding", what, f"{remedy}; minibert computes no padding")
+    yield note("data-padding", f"{what}{share(ordered)} sorted", f"{remedy}; minibert computes no padding")
 
 
 def waste(lengths: NDArray[np.int64], order: Sequence[int]) -> float:
@@ -226,96 +213,68 @@ def waste(lengths: NDArray[np.int64], order: Sequence[int]) -> float:
 # ---- rows ----
 
 
-def duplicates(file: RowFile, data: Data) -> Iterator[Finding]:
+def duplicates(file: RowFile) -> Findings:
     """Rows of one file that say the same, their labels aside."""
     first: dict[Key, int] = {}
-    again = [
-        (line, first[key])
-        for line, key in zip(file.rows.lines, file.keys, strict=True)
-        if first.setdefault(key, line) != line
-    ]
-    if again:
+    if again := [(line, first[key]) for line, key in file.keys if first.setdefault(key, line) != line]:
         what = f"{file.name}: {len(again)} rows ({share(len(again), len(file.rows))}) repeat another one"
-        what += "; line {} repeats line {}".format(*again[0])
+        what += f"; line {again[0][0]} repeats line {again[0][1]}"
         remedy = "keep one of each: repeated rows weigh more"
         yield graded(len(again) > REPEATED * len(file.rows), "data-duplicates", what, remedy)
 
 
-def leaks(data: Data) -> Iterator[Finding]:
-    """Rows of one file that stand in an earlier one too: what is measured on them is memory."""
-    for earlier, file in combinations(data.files, 2):
-        known = dict(zip(reversed(earlier.keys), reversed(earlier.rows.lines), strict=True))
-        if rows := [i for i, key in enumerate(file.keys) if key in known]:
-            example = f"line {file.rows.lines[rows[0]]} is line {known[file.keys[rows[0]]]} there"
+def leaks(files: list[RowFile]) -> Findings:
+    """Rows of one file that stand in an earlier one too: scores on them measure memory."""
+    for earlier, file in combinations(files, 2):
+        known = {key: line for line, key in reversed(earlier.keys)}  # of equal rows the first
+        if rows := [(line, known[key]) for line, key in file.keys if key in known]:
             what = f"{file.name}: {share(len(rows), len(file.rows))} of its rows ({len(rows)}) stand in {earlier.name}"
+            what += f"; line {rows[0][0]} is line {rows[0][1]} there"
             kind = error if len(rows) > REPEATED * len(file.rows) else warning
-            remedy = f"take them out of {earlier.name}, or report scores without them too"
-            yield kind("data-leak", f"{what}; {example}", remedy)
+            yield kind("data-leak", what, f"take them out of {earlier.name}, or report scores without them too")
 
 
 # ---- labels ----
 
 
-def labelled(data: Data) -> list[RowFile]:
-    """The files whose rows have labels."""
-    return [file for file in data.files if file.rows.labels is not None]
-
-
-def contradictions(data: Data) -> Iterator[Finding]:
+def contradictions(files: list[RowFile]) -> Findings:
     """The same text under several labels, in one file or in two: nobody can learn both."""
     labels: dict[Key, set[str]] = {}
-    for file in labelled(data):
-        for key, label in zip(file.keys, file.rows.labels, strict=True):
+    for file in files:
+        for (_, key), label in zip(file.keys, file.rows.labels, strict=True):
             labels.setdefault(key, set()).add(label)
-    torn = {key: sorted(names) for key, names in labels.items() if len(names) > 1}
-    if torn:
-        key, names = next(iter(torn.items()))
-        what = f"texts with several labels: {len(torn)}, such as {key[0][:40]!r}: {', '.join(names)[:80]}"
+    if several := [(text, sorted(names)) for (text, _), names in labels.items() if len(names) > 1]:
+        text, names = several[0]
+        what = f"texts with several labels: {len(several)}, such as {text[:40]!r}: {', '.join(names)[:80]}"
         yield warning("data-contradictions", what, "decide for one label each, or leave these rows out")
 
 
-def balance(data: Data) -> Iterator[Finding]:
+def balance(files: list[RowFile]) -> Findings:
     """The baseline that a classifier has to beat, and labels that it cannot learn."""
-    for file in labelled(data):
-        counts = Counter(file.rows.labels)
-        rows = len(file.rows)
+    for file in files:
+        counts, rows = Counter(file.rows.labels), len(file.rows)
         shares = ", ".join(f"{label} {share(n, rows)}" for label, n in counts.most_common(6))
         what = f"{file.name}: {len(counts)} labels: {shares}{', …' * (len(counts) > 6)}"
         if len(counts) < 2:
-            kind = error if file is data.files[0] else warning
+            kind = error if file is files[0] else warning
             yield kind("data-one-label", what, "a classifier needs two labels or more")
-        else:
-            rare = counts.most_common(1)[0][1] > MAJORITY * rows or min(counts.values()) < FEW
-            yield graded(
-                rare, "data-balance", what, "collect more of the rare ones, and compare macro F1, not accuracy"
-            )
+            continue
+        rare = max(counts.values()) > MAJORITY * rows or min(counts.values()) < FEW
+        yield graded(rare, "data-balance", what, "collect more of the rare ones, and compare macro F1, not accuracy")
 
 
-def unseen_labels(data: Data) -> Iterator[Finding]:
-    """Labels that the model, or the rows it is trained on, do not have."""
-    files = labelled(data)
-    if data.model_labels is not None:
-        known, owner = set(data.model_labels), "the model"
-    elif files:
-        known, owner = set(files[0].rows.labels), files[0].name
+def unseen_labels(files: list[RowFile], model_labels: list[str] | None) -> Findings:
+    """Labels that the model, or else the first file, does not have."""
     for file in files:
-        if strange := sorted(set(file.rows.labels) - known):
-            what = f"{file.name}: {owner} has no label {', '.join(strange)[:80]}"
-            what += f"; it has {', '.join(sorted(known))[:80]}"
+        known, owner = model_labels, "the model"
+        if known is None:
+            known, owner = files[0].rows.labels, files[0].name
+        if unseen := sorted({*file.rows.labels} - {*known}):
+            what = f"{file.name}: {owner} has no label {', '.join(unseen)[:80]}"
+            what += f"; it has {', '.join(sorted({*known}))[:80]}"
             yield error("data-labels", what, "give both the same labels, spelled alike")
 
 
-def share(part: int, whole: int) -> str:
-    """ "28.2 %" of a whole that may be 0."""
-    return percent(part / max(whole, 1))
-
-
-def percent(ratio: float) -> str:
-    """ "28.2 %" """
-    return f"{100 * ratio:.1f} %"
-
-
-CHECKS_OF_A_FILE: tuple[Callable[[RowFile, Data], Iterator[Finding]], ...] = (
+CHECKS_OF_A_FILE: tuple[Callable[[RowFile], Findings], ...] = (
     *(mojibake, quotes, empty, unknown_words, scripts, truncation, padding, duplicates),
 )
-CHECKS_OF_ALL: tuple[Callable[[Data], Iterator[Finding]], ...] = (leaks, contradictions, balance, unseen_labels)

@@ -10,8 +10,9 @@ import hashlib
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,18 +21,7 @@ from torch import Tensor
 
 from minibert.check.data_checks import check_data
 from minibert.check.options import DoctorOptions
-from minibert.core.checkpoint import (
-    PARTS,
-    TABLE,
-    TIED,
-    audit,
-    each_tensor,
-    printable,
-    rename,
-    their_name,
-    translate,
-    weight_files,
-)
+from minibert.core import checkpoint
 from minibert.core.config import BertConfig
 from minibert.core.files import read_json
 from minibert.core.tokenizer import MAX_LENGTH
@@ -56,6 +46,9 @@ EPS = 1e-12
 LARGE_EPS = 1e-6  # from here on outputs change in the fourth digit
 CUT_NORMAL = 0.8796  # the standard deviation of a normal that is cut off at 2, as Google's fresh weights are
 COPY_AGAIN = "copy the original file again"
+POINTER = b"version https://git-lfs."  # how a pointer of git-lfs begins
+
+Findings = Iterator[Finding]
 
 
 def diagnose(options: DoctorOptions) -> list[Finding]:
@@ -64,21 +57,21 @@ def diagnose(options: DoctorOptions) -> list[Finding]:
     Raises:
         ValueError: there is no such directory, nothing of a model in it, or an option is impossible.
     """
-    files = [file for file in (options.data, options.dev, options.test) if file is not None]
-    for file in files:
-        if not os.path.isfile(file):
-            raise ValueError(f"{file}: no such file; give a data file")
-    patient = examine(resolve(options.model))
-    found = [finding for check in CHECKS for finding in check(patient)]
-    named = {finding.part for finding in found if finding.severity == "error"}
-    if "vocabulary" in named:
-        named.add("tokenizer")
-    found += [refused for refused in patient.refused if refused.part not in named]  # else its cause has been
-    limits = patient.model_max_length, patient.config and patient.config.max_position_embeddings
+    paths = [path for path in (options.data, options.dev, options.test) if path is not None]
+    for path in paths:
+        if not os.path.isfile(path):
+            raise ValueError(f"{path}: no such file; give a data file")
+    files = read_files(resolve(options.model))
+    found = [finding for check in CHECKS for finding in check(files)]
+    explained = {finding.part for finding in found if finding.severity == "error"}
+    if "vocabulary" in explained:
+        explained.add("tokenizer")
+    found += [refused for refused in files.refused if refused.part not in explained]
+    config, columns = files.config, options.columns.split(",") if options.columns else None
+    limits = files.settings.get("model_max_length"), config and config.max_position_embeddings
     max_length = options.max_length or min(filter(None, limits), default=MAX_LENGTH)
-    columns = options.columns.split(",") if options.columns else None
-    found += check_data(files, columns, options.quoting, patient.tokenizer, max_length, patient.labels)
-    return found
+    labels = list(config.id2label.values()) if config and "classifier.weight" in files.names else None
+    return found + list(check_data(paths, columns, options.quoting, files.tokenizer, max_length, labels))
 
 
 # ---- what there is ----
@@ -89,149 +82,154 @@ class Summary(NamedTuple):
 
     shape: tuple[int, ...]
     dtype: torch.dtype
-    nan: int  # how many numbers are
-    infinite: int
-    zero: bool  # whether all numbers are
-    one: bool
-    mean: float
-    std: float
+    nan: int = 0  # how many numbers are
+    infinite: int = 0
+    zero: bool = False  # whether all numbers are zero
+    std: float = math.nan
 
 
 @dataclass
-class Patient:
-    """What could be read; None where there is nothing, or where the reader has refused it."""
+class ModelFiles:
+    """What could be read of a model's directory; empty where there is nothing, or where the reader has refused it."""
 
     directory: Path
-    files: set[str]
-    raw_config: dict | None = None
+    present: set[str]
     config: BertConfig | None = None
-    vocabulary: bytes | None = None  # of vocab.txt
-    tokens: list[str] | None = None
-    settings: dict | None = None
     tokenizer: Tokenizer | None = None
-    weights: dict[str, Summary] | None = None  # by the file's names
+    raw_config: dict = field(default_factory=dict)
+    vocabulary: bytes = b""  # of vocab.txt
+    not_utf8: list[Finding] = field(default_factory=list)  # about vocab.txt
+    tokens: list[str] = field(default_factory=list)
+    settings: dict = field(default_factory=dict)  # of the tokenizer
+    weights: dict[str, Summary] = field(default_factory=dict)  # by the file's names
     shared: dict[str, Tensor] = field(default_factory=dict)  # embedding and decoder, by today's names
     refused: list[Finding] = field(default_factory=list)
 
-    @property
+    @cached_property
     def names(self) -> dict[str, Summary]:
         """The weights by today's Hugging Face names, without what a wrapper has put before them."""
-        prefix = wrapper(self.weights or {})
-        return {their_name(key.removeprefix(prefix)): summary for key, summary in (self.weights or {}).items()}
+        prefix = wrapper(self.weights)
+        return {checkpoint.their_name(key.removeprefix(prefix)): summary for key, summary in self.weights.items()}
+
+    @cached_property
+    def misread(self) -> str | None:
+        """A token that was read in another encoding, where there are many."""
+        return mojibake(self.tokens)
 
     @property
-    def model_max_length(self) -> int | None:
-        return (self.settings or {}).get("model_max_length")
+    def is_damaged(self) -> bool:
+        """Whether the bytes of the vocabulary are, so that its tokens tell nothing."""
+        return bool(self.vocabulary.startswith(POINTER) or self.not_utf8 or self.misread)
 
-    @property
-    def labels(self) -> list[str] | None:
-        """Class names, where there is a classifier to give them."""
-        if self.config is None or "classifier.weight" not in self.names:
-            return None
-        return list(self.config.id2label.values())
+    @cached_property
+    def published(self) -> tuple[str, bool] | None:
+        """KNOWN's row of the vocabulary."""
+        lines = "".join(f"{token}\n" for token in self.tokens)
+        return KNOWN.get(hashlib.sha256(lines.encode("utf-8", "surrogatepass")).hexdigest())
 
 
-def examine(directory: Path) -> Patient:
+def read_files(directory: Path) -> ModelFiles:
     """Reads all parts; a reader's refusal is kept."""
-    patient = Patient(directory, {path.name for path in directory.iterdir()})
-    has_weights = any(re.match(r"(pytorch_)?model\.(safetensors|bin)", name) for name in patient.files)
-    has_vocabulary = bool({"vocab.txt", "tokenizer.json"} & patient.files)
-    if not has_weights and not has_vocabulary and "config.json" not in patient.files:
+    files = ModelFiles(directory, {path.name for path in directory.iterdir()})
+    readers = {
+        read_config: "config.json" in files.present,
+        read_tokenizer: not files.present.isdisjoint({"vocab.txt", "tokenizer.json"}),
+        read_weights: any(re.match(r"(pytorch_)?model\.(safetensors|bin)", name) for name in files.present),
+    }
+    if not any(readers.values()):
         raise ValueError(f"{directory}: holds no config.json, no vocab.txt, no weights; give a model's directory")
-    readers = (
-        ("config", read_config, "config.json" in patient.files),
-        ("tokenizer", read_tokenizer, has_vocabulary),
-        ("weights", read_summaries, has_weights),
-    )
-    for part, read, present in readers:
+    for read, present in readers.items():
         try:
             if present:
-                read(patient)
+                read(files)
         except ValueError as reason:
-            patient.refused.append(refusal(f"{part}-refused", reason))
-    return patient
+            files.refused.append(refusal(f"{read.__name__.removeprefix('read_')}-refused", reason))
+    return files
 
 
-def read_config(patient: Patient) -> None:
-    raw = read_json(patient.directory / "config.json", COPY_AGAIN)
-    patient.raw_config = raw if isinstance(raw, dict) else None
-    patient.config = BertConfig.from_file(patient.directory / "config.json")
+def read_config(files: ModelFiles) -> None:
+    path = files.directory / "config.json"
+    if isinstance(raw := read_json(path, COPY_AGAIN), dict):
+        files.raw_config = raw
+    files.config = BertConfig.from_file(path)
 
 
-def read_tokenizer(patient: Patient) -> None:
-    path = patient.directory / "vocab.txt"
+def read_tokenizer(files: ModelFiles) -> None:
+    path = files.directory / "vocab.txt"
     if path.is_file():
-        patient.vocabulary = path.read_bytes()
-        text = patient.vocabulary.decode("utf-8-sig", errors="replace")  # first aid: read_settings is strict
-        patient.tokens = [line.removesuffix("\r") for line in text.rstrip("\r\n").split("\n")]
-    patient.settings = read_settings(patient.directory)
-    patient.tokens = patient.settings["vocab"]
-    patient.tokenizer = Tokenizer(**patient.settings)
+        files.vocabulary = path.read_bytes()
+        files.not_utf8 = list(text_encoding("vocabulary-not-utf8", path, files.vocabulary))
+        text = files.vocabulary.decode("utf-8-sig", errors="replace")  # for the checks: read_settings may refuse it
+        files.tokens = [line.removesuffix("\r") for line in text.rstrip("\r\n").split("\n")]
+    files.settings = read_settings(files.directory)
+    files.tokens = files.settings["vocab"]
+    files.tokenizer = Tokenizer(**files.settings)
 
 
-def read_summaries(patient: Patient) -> None:
+def read_weights(files: ModelFiles) -> None:
     """One tensor after the other: the weights are never in memory together."""
     weights: dict[str, Summary] = {}
-    for key, tensor in each_tensor(weight_files(patient.directory)[1]):
+    for key, tensor in checkpoint.each_tensor(checkpoint.weight_files(files.directory)[1]):
         weights[key] = summarise(tensor)
-        name = their_name(key)
-        if name in TIED or name in TIED.values():
-            patient.shared[name] = tensor
-    patient.weights = weights
+        name = checkpoint.their_name(key)
+        if name in checkpoint.TIED or name in checkpoint.TIED.values():
+            files.shared[name] = tensor
+    files.weights = weights
 
 
 def summarise(tensor: Tensor) -> Summary:
     """A tensor of any shape."""
+    shape = tuple(tensor.shape)
     if not tensor.dtype.is_floating_point or not tensor.numel():
-        return Summary(tuple(tensor.shape), tensor.dtype, 0, 0, False, False, math.nan, math.nan)
+        return Summary(shape, tensor.dtype)
     x = tensor.float()
-    std, mean = torch.std_mean(x, correction=0)
-    finite = math.isfinite(mean)
+    std = float(x.std(correction=0))
+    finite = math.isfinite(std)
     nan, infinite = (0, 0) if finite else (int(x.isnan().sum()), int(x.isinf().sum()))
-    constant = float(std) == 0
-    zero, one = (constant and bool((x == value).all()) for value in (0, 1))
-    return Summary(tuple(tensor.shape), tensor.dtype, nan, infinite, zero, one, float(mean), float(std))
+    return Summary(shape, tensor.dtype, nan, infinite, std == 0 and not x.any(), std)
 
 
 def wrapper(keys: Iterable[str]) -> str:
     """What stands before every name because a wrapped model was saved: "module.", "_orig_mod.", "0.auto_model."."""
     keys = list(keys)
-    if not keys or any(known(key) for key in keys):
+    if not keys or any(map(known, keys)):
         return ""
-    starts = [keys[0][: dot.end()] for dot in re.finditer(r"\.", keys[0])]
-    starts = [start for start in starts if all(key.startswith(start) for key in keys)]
-    return next((start for start in starts if any(known(key.removeprefix(start)) for key in keys)), "")
+    for dot in re.finditer(r"\.", keys[0]):
+        start = keys[0][: dot.end()]
+        if all(key.startswith(start) for key in keys) and any(known(key.removeprefix(start)) for key in keys):
+            return start
+    return ""
 
 
 def known(key: str) -> bool:
     """Whether some BERT has a weight of that name."""
-    return translate(their_name(key), TABLE) is not None
+    return checkpoint.translate(checkpoint.their_name(key), checkpoint.TABLE) is not None
 
 
 # ---- checks: files ----
 
 
-def absent_parts(patient: Patient) -> Iterator[Finding]:
+def absent_parts(files: ModelFiles) -> Findings:
     """A part alone can be checked; weights without the rest, or the rest without weights, cannot be used."""
-    has_config, has_weights = "config.json" in patient.files, patient.weights is not None
-    refused = {finding.part for finding in patient.refused}
+    has_config, has_weights = "config.json" in files.present, bool(files.weights)
+    refused = {finding.part for finding in files.refused}
     if not has_config:
-        kind = error if has_weights else note
-        yield kind("config-absent", "no config.json: sizes and switches are not checked", "copy it from the same model")
+        what = "no config.json: sizes and switches are not checked"
+        yield (error if has_weights else note)("config-absent", what, "copy it from the same model")
     if not has_weights and "weights" not in refused:
-        kind = error if has_config else note
-        yield kind("weights-absent", "no weights: nothing about them is checked", "copy model.safetensors too")
-    if patient.tokens is None and "tokenizer" not in refused:
-        kind = error if has_weights else note
-        yield kind("vocabulary-absent", "no vocab.txt, no tokenizer.json: texts cannot be read", "copy one of them too")
+        what = "no weights: nothing about them is checked"
+        yield (error if has_config else note)("weights-absent", what, "copy model.safetensors too")
+    if not files.tokens and "tokenizer" not in refused:
+        what = "no vocab.txt, no tokenizer.json: texts cannot be read"
+        yield (error if has_weights else note)("vocabulary-absent", what, "copy one of them too")
 
 
-def pointers(patient: Patient) -> Iterator[Finding]:
+def pointers(files: ModelFiles) -> Findings:
     """A clone of a repository without git-lfs has small text files in place of the large ones."""
     parts = {"vocab.txt": "vocabulary", "tokenizer.json": "vocabulary", "config.json": "config"}
-    for name in sorted(patient.files):
-        path = patient.directory / name
-        if path.is_file() and path.stat().st_size < 1000 and path.read_bytes().startswith(b"version https://git-lfs."):
+    for name in sorted(files.present):
+        path = files.directory / name
+        if path.is_file() and path.stat().st_size < 1000 and path.read_bytes().startswith(POINTER):
             what = f"{name} is a pointer of git-lfs, not the file"
             yield error(f"{parts.get(name, 'weights')}-pointer", what, "git lfs pull, or download it")
 
@@ -239,49 +237,37 @@ def pointers(patient: Patient) -> Iterator[Finding]:
 # ---- checks: vocabulary ----
 
 
-def vocabulary_bytes(patient: Patient) -> Iterator[Finding]:
-    """What an editor of another system leaves in a text file."""
-    data = patient.vocabulary
-    if data is None:
-        return
-    path = patient.directory / "vocab.txt"
+def vocabulary_text(files: ModelFiles) -> Findings:
+    """What an editor of another system leaves in a text file; and a token's line is its id, so a line too many moves
+    all that follow."""
+    path, data, tokens = files.directory / "vocab.txt", files.vocabulary, files.tokens
     other = "other programs take it for a part of the token"
-    yield from text_encoding("vocabulary-not-utf8", path, data)
+    yield from files.not_utf8
     if data.startswith(b"\xef\xbb\xbf"):
         yield warning("vocabulary-bom", f"{path}:1: begins with a byte order mark; {other}", "save it without a BOM")
     if count := data.count(b"\r\n"):
         what = f"{path}: {count} lines end with CR LF; {other}"
         yield warning("vocabulary-crlf", what, "save it with LF (sed -i 's/\\r$//' vocab.txt)")
-
-
-def vocabulary_lines(patient: Patient) -> Iterator[Finding]:
-    """A token's line is its id: a line too many moves all that follow."""
-    tokens = patient.tokens or []
     if blank := [line for line, token in enumerate(tokens, 1) if not token.strip() and token.isascii()]:
         what = f"{len(blank)} empty lines, the first is {blank[0]}: each takes an id, or has lost its token"
         yield error("vocabulary-empty-lines", what, f"{COPY_AGAIN}; do not delete lines, ids would move")
     first: dict[str, int] = {}
     twice = [line for line, token in enumerate(tokens, 1) if token.strip() and first.setdefault(token, line) != line]
-    if twice and mojibake(tokens) is None:
+    if twice and not files.misread:
         token = tokens[twice[0] - 1]
         what = f"{len(twice)} tokens stand twice, first of all {token!r} on lines {first[token]} and {twice[0]}"
         yield error("vocabulary-duplicates", what, f"a token has one id: {COPY_AGAIN}")
-    if (example := mojibake(tokens)) is not None and is_utf8(patient):
+    if (example := files.misread) and not files.not_utf8:
         what = f"line {tokens.index(example) + 1} is {example!r}, like many: UTF-8 was read in another encoding"
         yield error("vocabulary-mojibake", what, COPY_AGAIN)
 
 
-def is_utf8(patient: Patient) -> bool:
-    """Whether the bytes of vocab.txt are."""
-    return not any(text_encoding("vocabulary-not-utf8", "", patient.vocabulary or b""))
-
-
-def special_tokens(patient: Patient) -> Iterator[Finding]:
+def special_tokens(files: ModelFiles) -> Findings:
     """All five are there, at places that some BERT has: a sorted vocabulary has the tokens, but other ids."""
-    if patient.tokens is None or is_damaged(patient):
+    if not files.tokens or files.is_damaged:
         return
-    spelled = SPECIAL_TOKENS | (patient.settings or {}).get("special_tokens", {})
-    ids = {token: number for number, token in enumerate(patient.tokens)}
+    spelled = SPECIAL_TOKENS | files.settings.get("special_tokens", {})
+    ids = {token: number for number, token in enumerate(files.tokens)}
     if lacking := [token for token in spelled.values() if token not in ids]:
         what = f"the vocabulary lacks {' '.join(lacking)}"
         yield error("vocabulary-special-tokens", what, "take the vocabulary that belongs to the weights")
@@ -293,23 +279,17 @@ def special_tokens(patient: Patient) -> Iterator[Finding]:
         yield warning("vocabulary-special-places", f"{what}, which no known BERT has", remedy)
     elif places not in PLACES:
         yield note("vocabulary-special-places", f"{what}; Google's BERTs have {' '.join(map(str, PLACES[0]))}")
-    if patient.config is not None and patient.config.pad_token_id != places[0]:
-        what = f"config.json says pad_token_id {patient.config.pad_token_id}, but {spelled['pad_token']} is {places[0]}"
+    if files.config is not None and files.config.pad_token_id != places[0]:
+        what = f"config.json says pad_token_id {files.config.pad_token_id}, but {spelled['pad_token']} is {places[0]}"
         yield warning("config-pad-id", what, f"write {places[0]} into config.json, if the weights were trained with it")
 
 
-def is_damaged(patient: Patient) -> bool:
-    """Whether the bytes of the vocabulary are, so that its tokens tell nothing."""
-    pointer = (patient.vocabulary or b"").startswith(b"version https://git-lfs.")
-    return pointer or not is_utf8(patient) or mojibake(patient.tokens or []) is not None
-
-
-def vocabulary_size(patient: Patient) -> Iterator[Finding]:
+def vocabulary_size(files: ModelFiles) -> Findings:
     """Three places give V: the vocabulary's tokens, the config, the rows of the embedding."""
-    embedding = patient.names.get("bert.embeddings.word_embeddings.weight")
+    embedding = files.names.get("bert.embeddings.word_embeddings.weight")
     sizes = {
-        "the vocabulary": patient.tokens and not is_damaged(patient) and len(patient.tokens),
-        "config.json": patient.config and patient.config.vocab_size,
+        "the vocabulary": len(files.tokens) if not files.is_damaged else 0,
+        "config.json": files.config and files.config.vocab_size,
         "the embedding": embedding and embedding.shape and embedding.shape[0],
     }
     if len(set(filter(None, sizes.values()))) > 1:
@@ -317,70 +297,51 @@ def vocabulary_size(patient: Patient) -> Iterator[Finding]:
         yield error("vocabulary-size", f"sizes differ: {what}", "take vocab.txt, config.json and weights of one model")
 
 
-def two_vocabularies(patient: Patient) -> Iterator[Finding]:
-    """minibert reads vocab.txt, transformers the tokenizer.json beside it."""
-    path = patient.directory / "tokenizer.json"
-    if patient.settings is None or patient.vocabulary is None or not path.is_file():
-        return
-    try:
-        other = read_settings(path)["vocab"]
-    except ValueError as reason:
-        yield refusal("tokenizer-refused", reason)
-        return
-    pairs = zip(patient.tokens, other, strict=False)
-    at = next((i for i, (ours, theirs) in enumerate(pairs) if ours != theirs), min(len(patient.tokens), len(other)))
-    if patient.tokens != other:
-        what = f"vocab.txt ({len(patient.tokens)} tokens) and tokenizer.json ({len(other)}) differ from id {at} on"
+def which_vocabulary(files: ModelFiles) -> Findings:
+    """minibert reads vocab.txt, transformers the tokenizer.json beside it; and which of the published ones it is."""
+    path, ours = files.directory / "tokenizer.json", files.tokens
+    theirs = read_settings(path)["vocab"] if files.settings and files.vocabulary and path.is_file() else ours
+    if ours != theirs:
+        same = [*map(str.__eq__, ours, theirs), False].index(False)
+        what = f"vocab.txt ({len(ours)} tokens) and tokenizer.json ({len(theirs)}) differ from id {same} on"
         yield error("vocabulary-two", what, "delete the one that does not belong to the weights")
+    if files.published:
+        yield note("vocabulary-known", f"it is that of {files.published[0]}, token for token")
 
 
-def known_vocabulary(patient: Patient) -> Iterator[Finding]:
-    """Which of the published ones it is."""
-    if (mark := fingerprint(patient.tokens or [])) in KNOWN:
-        yield note("vocabulary-known", f"it is that of {KNOWN[mark][0]}, token for token")
-
-
-def fingerprint(tokens: Sequence[str]) -> str:
-    """SHA-256 of a vocab.txt without BOM and CR."""
-    return hashlib.sha256("".join(f"{token}\n" for token in tokens).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def case(patient: Patient) -> Iterator[Finding]:
+def case(files: ModelFiles) -> Findings:
     """A cased vocabulary under lowercased text never uses its upper-case tokens; the other way round, capitals are
     [UNK]."""
-    if patient.tokenizer is None:
+    if files.tokenizer is None:
         return
-    tokens, special = patient.tokens, set(patient.tokenizer.special_tokens.values())
+    tokens, special = files.tokens, set(files.tokenizer.special_tokens.values())
     upper = [token for token in tokens if token != token.lower() and token not in special and token[:1] != "["]
     cased = len(upper) > CASED * len(tokens)
     letters = any(token.isascii() and token.isalpha() and token.islower() for token in tokens)
-    name, lowered = KNOWN.get(fingerprint(tokens), (None, not cased))
-    says = f"do_lower_case is {str(patient.tokenizer.lowercase).lower()}"
-    if patient.tokenizer.lowercase and not lowered:
+    name, lowered = files.published or (None, not cased)
+    says = f"do_lower_case is {str(files.tokenizer.lowercase).lower()}"
+    if files.tokenizer.lowercase and not lowered:
         what = f"{says} (or not said), but the vocabulary is cased: {len(upper)} tokens, as {upper[:3]}, are never used"
         yield warning("tokenizer-lowercases", what, 'write "do_lower_case": false into tokenizer_config.json')
-    elif not patient.tokenizer.lowercase and lowered and letters:
+    elif not files.tokenizer.lowercase and lowered and letters:
         what = f"{says}, but the vocabulary has no upper-case words: every capital letter makes [UNK]"
         kind = note if name in KEEPS_CASE else warning
         yield kind("tokenizer-keeps-case", what, 'write "do_lower_case": true into tokenizer_config.json')
 
 
-def longest_text(patient: Patient) -> Iterator[Finding]:
-    """Longer texts than the model has positions for."""
-    length, config = patient.model_max_length, patient.config
-    if length is not None and config is not None and length > config.max_position_embeddings:
-        what = f"model_max_length is {length}, but the model has {config.max_position_embeddings} positions"
-        remedy = f"write {config.max_position_embeddings} into tokenizer_config.json: others crash on longer texts"
-        yield warning("tokenizer-max-length", what, remedy)
-
-
 # ---- checks: config ----
 
 
-def arithmetic(patient: Patient) -> Iterator[Finding]:
-    """Settings that other models have, with which BERT's weights give slightly wrong answers."""
-    if (config := patient.config) is None:
+def config_values(files: ModelFiles) -> Findings:
+    """Texts longer than the model has positions for, and settings of other models, with which BERT's weights give
+    slightly wrong answers."""
+    if (config := files.config) is None:
         return
+    length, positions = files.settings.get("model_max_length"), config.max_position_embeddings
+    if length is not None and length > positions:
+        what = f"model_max_length is {length}, but the model has {positions} positions"
+        remedy = f"write {positions} into tokenizer_config.json: others crash on longer texts"
+        yield warning("tokenizer-max-length", what, remedy)
     if config.layer_norm_eps >= LARGE_EPS or config.layer_norm_eps == 0:
         what = f"layer_norm_eps is {config.layer_norm_eps:g}; BERT's is {EPS:g} (PyTorch's default is 1e-5)"
         yield warning("config-eps", what, f"write {EPS:g}, unless the weights were trained with it")
@@ -389,18 +350,17 @@ def arithmetic(patient: Patient) -> Iterator[Finding]:
         yield warning("config-activation", what, 'write "gelu", unless the weights were trained with it')
 
 
-def labels(patient: Patient) -> Iterator[Finding]:
+def label_names(files: ModelFiles) -> Findings:
     """The classifier's rows, and the names that config.json gives them."""
-    if (config := patient.config) is None:
+    if (config := files.config) is None:
         return
-    head = patient.names.get("classifier.weight")
+    head = files.names.get("classifier.weight")
     if head is not None and head.shape and head.shape[0] != config.num_labels:
         what = f"the classifier has {head.shape[0]} rows, config.json names {config.num_labels} labels"
         yield error("labels-count", what, "name every row in id2label, in the order of training")
-    raw = patient.raw_config or {}
-    backwards = raw.get("label2id")
+    backwards = files.raw_config.get("label2id")
     forwards = {label: number for number, label in config.id2label.items()}
-    if raw.get("id2label") and isinstance(backwards, dict) and backwards != forwards:
+    if files.raw_config.get("id2label") and isinstance(backwards, dict) and backwards != forwards:
         what = f"id2label and label2id disagree: {forwards} against {backwards}"[:200]
         yield warning("labels-disagree", what, "make label2id the reverse of id2label")
     if head is not None and all(re.fullmatch(r"LABEL_\d+", label) for label in forwards):
@@ -410,87 +370,81 @@ def labels(patient: Patient) -> Iterator[Finding]:
 # ---- checks: weights ----
 
 
-def tied(patient: Patient) -> Iterator[Finding]:
-    """A decoder that differs from the embedding."""
-    try:
-        rename(patient.shared, "the weights")
-    except ValueError as reason:
-        yield refusal("weights-untied", reason)
-
-
-def key_names(patient: Patient) -> Iterator[Finding]:
+def key_names(files: ModelFiles) -> Findings:
     """Names with a wrapper's prefix, and those of the oldest files."""
-    keys = patient.weights or {}
-    if prefix := wrapper(keys):
+    if prefix := wrapper(files.weights):
         what = f"every name begins with {prefix!r}: a wrapped model was saved, or it is no BERT"
         yield error("weights-prefix", what, f"take {prefix!r} off the names, or save the model inside")
-    if old := [key for key in keys if their_name(key).rpartition(".")[2] != key.rpartition(".")[2]]:
+    if old := [key for key in files.weights if not checkpoint.their_name(key).endswith(key)]:
         yield note("weights-old-names", f"{len(old)} names are of the old kind, such as {old[0]}; they are understood")
 
 
-def tensors(patient: Patient) -> Iterator[Finding]:
-    """Every weight that the config asks for is there, in its shape, and no other."""
-    if patient.config is None or not patient.weights or wrapper(patient.weights) or any(tied(patient)):
-        return
-    model = without_memory(model_class(patient.weights), patient.config, "eager")
-    found = {key: torch.empty(s.shape, dtype=s.dtype, device="meta") for key, s in patient.weights.items()}
-    for copy in [key for key in found if key in TIED]:  # equal, so the original alone counts
-        found.setdefault(TIED[copy], found[copy])
-        del found[copy]
+def tensors(files: ModelFiles) -> Findings:
+    """Every weight that the config asks for is there, in its shape, and no other; a decoder equals the embedding."""
+    weights = files.weights
     try:
-        checked = audit(model_tensors(model), found, "the weights")
+        checkpoint.rename(files.shared, "the weights")
+    except ValueError as reason:
+        yield refusal("weights-untied", reason)
+        return
+    if files.config is None or not weights or wrapper(weights):
+        return
+    model = without_memory(model_class(weights), files.config, "eager")
+    found = {key: torch.empty(s.shape, dtype=s.dtype, device="meta") for key, s in weights.items()}
+    for copy in weights.keys() & checkpoint.TIED.keys():  # equal, so the original alone counts
+        found.setdefault(checkpoint.TIED[copy], found.pop(copy))
+    try:
+        checked = checkpoint.audit(model_tensors(model), found, "the weights")
     except ValueError as reason:
         yield refusal("weights-twice", reason)
         return
-    told = ("classifier.",) if any(f.name == "labels-count" for f in labels(patient)) else ()
-    if any(vocabulary_size(patient)):
-        told += ("bert.embeddings.word_embeddings.", "cls.predictions.bias")
+    reported = ("classifier.",) if any(f.name == "labels-count" for f in label_names(files)) else ()
+    if any(vocabulary_size(files)):
+        reported += ("bert.embeddings.word_embeddings.", "cls.predictions.bias")
     for problem, rows in checked.problems.items():
-        if rows := [row for row in rows if not row.startswith(told)]:
+        if rows := [row for row in rows if not row.startswith(reported)]:
             more = f", … and {len(rows) - 4} more" if len(rows) > 4 else ""
             what = f"{len(rows)} {problem}: {', '.join(rows[:4])}{more}"
-            yield error(f"weights-{problem}", what, "take config.json and weights that belong together, of a BERT")
+            yield error(f"weights-{problem}", what, checkpoint.FIT_REMEDY)
     if checked.fresh:
-        yield note("weights-parts", f"no {' and no '.join(PARTS[p].removeprefix('a ') for p in sorted(checked.fresh))}")
+        absent = (checkpoint.PARTS[part].removeprefix("a ") for part in sorted(checked.fresh))
+        yield note("weights-parts", f"no {' and no '.join(absent)}")
     if checked.left:
         yield note("weights-parts", f"they bring {listed(checked.left)} too")
 
 
-def numbers(patient: Patient) -> Iterator[Finding]:
+def numbers(files: ModelFiles) -> Findings:
     """Training that diverged, and files that were damaged."""
-    again = "training diverged, or the file is damaged: take an earlier checkpoint"
-    weights = patient.weights or {}
     for name, slug in (("nan", "weights-nan"), ("infinite", "weights-inf")):
-        if bad := {key: n for key, summary in weights.items() if (n := getattr(summary, name))}:
+        if bad := {key: n for key, summary in files.weights.items() if (n := getattr(summary, name))}:
             key, more = next(iter(bad)), f", as in {len(bad) - 1} more tensors" if len(bad) > 1 else ""
-            what = f"{bad[key]} numbers of {printable(key)} are {name}{more}"
-            yield error(slug, what, again)
-    if zero := [key for key, s in weights.items() if s.zero and is_matrix(key, s)]:
-        what = f"{len(zero)} weights are all zero, such as {printable(zero[0])}"
+            what = f"{bad[key]} numbers of {checkpoint.printable(key)} are {name}{more}"
+            yield error(slug, what, "training diverged, or the file is damaged: take an earlier checkpoint")
+    if zero := [key for key, s in files.weights.items() if s.zero and is_matrix(key)]:
+        what = f"{len(zero)} weights are all zero, such as {checkpoint.printable(zero[0])}"
         yield error("weights-zero", what, "the file is damaged, or a conversion lost them: convert it again")
 
 
-def is_matrix(key: str, summary: Summary) -> bool:
+def is_matrix(key: str) -> bool:
     """Whether a trained BERT cannot have only zeros there: in biases and in the segments' embedding it can."""
-    name = their_name(key)
+    name = checkpoint.their_name(key)
     return name.endswith(".weight") and known(name) and "token_type" not in name
 
 
-def fresh(patient: Patient) -> Iterator[Finding]:
+def fresh(files: ModelFiles) -> Findings:
     """Parts that look as if training had never touched them: zero biases, and weights as they are initialised.
 
     One step of an optimizer moves every bias from zero, so the zeros tell; the deviation makes it sure."""
-    std = patient.config.initializer_range if patient.config else 0.02
+    std = files.config.initializer_range if files.config else 0.02
     state: dict[str, list[bool]] = {}  # part -> of its modules, whether each looks fresh
-    for name, weight in patient.names.items():
+    for name, weight in files.names.items():
         module, _, last = name.rpartition(".")
-        bias = patient.names.get(f"{module}.bias")
+        bias = files.names.get(f"{module}.bias")
         part = re.match(r"bert\.encoder\.layer\.\d+|bert\.pooler|classifier|cls\.\w+", name)
         if last == "weight" and bias and part and "decoder" not in name:
             state.setdefault(part.group(), []).append(looks_fresh(weight, bias, std))
     untouched = [part for part, modules in state.items() if all(modules)]
-    layers = [part.rpartition(".")[2] for part in untouched if ".layer." in part]
-    if layers:
+    if layers := [part.rpartition(".")[2] for part in untouched if ".layer." in part]:
         total = sum(".layer." in part for part in state)
         some = f"{len(layers)} of {total} layers ({', '.join(layers)}) look"
         what = f"{'every layer looks' if len(layers) == total else some} fresh: zero biases, weights as initialised"
@@ -503,17 +457,14 @@ def fresh(patient: Patient) -> Iterator[Finding]:
 
 
 def looks_fresh(weight: Summary, bias: Summary, std: float) -> bool:
-    """Whether a module's weight and bias are as they are initialised."""
-    if not bias.zero:
-        return False
-    if weight.one:  # LayerNorm
-        return True
+    """Whether a module's weight and bias are as they are initialised: normal, or 1 in a LayerNorm, and 0."""
     spread = 4 / math.sqrt(2 * max(1, math.prod(weight.shape)))  # four standard errors of a standard deviation
-    return any(abs(weight.std / (std * cut) - 1) < spread for cut in (1, CUT_NORMAL)) if std else False
+    normal = std > 0 and any(abs(weight.std / (std * cut) - 1) < spread for cut in (1, CUT_NORMAL))
+    constant = weight.std == 0 and not weight.zero  # a LayerNorm's ones
+    return bias.zero and (constant or normal)
 
 
-CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
-    *(absent_parts, pointers),
-    *(vocabulary_bytes, vocabulary_lines, special_tokens, vocabulary_size, two_vocabularies, known_vocabulary),
-    *(case, longest_text, arithmetic, labels, tied, key_names, tensors, numbers, fresh),
+CHECKS: tuple[Callable[[ModelFiles], Findings], ...] = (
+    *(absent_parts, pointers, vocabulary_text, special_tokens, vocabulary_size, which_vocabulary),
+    *(case, config_values, label_names, key_names, tensors, numbers, fresh),
 )

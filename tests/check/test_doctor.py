@@ -44,7 +44,7 @@ def sound(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def patient(sound, tmp_path) -> Path:
+def model(sound, tmp_path) -> Path:
     """A copy to break."""
     return Path(shutil.copytree(sound, tmp_path / "model"))
 
@@ -314,29 +314,29 @@ FOREIGN_JSON = [  # a file of a tokenizer, and a value of it that is of another 
 
 
 @pytest.mark.parametrize(("file", "key", "value"), FOREIGN_JSON)
-def test_a_value_of_another_type_is_a_finding_not_a_crash(patient, file, key, value):
+def test_a_value_of_another_type_is_a_finding_not_a_crash(model, file, key, value):
     if file == "tokenizer.json":
-        BertWordPieceTokenizer({token: i for i, token in enumerate(VOCAB)}).save(str(patient / file))
-        assert examine(patient) == []
-    edit_json(patient / file, **{key: value})
-    assert names(examine(patient), "error", "warning") == {"tokenizer-refused"}
+        BertWordPieceTokenizer({token: i for i, token in enumerate(VOCAB)}).save(str(model / file))
+        assert examine(model) == []
+    edit_json(model / file, **{key: value})
+    assert names(examine(model), "error", "warning") == {"tokenizer-refused"}
 
 
 @pytest.mark.parametrize("how", BROKEN)
-def test_what_is_broken_is_named_and_no_other_error(patient, how):
+def test_what_is_broken_is_named_and_no_other_error(model, how):
     name, break_it = BROKEN[how]
-    break_it(patient)
-    found = examine(patient)
+    break_it(model)
+    found = examine(model)
     assert name in names(found, "error", "warning")
     assert names(found, "error") <= {name}
     assert all(finding.remedy for finding in found if finding.severity != "note")
 
 
-def test_one_cause_is_one_warning_at_most(patient):
-    patient_with = {how: None for how in ("byte_order_mark", "saved_on_windows", "pytorchs_eps", "head_never_trained")}
-    for how in patient_with:
-        BROKEN[how][1](patient)
-    assert names(examine(patient), "error", "warning") == {BROKEN[how][0] for how in patient_with}
+def test_one_cause_is_one_warning_at_most(model):
+    causes = {how: None for how in ("byte_order_mark", "saved_on_windows", "pytorchs_eps", "head_never_trained")}
+    for how in causes:
+        BROKEN[how][1](model)
+    assert names(examine(model), "error", "warning") == {BROKEN[how][0] for how in causes}
 
 
 # ---- sound models ----
@@ -386,15 +386,15 @@ def test_bert_base_chinese_as_the_hub_has_it_gets_a_note_about_capitals(tmp_path
     assert not is_wrong(examine(tmp_path))
 
 
-def test_the_old_names_and_a_wrapped_fresh_head_are_seen(patient):
+def test_the_old_names_and_a_wrapped_fresh_head_are_seen(model):
     def old(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {key.replace("LayerNorm.weight", "LayerNorm.gamma"): tensor for key, tensor in weights.items()}
 
-    edit_weights(patient, old)
-    assert names(examine(patient), "error", "warning", "note") == {"weights-old-names"}
-    BROKEN["head_never_trained"][1](patient)
-    BROKEN["saved_in_data_parallel"][1](patient)
-    assert names(examine(patient), "error", "warning") == {"weights-prefix", "weights-fresh-head"}
+    edit_weights(model, old)
+    assert names(examine(model), "error", "warning", "note") == {"weights-old-names"}
+    BROKEN["head_never_trained"][1](model)
+    BROKEN["saved_in_data_parallel"][1](model)
+    assert names(examine(model), "error", "warning") == {"weights-prefix", "weights-fresh-head"}
 
 
 def test_fresh_weights_of_googles_kind_look_fresh_too():
@@ -412,16 +412,16 @@ def test_a_fresh_head_of_a_masked_lm_is_seen(tmp_path):
     assert names(examine(tmp_path), "error", "warning") == {"weights-fresh-head"}
 
 
-def test_fresh_layers_are_counted_among_all(patient):
-    BROKEN["layer_not_loaded"][1](patient)
-    (finding,) = (finding for finding in examine(patient) if finding.name == "weights-fresh")
+def test_fresh_layers_are_counted_among_all(model):
+    BROKEN["layer_not_loaded"][1](model)
+    (finding,) = (finding for finding in examine(model) if finding.name == "weights-fresh")
     assert finding.what.startswith(f"1 of {small_config().num_hidden_layers} layers (1) look fresh")
 
 
-def test_several_parts_may_be_broken_at_once(patient):
+def test_several_parts_may_be_broken_at_once(model):
     for how in ("token_twice", "heads_that_do_not_divide", "diverged"):
-        BROKEN[how][1](patient)
-    found = examine(patient)
+        BROKEN[how][1](model)
+    found = examine(model)
     assert names(found, "error") == {"vocabulary-duplicates", "config-refused", "weights-nan"}
 
 
@@ -491,10 +491,10 @@ def test_sound_data_has_notes_only(bare, tmp_path):
     assert {"data-truncation", "data-padding", "data-balance"} <= names(found, "note")
 
 
-def test_data_without_a_vocabulary_is_checked_as_far_as_it_goes(patient, tmp_path):
-    (patient / "vocab.txt").unlink()
+def test_data_without_a_vocabulary_is_checked_as_far_as_it_goes(model, tmp_path):
+    (model / "vocab.txt").unlink()
     file = write_data(tmp_path / "rows.tsv", [*CHINESE_ROWS, *CHINESE_ROWS[:3]])
-    assert "data-duplicates" in names(examine(patient, data=str(file)), "warning")
+    assert "data-duplicates" in names(examine(model, data=str(file)), "warning")
 
 
 def test_a_leak_is_counted_with_its_lines(bare, tmp_path):
@@ -555,10 +555,10 @@ def test_the_bundled_reviews_hold_nothing_wrong():
 # ---- the command ----
 
 
-def test_the_command_shows_the_worst_first_and_its_status_tells(patient, sound, capsys):
-    BROKEN["pytorchs_eps"][1](patient)
-    BROKEN["diverged"][1](patient)
-    assert cli.main(["doctor", str(patient)]) == 1
+def test_the_command_shows_the_worst_first_and_its_status_tells(model, sound, capsys):
+    BROKEN["pytorchs_eps"][1](model)
+    BROKEN["diverged"][1](model)
+    assert cli.main(["doctor", str(model)]) == 1
     first, *_, last = capsys.readouterr().out.splitlines()
     assert first.split()[:2] == ["error", "weights-nan"]
     assert last == "something is wrong: 1 error, 1 warning, 0 notes"
@@ -566,9 +566,9 @@ def test_the_command_shows_the_worst_first_and_its_status_tells(patient, sound, 
     assert capsys.readouterr().out == "nothing is wrong: 0 errors, 0 warnings, 0 notes\n"
 
 
-def test_json_is_one_object(patient, capsys):
-    BROKEN["pytorchs_eps"][1](patient)
-    assert cli.main(["doctor", str(patient), "--json"]) == 1
+def test_json_is_one_object(model, capsys):
+    BROKEN["pytorchs_eps"][1](model)
+    assert cli.main(["doctor", str(model), "--json"]) == 1
     answer = json.loads(capsys.readouterr().out)
     assert (answer["wrong"], answer["warning"]) == (True, 1)
     assert set(answer["findings"][0]) == {"severity", "name", "what", "remedy"}
@@ -583,11 +583,11 @@ def test_misuse_is_one_line_and_status_2(words, capsys, tmp_path, monkeypatch):
     assert len(captured.err.splitlines()) == 1
 
 
-def test_a_file_cannot_write_on_the_terminal(patient):
-    write_vocabulary(patient, [*VOCAB[:-2], "\x1b[31m", "\x1b[31m"])
-    shown = to_table(examine(patient))
+def test_a_file_cannot_write_on_the_terminal(model):
+    write_vocabulary(model, [*VOCAB[:-2], "\x1b[31m", "\x1b[31m"])
+    shown = to_table(examine(model))
     assert "\x1b" not in shown
-    assert counted(examine(patient))["error"] == 1
+    assert counted(examine(model))["error"] == 1
     said = to_table([Finding("error", "data-text", "a file says \x1b[31m", "two\nlines")])
     assert "says \\x1b[31m" in said
     assert "two\\nlines" in said
@@ -595,6 +595,6 @@ def test_a_file_cannot_write_on_the_terminal(patient):
 
 def test_one_tensor_at_a_time_is_held(sound, monkeypatch):
     """What is kept of a checkpoint is its summaries and what may be shared; the rest is let go."""
-    kept = doctor.examine(sound)
+    kept = doctor.read_files(sound)
     assert set(kept.shared) <= {EMBEDDING, "cls.predictions.bias"}
     assert not any(isinstance(value, torch.Tensor) for summary in kept.weights.values() for value in summary)

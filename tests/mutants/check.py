@@ -16,8 +16,8 @@ MUTATIONS = {
         ),
         (
             "lesson: Adam's second moment corrected like the first",
-            "(1 - 0.999**t)",
-            "(1 - 0.9**t)",
+            "bias_correction(0.999, t)",
+            "bias_correction(0.9, t)",
             "tests/check/test_course.py::test_the_losses_and_adam_equal_pytorchs",
         ),
         (
@@ -30,14 +30,14 @@ MUTATIONS = {
     "minibert/check/data_checks.py": [
         (
             "doctor: a leak is looked for in the split itself",
-            "in combinations(data.files, 2):",
-            "in zip(data.files, data.files, strict=True):",
+            "in combinations(files, 2):",
+            "in zip(files, files, strict=True):",
             "tests/check/test_doctor.py::test_a_leak_is_counted_with_its_lines",
         ),
         (
             "doctor: the pair does not count",
-            "return [(text.strip(), pair.strip())",
-            "return [(text.strip(), '')",
+            "keys = [(line, (text.strip(), pair.strip()))",
+            "keys = [(line, (text.strip(), ''))",
             "tests/check/test_doctor.py::test_pairs_count_as_one_row_and_three_special_tokens",
         ),
         (
@@ -54,7 +54,7 @@ MUTATIONS = {
         ),
         (
             "doctor: spoiled texts are blamed on the vocabulary",
-            "is None or damaged(file):",
+            "is None or file.damaged:",
             "is None:",
             "tests/check/test_doctor.py::test_what_is_wrong_with_data_is_named_and_no_other_error",
         ),
@@ -74,31 +74,31 @@ MUTATIONS = {
     "minibert/check/doctor.py": [
         (
             "doctor: a refusal is told where its cause is named",
-            "if refused.part not in named]",
+            "if refused.part not in explained]",
             "if True]",
             "tests/check/test_doctor.py::test_what_is_broken_is_named_and_no_other_error",
         ),
         (
             "doctor: biases may have moved in fresh weights",
-            "    if not bias.zero:\n        return False\n",
-            "",
+            "return bias.zero and (",
+            "return (",
             "tests/check/test_doctor.py::test_fresh_weights_of_googles_kind_look_fresh_too",
         ),
         (
             "doctor: a wrong number of labels is told twice",
-            "if rows := [row for row in rows if not row.startswith(told)]:",
+            "if rows := [row for row in rows if not row.startswith(reported)]:",
             "if rows:",
             "tests/check/test_doctor.py::test_what_is_broken_is_named_and_no_other_error",
         ),
         (
             "doctor: Google's fresh weights are not known",
-            "for cut in (1, CUT_NORMAL)) if std",
-            "for cut in (1,)) if std",
+            "for cut in (1, CUT_NORMAL))",
+            "for cut in (1,))",
             "tests/check/test_doctor.py::test_fresh_weights_of_googles_kind_look_fresh_too",
         ),
         (
             "doctor: NaN is not counted",
-            "finite = math.isfinite(mean)",
+            "finite = math.isfinite(std)",
             "finite = True",
             "tests/check/test_doctor.py::test_what_is_broken_is_named_and_no_other_error",
         ),
@@ -110,7 +110,7 @@ MUTATIONS = {
         ),
         (
             "doctor: all tensors are kept",
-            "if name in TIED or name in TIED.values():",
+            "if name in checkpoint.TIED or name in checkpoint.TIED.values():",
             "if True:",
             "tests/check/test_doctor.py::test_one_tensor_at_a_time_is_held",
         ),

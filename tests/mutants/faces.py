@@ -4,8 +4,8 @@ MUTATIONS = {
     "minibert/cli.py": [
         (
             "cli: every probability is the first class's",
-            'print(f"{label}\\t{row[i]:.4f}\\t{text}")',
-            'print(f"{label}\\t{row[0]:.4f}\\t{text}")',
+            "{row['probabilities'][row['label']]:.4f}",
+            "{row['probabilities'][labels[0]]:.4f}",
             "tests/test_cli.py::test_predict_prints_label_probability_and_text_a_line_each",
         ),
         (
@@ -71,14 +71,14 @@ MUTATIONS = {
     "minibert/options.py": [
         (
             "options: names with underscores",
-            "flag, kind, text = f\"--{f.name.replace('_', '-')}\", kinds",
-            'flag, kind, text = f"--{f.name}", kinds',
+            "flag, many = f\"--{f.name.replace('_', '-')}\",",
+            'flag, many = f"--{f.name}",',
             "tests/test_cli.py::test_help_shows_every_option_and_no_other",
         ),
         (
             "options: a text is always asked for",
-            'many = {"nargs": "*"} if',
-            'many = {"nargs": "+"} if',
+            'nargs="*" if many',
+            'nargs="+" if many',
             "tests/test_cli.py::test_encode_reads_stdin_where_no_text_is_given",
         ),
         (
@@ -97,7 +97,7 @@ MUTATIONS = {
     "minibert/__init__.py": [
         (
             "names: nobody looks for old modules",
-            "old_names.install()\n",
+            "sys.meta_path.insert(0, old_names.OldNames())\n",
             "",
             "tests/test_old_names.py"
             "::test_a_module_is_found_by_its_old_name_with_its_names_and_a_warning_that_tells_the_new",
