@@ -630,6 +630,109 @@ def test_a_pretraining_checkpoint_becomes_a_classifier(tmp_path, caplog):
     assert ["brings a masked-LM head" in line for line in lines] == [False, True]
 
 
+# ---- heads of other classes, wrappers, weights that are no numbers ----
+
+
+def other_class(name, **sizes):
+    """What transformers' class of this name saves: config.json with its name, and its tensors."""
+    model = stir(getattr(transformers, name)(transformers.BertConfig(**{**SIZES, **sizes})))
+    state = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    return {**SIZES, **sizes, "model_type": "bert", "architectures": [name]}, state
+
+
+FOREIGN = {
+    "BertForTokenClassification": "a token-classification head",
+    "BertForQuestionAnswering": "a question-answering head",
+    "BertForMultipleChoice": "a multiple-choice head",
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_head_of_another_class_is_named_and_never_answers_for_texts(tmp_path, name):
+    config, tensors = other_class(name, id2label={0: "one"} if name == "BertForMultipleChoice" else SIZES["id2label"])
+    text = refusal(BertForSequenceClassification, write(tmp_path, tensors, config), fresh_heads=False)
+    assert "lacks a classification head" in text.replace("a pooler and ", "").replace(" and a pooler", "")
+    assert f"(it brings {FOREIGN[name]})" in text
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_head_of_another_class_leaves_the_encoder_of_use(tmp_path, caplog, name):
+    config, tensors = other_class(name, id2label={0: "one"} if name == "BertForMultipleChoice" else SIZES["id2label"])
+    directory = write(tmp_path, tensors, config)
+    encoder = BertModel.from_pretrained(directory, fresh_heads=False)
+    theirs = AutoModel.from_pretrained(directory).eval()
+    with torch.no_grad():
+        ours, reference = (model(IDS, **BATCH)[0] for model in (encoder, theirs))
+    assert_near([ours], [reference])
+    model, lines = loading_log(caplog, BertForSequenceClassification, directory)
+    assert f"brings {FOREIGN[name]}" in lines[-1]
+    assert model.classifier.weight.std() < 0.05  # freshly drawn, not theirs
+
+
+def test_a_classifier_without_a_pooler_is_one_of_tokens(tmp_path):
+    _, tensors = other_class("BertForTokenClassification")
+    text = refusal(BertForSequenceClassification, write(tmp_path, tensors), fresh_heads=False)
+    assert "lacks a pooler and a classification head (it brings a token-classification head)" in text
+
+
+def test_a_bare_encoder_answers_without_a_pooler_that_it_lacks(tmp_path):
+    directory = write(tmp_path, {key: x for key, x in tensors_of(BertModel).items() if ".pooler." not in key})
+    assert BertModel.from_pretrained(directory, fresh_heads=False)(IDS, **BATCH).pooler_output is None
+    assert BertModel.from_pretrained(directory)(IDS, **BATCH).pooler_output is not None
+
+
+@pytest.mark.parametrize("key", ["mlp.dense.weight", "fit_denses.0.weight", "crf.transitions"])
+def test_what_another_program_has_put_on_top_is_named_and_left(tmp_path, caplog, key):
+    tensors = {**tensors_of(BertModel), key: torch.zeros(3, 10)}
+    _, lines = loading_log(caplog, BertModel, write(tmp_path, tensors))
+    assert [line.partition(" brings ")[2] for line in lines] == [f"a part called {key.split('.')[0]}: not used here"]
+
+
+WRAPPERS = ["module.", "_orig_mod.", "model.", "module.model.", "0.auto_model.", "student.encoder.", "a.b.c."]
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize("prefix", [True, False])
+def test_a_wrappers_name_before_all_others_is_looked_through(tmp_path, wrapper, prefix):
+    tensors = tensors_of(BertForSequenceClassification, prefix)
+    directory = write(tmp_path, {wrapper + key: tensor for key, tensor in tensors.items()})
+    assert_holds(BertForSequenceClassification.from_pretrained(directory), tensors_of(BertForSequenceClassification))
+
+
+def test_what_only_some_names_have_before_them_is_no_wrapper(tmp_path):
+    names = {
+        key: f"model.{key}" if key.startswith("bert.") else key for key in tensors_of(BertForSequenceClassification)
+    }
+    tensors = {names[key]: tensor for key, tensor in tensors_of(BertForSequenceClassification).items()}
+    assert "1 unexpected" not in (text := refusal(BertForSequenceClassification, write(tmp_path, tensors)))
+    assert "missing: bert.embeddings" in text
+    assert "unexpected: model.bert.embeddings" in text
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_weight_that_is_no_number_is_refused(tmp_path, value, mapped):
+    tensors = tensors_of(BertModel)
+    tensors["bert.encoder.layer.1.attention.self.key.weight"][3, 4] = value
+    text = refusal(BertModel, write(tmp_path, tensors), mapped=mapped)
+    assert "bert.encoder.layer.1.attention.self.key.weight holds NaN or infinity" in text
+
+
+def test_weights_whose_sum_alone_is_infinite_are_numbers(tmp_path):
+    tensors = tensors_of(BertModel)
+    tensors["bert.pooler.dense.weight"][:] = torch.finfo(torch.float32).max
+    assert_holds(BertModel.from_pretrained(write(tmp_path, tensors)), tensors)
+
+
+def test_fresh_heads_are_float32_whatever_the_default_is(tmp_path):
+    torch.set_default_dtype(torch.float64)
+    try:
+        model = BertForSequenceClassification.from_pretrained(write(tmp_path, tensors_of(BertModel)))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
 @pytest.mark.parametrize(
     ("cls", "key"),
     [

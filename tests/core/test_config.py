@@ -340,3 +340,33 @@ def test_a_file_that_is_not_utf_8_is_named(tmp_path, encoding):
 @pytest.mark.parametrize(("content", "kind"), [("[1]", "list"), ('"bert"', "str"), ("3", "int"), ("null", "NoneType")])
 def test_json_that_is_no_object_is_named(tmp_path, content, kind):
     assert f"holds a {kind}, not an object" in refusal(tmp_path, content)
+
+
+# ---- what a config.json says beyond the arithmetic ----
+
+
+def test_harmless_fields_survive_loading_and_saving(tmp_path):
+    more = {"use_cache": True, "sentence_transformers": {"version": "6.2.0"}, "finetuning_task": "sst2"}
+    values = {**SMALL, **more, "architectures": ["BertModel"], "torch_dtype": "float16", "dtype": "float16"}
+    saved = BertConfig.from_file(write(tmp_path, values)).replace(hidden_act="relu").to_dict()
+    assert {key: saved[key] for key in more} == more
+    assert not {"architectures", "torch_dtype", "dtype"} & saved.keys()  # of the file that was read, not of ours
+
+
+def test_the_problem_type_survives_and_null_is_left_out(tmp_path):
+    assert "problem_type" not in BertConfig.from_file(write(tmp_path, {**SMALL, "problem_type": None})).to_dict()
+    config = BertConfig.from_file(write(tmp_path, {**SMALL, "problem_type": "regression", "num_labels": 1}))
+    assert config.to_dict()["problem_type"] == "regression"
+    assert transformers.BertConfig(**config.to_dict()).num_labels == 1
+
+
+def test_an_unknown_problem_type_is_refused(tmp_path):
+    text = refusal(tmp_path, {**SMALL, "problem_type": "multi-label"})
+    assert "problem_type is 'multi-label'; it must be one of single_label_classification, multi_label" in text
+
+
+@pytest.mark.parametrize("change", [{"pruned_heads": {"0": [1]}}, {"quantization_config": {"bits": 4}}])
+def test_pruned_and_quantised_weights_are_refused_by_name(tmp_path, change):
+    (key,) = change
+    assert f"{key} is {{" in refusal(tmp_path, {**SMALL, **change})
+    BertConfig.from_file(write(tmp_path, {**SMALL, key: None}))
