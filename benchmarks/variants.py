@@ -65,23 +65,22 @@ def call_of(what: str, lengths: list[int], variant: Variant, dropout_p: float, d
     qkv = torch.randn(sum(lengths), 3, heads, D, device=device, dtype=dtype)
     q, k, v = qkv.unbind(1)
     out, lse = torch.empty_like(q), q.new_empty(heads, len(q), dtype=torch.float32)
-    do, gradient, delta = torch.randn_like(out), torch.empty_like(qkv), torch.zeros_like(lse)
-    dq, dk, dv = gradient.unbind(1)
+    do, delta = torch.randn_like(out), torch.zeros_like(lse)
+    dq, dk, dv = q.new_empty(3, *q.shape).unbind()
     seed = torch.zeros(1, dtype=torch.int32, device=device)
     options = Options(1 / D**0.5, dropout_p, seed, q.stride(0))
     forward = dict.fromkeys(("forward_short", "forward_long"), (q, k, v, out, lse))
     triton_kernel._run(False, forward, options, q, Packed.from_lengths(lengths, device=device))
     layout = Packed.from_lengths(lengths, device=device)
     tiles, backward = layout.tiles(variant.tile), what != "fwd"
-    layout.kept[(backward, D, q.element_size())] = [(variant, tiles, len(tiles))]
+    layout.kept[(backward, D, q.element_size())] = [(variant, tiles)]
     triton_kernel.COMPILED.clear()  # its keys do not tell candidates apart
     kernels = {
         "backward_fused": (q, k, v, out, do, lse, dq, dk, dv),
         "backward_queries": (q, k, v, out, do, lse, delta, dq),
         "backward_keys": (q, k, v, do, lse, delta, dk, dv),
     }
-    numbers = (*options, dq.stride(0)) if backward else options
-    return lambda: triton_kernel._run(backward, kernels if backward else forward, numbers, q, layout)
+    return lambda: triton_kernel._run(backward, kernels if backward else forward, options, q, layout)
 
 
 def candidates(arguments: argparse.Namespace) -> Iterator[tuple[dict[str, Any], Any, list[int]]]:

@@ -29,7 +29,7 @@ ELEMENT = {2: "bf16", 4: "fp32"}
 TYPES = {
     **dict.fromkeys(("lse", "delta"), "*fp32"),
     **dict.fromkeys(("tiles", "cu_seqlens", "seed"), "*i32"),
-    **dict.fromkeys(("T", "stride", "grad_stride"), "i32"),
+    **dict.fromkeys(("T", "stride"), "i32"),
     **dict.fromkeys(("scale", "dropout_p"), "fp32"),
 }
 UNALIGNED = {"T", "scale", "dropout_p"}  # all others are multiples of 16, and a launch says so
@@ -75,7 +75,6 @@ def compile_ahead(case: Case) -> triton.compiler.CompiledKernel:
         "STEP": variant.step,
         "DROPOUT": case.dropout,
         "STRIDE": 36 * case.head_size,
-        "GRAD": 36 * case.head_size,
     }
     values = {name: value for name, value in values.items() if name in names}
     signature = {

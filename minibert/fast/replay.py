@@ -173,7 +173,7 @@ class Replays:
                 (v, recording.tiles.get((v.tile, over, v.up_to))) for v, over in self.variants(backward, row.device)
             )
             key = backward, self.model.config.head_size, self.dtype.itemsize
-            layout.kept[key] = [(variant, tiles, len(tiles)) for variant, tiles in found if tiles is not None]
+            layout.kept[key] = [(variant, tiles) for variant, tiles in found if tiles is not None]
         return recording.batch._replace(layout=layout)
 
     def variants(self, backward: bool, device: torch.device) -> list:

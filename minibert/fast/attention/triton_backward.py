@@ -30,20 +30,19 @@ def _delta(out_tile, do_tile):
 @triton.jit(do_not_specialize=["T"])
 def backward_fused(
     q, k, v, out, do, lse, dq, dk, dv, tiles, cu_seqlens, T, scale, dropout_p, seed,
-    STRIDE: tl.constexpr, GRAD: tl.constexpr, H: tl.constexpr, D: tl.constexpr, TILE: tl.constexpr, STEP: tl.constexpr,
+    STRIDE: tl.constexpr, H: tl.constexpr, D: tl.constexpr, TILE: tl.constexpr, STEP: tl.constexpr,
     DROPOUT: tl.constexpr,
 ):  # fmt: skip
     """All three gradients of one head of a row of n <= TILE tokens: every number is read once and written once."""
-    row, head, first, n, _ = place(tiles, cu_seqlens, H)
+    row, head, n, _, at_in, at_out, at_lse = place(tiles, cu_seqlens, T, STRIDE, H, D)
     if n == 0:  # a tile that only fills a list (replay.py)
         return
     OUT: tl.constexpr = H * D
-    at_in, at_out, at_grad = first * STRIDE + head * D, first * OUT + head * D, first * GRAD + head * D
     queries, drop = tl.arange(0, TILE), draw(dropout_p, seed, row, head, DROPOUT)
     q_tile = load(q + at_in, 0, n, STRIDE, TILE, D)  # [TILE, D]
     do_tile = load(do + at_out, 0, n, OUT, TILE, D)
     delta = _delta(load(out + at_out, 0, n, OUT, TILE, D), do_tile)[:, None]  # [TILE, 1]
-    lse_tile = tl.load(lse + head.to(tl.int64) * T + first + queries, mask=queries < n, other=float("inf"))[:, None]
+    lse_tile = tl.load(lse + at_lse + queries, mask=queries < n, other=float("inf"))[:, None]
     dq_tile = tl.zeros([TILE, D], tl.float32)
     end = n if TILE > STEP else STEP  # a single step is known to be one: no loop is left of it
     for at in range(0, end, STEP):
@@ -54,33 +53,31 @@ def backward_fused(
         p = tl.where(keys[None, :] < n, _p(q_tile, k_tile, lse_tile, scale), 0.0)  # [TILE, STEP]
         if DROPOUT:
             z = _z(drop, queries[:, None], keys[None, :])
-        store(dv + at_grad, at, n, GRAD, dot(tl.trans((p * z).to(do_tile.dtype)), do_tile), STEP, D)
+        store(dv + at_out, at, n, OUT, dot(tl.trans((p * z).to(do_tile.dtype)), do_tile), STEP, D)
         ds = (p * (dot(do_tile, tl.trans(v_tile)) * z - delta)).to(q_tile.dtype)
-        store(dk + at_grad, at, n, GRAD, dot(tl.trans(ds), q_tile) * scale, STEP, D)
+        store(dk + at_out, at, n, OUT, dot(tl.trans(ds), q_tile) * scale, STEP, D)
         dq_tile += dot(ds, k_tile)
-    store(dq + at_grad, 0, n, GRAD, dq_tile * scale, TILE, D)
+    store(dq + at_out, 0, n, OUT, dq_tile * scale, TILE, D)
 
 
 @triton.jit(do_not_specialize=["T"])
 def backward_queries(
     q, k, v, out, do, lse, delta, dq, tiles, cu_seqlens, T, scale, dropout_p, seed,
-    STRIDE: tl.constexpr, GRAD: tl.constexpr, H: tl.constexpr, D: tl.constexpr, TILE: tl.constexpr, STEP: tl.constexpr,
+    STRIDE: tl.constexpr, H: tl.constexpr, D: tl.constexpr, TILE: tl.constexpr, STEP: tl.constexpr,
     DROPOUT: tl.constexpr,
 ):  # fmt: skip
     """dq, and delta for backward_keys, of one tile of queries; keys pass by, STEP at a time."""
-    row, head, first, n, number = place(tiles, cu_seqlens, H)
+    row, head, n, number, at_in, at_out, at_lse = place(tiles, cu_seqlens, T, STRIDE, H, D)
     if n == 0:  # a tile that only fills a list (replay.py)
         return
     OUT: tl.constexpr = H * D
-    at_in, at_out, at_grad = first * STRIDE + head * D, first * OUT + head * D, first * GRAD + head * D
     start, drop = number * TILE, draw(dropout_p, seed, row, head, DROPOUT)
     queries = start + tl.arange(0, TILE)
     q_tile = load(q + at_in, start, n, STRIDE, TILE, D)  # [TILE, D]
     do_tile = load(do + at_out, start, n, OUT, TILE, D)
     sums = _delta(load(out + at_out, start, n, OUT, TILE, D), do_tile)  # [TILE]
-    vector = head.to(tl.int64) * T + first + queries
-    tl.store(delta + vector, sums, mask=queries < n)
-    lse_tile = tl.load(lse + vector, mask=queries < n, other=float("inf"))[:, None]
+    tl.store(delta + at_lse + queries, sums, mask=queries < n)
+    lse_tile = tl.load(lse + at_lse + queries, mask=queries < n, other=float("inf"))[:, None]
     dq_tile = tl.zeros([TILE, D], tl.float32)
     for at in range(0, n, STEP):
         keys, z = at + tl.arange(0, STEP), 1.0
@@ -91,13 +88,13 @@ def backward_queries(
             z = _z(drop, queries[:, None], keys[None, :])
         ds = (p * (dot(do_tile, tl.trans(v_tile)) * z - sums[:, None])).to(k_tile.dtype)  # [TILE, STEP]
         dq_tile += dot(ds, k_tile)
-    store(dq + at_grad, start, n, GRAD, dq_tile * scale, TILE, D)
+    store(dq + at_out, start, n, OUT, dq_tile * scale, TILE, D)
 
 
 @triton.jit(do_not_specialize=["T"])
 def backward_keys(
     q, k, v, do, lse, delta, dk, dv, tiles, cu_seqlens, T, scale, dropout_p, seed,
-    STRIDE: tl.constexpr, GRAD: tl.constexpr, H: tl.constexpr, D: tl.constexpr, TILE: tl.constexpr, STEP: tl.constexpr,
+    STRIDE: tl.constexpr, H: tl.constexpr, D: tl.constexpr, TILE: tl.constexpr, STEP: tl.constexpr,
     DROPOUT: tl.constexpr,
 ):  # fmt: skip
     """dk and dv of one tile of keys; queries pass by, STEP at a time.
@@ -105,14 +102,10 @@ def backward_keys(
     Scores are [keys, queries] here, as both products then take them as they are. Keys beyond n are not masked: what
     comes of them stays in their own rows, which are not stored.
     """
-    row, head, first, n, number = place(tiles, cu_seqlens, H)
+    row, head, n, number, at_in, at_out, at_lse = place(tiles, cu_seqlens, T, STRIDE, H, D)
     if n == 0:  # a tile that only fills a list (replay.py)
         return
     OUT: tl.constexpr = H * D
-    at_in, at_out, at_grad = first * STRIDE + head * D, first * OUT + head * D, first * GRAD + head * D
-    do += at_out
-    lse += head.to(tl.int64) * T + first
-    delta += head.to(tl.int64) * T + first
     start, drop = number * TILE, draw(dropout_p, seed, row, head, DROPOUT)
     keys = start + tl.arange(0, TILE)
     k_tile = load(k + at_in, start, n, STRIDE, TILE, D)  # [TILE, D]
@@ -122,14 +115,14 @@ def backward_keys(
     for at in range(0, n, STEP):
         queries, z = at + tl.arange(0, STEP), 1.0
         q_tile = load(q + at_in, at, n, STRIDE, STEP, D)  # [STEP, D]
-        do_tile = load(do, at, n, OUT, STEP, D)
-        lse_tile = tl.load(lse + queries, mask=queries < n, other=float("inf"))[None, :]
+        do_tile = load(do + at_out, at, n, OUT, STEP, D)
+        lse_tile = tl.load(lse + at_lse + queries, mask=queries < n, other=float("inf"))[None, :]
         p = _p(k_tile, q_tile, lse_tile, scale)  # [TILE, STEP]
         if DROPOUT:
             z = _z(drop, queries[None, :], keys[:, None])
         dv_tile += dot((p * z).to(do_tile.dtype), do_tile)
-        sums = tl.load(delta + queries, mask=queries < n, other=0.0)[None, :]
+        sums = tl.load(delta + at_lse + queries, mask=queries < n, other=0.0)[None, :]
         ds = (p * (dot(v_tile, tl.trans(do_tile)) * z - sums)).to(q_tile.dtype)
         dk_tile += dot(ds, q_tile)
-    store(dk + at_grad, start, n, GRAD, dk_tile * scale, TILE, D)
-    store(dv + at_grad, start, n, GRAD, dv_tile, TILE, D)
+    store(dk + at_out, start, n, OUT, dk_tile * scale, TILE, D)
+    store(dv + at_out, start, n, OUT, dv_tile, TILE, D)

@@ -41,7 +41,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from minibert.fast.attention.backend import Case, check_inputs, triton_obstacle
 from minibert.fast.attention.triton_backward import backward_fused, backward_keys, backward_queries
 from minibert.fast.attention.triton_parts import LOG2_E, dot, draw, keep_mask, load, place, store
 from minibert.fast.layout import Packed
@@ -58,10 +57,9 @@ def forward_short(
     H: tl.constexpr, D: tl.constexpr, TILE: tl.constexpr, STEP: tl.constexpr, DROPOUT: tl.constexpr,
 ):  # fmt: skip
     """One tile of queries of a row of n <= STEP tokens: softmax as it is written, no loop and no rescaling."""
-    row, head, first, n, number = place(tiles, cu_seqlens, H)
+    row, head, n, number, at_in, at_out, at_lse = place(tiles, cu_seqlens, T, STRIDE, H, D)
     if n == 0:  # a tile that only fills a list (replay.py)
         return
-    at_in, at_out = first * STRIDE + head * D, first * H * D + head * D
     start = number * TILE
     queries, keys = start + tl.arange(0, TILE), tl.arange(0, STEP)
     q_tile = load(q + at_in, start, n, STRIDE, TILE, D)  # [TILE, D]
@@ -79,7 +77,7 @@ def forward_short(
         share /= 1 - dropout_p
     o = dot(p.to(v.dtype.element_ty), v_tile) * share[:, None]  # dividing after: D columns instead of n
     store(out + at_out, start, n, H * D, o, TILE, D)
-    tl.store(lse + head.to(tl.int64) * T + first + queries, m + tl.log2(l), mask=queries < n)
+    tl.store(lse + at_lse + queries, m + tl.log2(l), mask=queries < n)
 
 
 @triton.jit
@@ -109,10 +107,9 @@ def forward_long(
     H: tl.constexpr, D: tl.constexpr, TILE: tl.constexpr, STEP: tl.constexpr, DROPOUT: tl.constexpr,
 ):  # fmt: skip
     """One tile of queries of a row of any length, STEP keys at a time: whole steps unmasked, then a masked rest."""
-    row, head, first, n, number = place(tiles, cu_seqlens, H)
+    row, head, n, number, at_in, at_out, at_lse = place(tiles, cu_seqlens, T, STRIDE, H, D)
     if n == 0:  # a tile that only fills a list (replay.py)
         return
-    at_in, at_out = first * STRIDE + head * D, first * H * D + head * D
     start, drop = number * TILE, draw(dropout_p, seed, row, head, DROPOUT)
     queries = start + tl.arange(0, TILE)
     q_tile = load(q + at_in, start, n, STRIDE, TILE, D)  # [TILE, D]
@@ -135,7 +132,7 @@ def forward_long(
     if DROPOUT:
         share /= 1 - dropout_p
     store(out + at_out, start, n, H * D, o * share[:, None], TILE, D)
-    tl.store(lse + head.to(tl.int64) * T + first + queries, m + tl.log2(l), mask=queries < n)
+    tl.store(lse + at_lse + queries, m + tl.log2(l), mask=queries < n)
 
 
 # ---- which variant for which length ----
@@ -187,14 +184,14 @@ BACKWARD: dict[tuple[int, int], tuple[Variant, ...]] = {
     ),
     (64, 2): (
         Variant(backward_fused, 64, 64, 64, 4, 1, 40),
-        Variant(backward_fused, 128, 128, 128, 8, 1, 96, spilled=232),
+        Variant(backward_fused, 128, 128, 128, 8, 1, 96, spilled=240),
         Variant(backward_fused, 256, 256, 64, 8, 2, 128, spilled=448),
         Variant(backward_queries, None, 64, 64, 4, 2, 48),
         Variant(backward_keys, None, 64, 64, 4, 2, 49, spilled=8),
     ),
     (128, 2): (
         Variant(backward_fused, 64, 64, 64, 8, 1, 80),
-        Variant(backward_fused, 128, 128, 64, 8, 1, 112, spilled=704),
+        Variant(backward_fused, 128, 128, 64, 8, 1, 112, spilled=728),
         Variant(backward_queries, None, 64, 64, 8, 2, 96),
         Variant(backward_keys, None, 64, 64, 8, 2, 97),
     ),
@@ -236,14 +233,13 @@ def variants(backward: bool, head_size: int, element_size: int, device: torch.de
     return list(fitting((BACKWARD if backward else FORWARD)[head_size, element_size], shared_memory(device)))
 
 
-def work(backward: bool, head_size: int, element_size: int, layout: Packed) -> list[tuple[Variant, Tensor, int]]:
-    """Which variants have something to do in a batch, with their tiles and how many those are; found once for all
-    layers."""
+def work(backward: bool, head_size: int, element_size: int, layout: Packed) -> list[tuple[Variant, Tensor]]:
+    """Which variants have something to do in a batch, with their tiles; found once for all layers."""
 
-    def find() -> list[tuple[Variant, Tensor, int]]:
+    def find() -> list[tuple[Variant, Tensor]]:
         chosen = variants(backward, head_size, element_size, layout.device)
         tiles = ((variant, layout.tiles(variant.tile, over, variant.up_to)) for variant, over in chosen)
-        return [(variant, some, len(some)) for variant, some in tiles if len(some)]
+        return [(variant, some) for variant, some in tiles if len(some)]
 
     return layout.keep((backward, head_size, element_size), find)
 
@@ -265,35 +261,30 @@ class Options(NamedTuple):
 COMPILED: dict[tuple, Any] = {}
 
 
-def _run(
-    backward: bool, tensors: dict[str, tuple[Tensor, ...]], numbers: tuple[float, ...], q: Tensor, layout: Packed
-) -> None:
+def _run(backward: bool, tensors: dict[str, tuple[Tensor, ...]], options: Options, q: Tensor, layout: Packed) -> None:
     """Launches each variant over the tiles that are its work. tensors: each kernel's first arguments; q: [T, H, D]."""
-    (T, H, D), dropout = q.shape, numbers[1] > 0
-    common = backward, q.dtype, layout.device, H, D, *numbers[3:], dropout
+    (T, H, D), dropout = q.shape, options.dropout_p > 0
     with torch.cuda.device_of(layout.cu_seqlens):
-        for variant, tiles, count in work(backward, D, q.element_size(), layout):
+        for variant, tiles in work(backward, D, q.element_size(), layout):
             kernel, up_to, tile, step, warps, stages, *_ = variant
-            arguments = *tensors[kernel.__name__], tiles, layout.cu_seqlens, T, *numbers, H, D, tile, step, dropout
-            key = kernel.__name__, up_to, *common
+            name, programs = kernel.__name__, len(tiles) * H
+            arguments = *tensors[name], tiles, layout.cu_seqlens, T, *options, H, D, tile, step, dropout
+            key = name, up_to, q.dtype, layout.device, H, D, options.stride, dropout
             if key in COMPILED:
-                COMPILED[key][count * H, 1, 1](*arguments)
-            elif (compiled := kernel[(count * H,)](*arguments, num_warps=warps, num_stages=stages)) is not None:
+                COMPILED[key][programs, 1, 1](*arguments)
+            elif (compiled := kernel[(programs,)](*arguments, num_warps=warps, num_stages=stages)) is not None:
                 COMPILED[key] = compiled  # the interpreter gives None
 
 
 class _Attention(torch.autograd.Function):
-    """tensors: qkv [T, 3, H, D], or q, k, v [T, H, D] -> [T, H, D]. The gradients have the shapes of the tensors."""
+    """q, k, v [T, H, D] -> [T, H, D]."""
 
     @staticmethod
-    def forward(ctx: Any, layout: Packed, options: Options, *tensors: Tensor) -> Tensor:
-        q, k, v = tensors if len(tensors) == 3 else tensors[0].unbind(1)
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, layout: Packed, options: Options) -> Tensor:
         T, H, D = q.shape
         out, lse = q.new_empty(T, H, D), q.new_empty(H, T, dtype=torch.float32)
-        arguments = q, k, v, out, lse
-        kernels = {"forward_short": arguments, "forward_long": arguments}
-        _run(False, kernels, options, q, layout)
-        ctx.save_for_backward(out, lse, *tensors)
+        _run(False, dict.fromkeys(("forward_short", "forward_long"), (q, k, v, out, lse)), options, q, layout)
+        ctx.save_for_backward(q, k, v, out, lse)
         ctx.layout, ctx.options = layout, options
         return out
 
@@ -303,33 +294,23 @@ class _Attention(torch.autograd.Function):
             raise ValueError(
                 'create_graph=True asks for a second derivative, which has no kernel; choose backend="eager"'
             )
-        out, lse, *tensors = ctx.saved_tensors
-        one = len(tensors) == 1
-        q, k, v = tensors[0].unbind(1) if one else tensors
-        T, H, D = q.shape
+        q, k, v, out, lse = ctx.saved_tensors
         do = do if do.is_contiguous() and do.data_ptr() % 16 == 0 else do.clone(memory_format=torch.contiguous_format)
         delta = torch.empty_like(lse)
-        gradient = q.new_empty((T, 3, H, D) if one else (3, T, H, D))
-        dq, dk, dv = gradient.unbind(1 if one else 0)
+        dq, dk, dv = q.new_empty(3, *q.shape).unbind()
         kernels = {
             "backward_fused": (q, k, v, out, do, lse, dq, dk, dv),
             "backward_queries": (q, k, v, out, do, lse, delta, dq),
             "backward_keys": (q, k, v, do, lse, delta, dk, dv),
         }
-        _run(True, kernels, (*ctx.options, dq.stride(0)), q, ctx.layout)
-        return None, None, *((gradient,) if one else (dq, dk, dv))
+        _run(True, kernels, ctx.options, q, ctx.layout)
+        return dq, dk, dv, None, None
 
 
 def attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    layout: Packed,
-    dropout_p: float = 0.0,
-    scale: float | None = None,
-    seed: int | None = None,
+    q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float = 0.0, scale: float | None = None
 ) -> Tensor:
-    """softmax(scale · q kᵀ) v within each row of a packed batch.
+    """softmax(scale · q kᵀ) v within each row of a packed batch, for `attend`, which has checked all but the scale.
 
     Args:
         q, k, v: [T, H, D] of one type, float16, bfloat16 or float32, D one of 32, 64, 128. They may be views, as of a
@@ -337,68 +318,27 @@ def attention(
             with the heads of a token side by side, one stride for all three and a multiple of 16 elements; where they
             do not, they are copied first.
         layout: the lengths of the rows.
-        dropout_p: probability of dropping one attention probability, 0 <= dropout_p < 1.
+        dropout_p: probability of dropping one attention probability, 0 <= dropout_p < 1. What is dropped is drawn by
+            torch's generator of the device, and so anew whenever a CUDA graph is replayed.
         scale: a positive number, default 1 / √D.
-        seed: names the draw of dropout, 0 <= seed < 2^31; default: drawn by torch's generator of the device, and so
-            anew whenever a CUDA graph is replayed.
 
     Returns:
         [T, H, D].
 
     Raises:
-        ValueError: what cannot be computed, and what to give instead.
+        ValueError: the scale is not positive.
     """
-    return _attention((q, k, v), layout, dropout_p, scale, seed)
-
-
-def attention_qkv(
-    qkv: Tensor, layout: Packed, dropout_p: float = 0.0, scale: float | None = None, seed: int | None = None
-) -> Tensor:
-    """`attention` with q, k and v in one tensor, as one matrix product gives them; so is the gradient, without copies.
-
-    Args:
-        qkv: [T, 3, H, D].
-
-    Returns:
-        [T, H, D].
-    """
-    if qkv.dim() != 4 or qkv.shape[1] != 3:
-        raise ValueError(f"qkv has shape {list(qkv.shape)}; give [T, 3, H, D]")
-    return _attention((qkv,), layout, dropout_p, scale, seed)
-
-
-def _attention(
-    tensors: tuple[Tensor, ...], layout: Packed, dropout_p: float, scale: float | None, seed: int | None
-) -> Tensor:
-    """tensors: q, k, v [T, H, D], or one of [T, 3, H, D] -> [T, H, D]."""
-    q, k, v = three = tensors if len(tensors) == 3 else tensors[0].unbind(1)
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale)
-    _check(q, k, v, layout, dropout_p, scale, seed)
-    if not all(_is_readable(x) and x.stride() == q.stride() for x in three):
-        tensors = tuple(x.clone(memory_format=torch.contiguous_format) for x in tensors)
-        q = tensors[0] if len(tensors) == 3 else tensors[0][:, 0]
-    drawn = _drawn(seed, q.device) if dropout_p else layout.cu_seqlens
-    return _Attention.apply(layout, Options(scale, float(dropout_p), drawn, q.stride(0)), *tensors)
-
-
-def _drawn(seed: int | None, device: torch.device) -> Tensor:
-    """The seed where kernels read it: int32 [1]."""
-    if seed is None:
-        return torch.randint(2**31 - 1, (1,), dtype=torch.int32, device=device)
-    return torch.tensor([seed], dtype=torch.int32, device=device)
+    if not 0 < scale < math.inf:
+        raise ValueError(f"scale is {scale}; give a positive number, as its sign can go into q")
+    if not all(_is_readable(x) and x.stride() == q.stride() for x in (q, k, v)):
+        q, k, v = (x.clone(memory_format=torch.contiguous_format) for x in (q, k, v))
+    seed = layout.cu_seqlens
+    if dropout_p:
+        seed = torch.randint(2**31 - 1, (1,), dtype=torch.int32, device=q.device)
+    return _Attention.apply(q, k, v, layout, Options(scale, float(dropout_p), seed, q.stride(0)))
 
 
 def _is_readable(x: Tensor) -> bool:
     """Whether kernels can read x [T, H, D] as it lies; unaligned they would, but several times slower."""
     return x.stride()[1:] == (x.shape[2], 1) and x.stride(0) % 16 == 0 and x.data_ptr() % 16 == 0
-
-
-def _check(q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float, scale: float, seed: int | None) -> None:
-    """q, k, v: [T, H, D]."""
-    check_inputs(q, k, v, layout, dropout_p)
-    if reason := triton_obstacle(Case(q.device, q.dtype, q.shape[2], layout)):
-        raise ValueError(f'our kernel cannot run here: {reason}; or choose backend="sdpa"')
-    if not 0 < scale < math.inf:
-        raise ValueError(f"scale is {scale}; give a positive number, as its sign can go into q")
-    if seed is not None and not 0 <= seed < 2**31:
-        raise ValueError(f"seed is {seed}; give 0 <= seed < 2^31")

@@ -12,17 +12,15 @@ LOG2_E: tl.constexpr = tl.constexpr(math.log2(math.e))
 
 
 @triton.jit
-def place(tiles, cu_seqlens, H: tl.constexpr):
-    """Which work this program has: row, head, first token of the row, its length n, number of the tile.
-
-    Heads vary fastest: programs that run together read the same tokens, whose heads lie side by side in memory.
-    """
-    tile = tl.program_id(0) // H
-    row = tl.load(tiles + 2 * tile)
-    number = tl.load(tiles + 2 * tile + 1)
+def place(tiles, cu_seqlens, T, STRIDE: tl.constexpr, H: tl.constexpr, D: tl.constexpr):
+    """Which work this program has: row, head, length of the row, number of the tile; and where the row begins in q, k
+    and v, in [T, H, D] and in [H, T]. Heads vary fastest, so programs that run together read neighbouring memory."""
+    tile, head = tl.program_id(0) // H, tl.program_id(0) % H
+    row, number = tl.load(tiles + 2 * tile), tl.load(tiles + 2 * tile + 1)
     first = tl.load(cu_seqlens + row)
     n = tl.load(cu_seqlens + row + 1) - first
-    return row, tl.program_id(0) % H, first.to(tl.int64), n, number  # 64 bits: T · 3 · H · D may pass 2^31
+    first = first.to(tl.int64)  # T · 3 · H · D may pass 2^31
+    return row, head, n, number, first * STRIDE + head * D, (first * H + head) * D, head.to(tl.int64) * T + first
 
 
 @triton.jit
