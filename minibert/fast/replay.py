@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from minibert.core.attention import Padded
 from minibert.core.model import BertBase
 from minibert.fast.attention import resolve_backend
+from minibert.fast.attention.backend import Case
 from minibert.fast.layout import Packed
 
 STEP = 256  # tokens between two sizes
@@ -43,12 +43,6 @@ class Fixed(Packed):
     def firsts(self) -> Tensor:
         """Of a row without tokens any place: nobody reads what comes of it."""
         return self.cu_seqlens[:-1].long().clamp(max=len(self.indices) - 1)
-
-    @cached_property
-    def padded(self) -> Padded:
-        R, W = len(self.lengths), self.width
-        keys = torch.zeros(R * W, dtype=torch.bool, device=self.device).index_fill(0, self.indices, True)
-        return Padded(keys.view(R, W))
 
 
 class Recording(NamedTuple):
@@ -192,8 +186,8 @@ def obstacle(device: torch.device, head_size: int, world: int, options: Any) -> 
         return f"is for one process, and there are {world}"
     if options.layout != "packed":
         return f"is for packed batches, and the layout is {options.layout}"
-    dtype, layout = DTYPES[options.precision], Packed.from_lengths([1])
-    name = resolve_backend(options.attention, device, dtype, layout, 0.1, head_size, needs_grad=True)
+    case = Case(device, DTYPES[options.precision], head_size, Packed.from_lengths([1]), 0.1, needs_grad=True)
+    name = resolve_backend(options.attention, case)
     return None if name == "triton" else f"needs the attention backend triton, and here it is {name}"
 
 

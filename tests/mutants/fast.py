@@ -4,13 +4,13 @@ MUTATIONS = {
     "minibert/fast/batches.py": [
         (
             "train: the filling row has a label",
-            "answers = np.append(answers, -100)",
-            "answers = np.append(answers, 0)",
+            "np.append(lengths, rest), np.append(answers, -100)",
+            "np.append(lengths, rest), np.append(answers, 0)",
             "tests/io/test_data.py::test_a_row_of_padding_without_a_label_makes_the_tokens_a_multiple",
         ),
         (
             "data: one row more than the tokens allow",
-            "if length > room or not runs:",
+            "if lengths[row] > room or not runs:",
             "if room <= 0 or not runs:",
             "tests/io/test_data.py::test_batches_by_tokens_hold_every_row_once_and_no_more_tokens_than_asked_for",
         ),
@@ -18,14 +18,14 @@ MUTATIONS = {
     "minibert/fast/attention/__init__.py": [
         (
             "attend: a scale of one's own is lost where a padded batch is packed",
-            "attend_packed(chosen, *rows, packed, dropout_p, scale)",
-            "attend_packed(chosen, *rows, packed, dropout_p, None)",
+            "attend(*rows, packed, name, dropout_p, scale)",
+            "attend(*rows, packed, name, dropout_p, None)",
             "tests/fast/test_attention.py::test_the_scale_can_be_given",
         ),
         (
             "attend: nobody asks whether a gradient is wanted",
-            "grads = needs_grad(q, k, v)",
-            "grads = False",
+            "layout, dropout_p, needs_grad(q, k, v), elements)",
+            "layout, dropout_p, False, elements)",
             "tests/fast/test_attention.py::test_flex_on_the_cpu_refuses_what_wants_a_gradient_and_runs_without",
         ),
         (
@@ -69,9 +69,9 @@ MUTATIONS = {
             "tests/fast/test_attention.py::test_flex_sees_each_document_alone",
         ),
         (
-            "flex: documents share a block",
-            "blocks = -(-lengths // BLOCK)  # of each",
-            "blocks = lengths // BLOCK + 1  # of each",
+            "flex: a document of whole blocks has one more, without tokens",
+            "counts = -(-lengths // BLOCK)  # blocks",
+            "counts = lengths // BLOCK + 1  # blocks",
             "tests/fast/test_attention.py::test_flex_sees_each_document_alone",
         ),
         (
@@ -208,8 +208,8 @@ MUTATIONS = {
         ),
         (
             "layout: columns count through the batch",
-            "columns = np.arange(counts.sum()) - np.repeat(starts(counts)[:-1], counts)\n        rows",
-            "columns = np.arange(counts.sum())\n        rows",
+            "return np.stack([rows, np.arange(len(rows)) - starts(counts)[rows]])",
+            "return np.stack([rows, np.arange(len(rows))])",
             "tests/fast/test_layout.py::test_the_tensors_are_those_of_the_picture",
         ),
         (

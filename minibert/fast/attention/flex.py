@@ -12,7 +12,7 @@ from torch import Tensor
 
 from minibert.core.attention import Padded
 from minibert.fast.attention.backend import HALF, Backend, Case, installed, needs_grad
-from minibert.fast.layout import Packed, pack, pad, starts, upload
+from minibert.fast.layout import Packed, each_of, pack, pad, starts, upload
 
 BLOCK = 128  # positions; what the mask hides is skipped in blocks of this size
 FORMS = 64  # kernels that may be compiled: one for each head size, number type and kind of layout, or two (`compiled`)
@@ -52,13 +52,13 @@ def documents(q: Tensor, k: Tensor, v: Tensor, layout: Packed, scale: float | No
     So no block is shared: a document touches fewer of them, and what is NaN in one is never multiplied by the
     probability 0 of another, which would be NaN again.
     """
-    aligned, mask = layout.keep("flex", functools.partial(document_mask, layout))
-    row = (pad(tensor, aligned).transpose(1, 2) for tensor in (q, k, v))  # [1, H, T', D]
-    return pack(flex(*row, mask, scale).transpose(1, 2), aligned)
+    blocks, mask = layout.keep("flex", functools.partial(document_mask, layout))
+    row = (pad(tensor, blocks).flatten(0, 1).transpose(0, 1)[None] for tensor in (q, k, v))  # [1, H, T', D]
+    return pack(flex(*row, mask, scale)[0].transpose(0, 1).unflatten(0, (-1, BLOCK)), blocks)
 
 
 def document_mask(layout: Packed) -> tuple[Packed, object]:
-    """Where the tokens stand in the long row of T' positions, and which of its blocks see each other.
+    """The long row's N blocks, as a batch of N rows of BLOCK positions; and which of them see each other.
 
     The block mask follows from the lengths: every block of a document of n tokens sees the n // 128 full ones and, if
     something is left over, the last one position by position.
@@ -66,26 +66,25 @@ def document_mask(layout: Packed) -> tuple[Packed, object]:
     from torch.nn.attention.flex_attention import BlockMask
 
     lengths = np.array(layout.lengths)
-    blocks = -(-lengths // BLOCK)  # of each document
-    first, N = starts(blocks)[:-1], int(blocks.sum())
-    columns = np.arange(lengths.sum()) + np.repeat(first * BLOCK - starts(lengths)[:-1], lengths)
-    aligned = Packed.from_places(lengths.sum(keepdims=True), N * BLOCK, 0 * columns, columns, layout.device)
-    owner = np.full(N * BLOCK, -1)  # the document of each position, -1 in the gaps
-    owner[columns] = np.repeat(np.arange(len(lengths)), lengths)
-    document = upload(owner, layout.device)
+    counts = -(-lengths // BLOCK)  # blocks of each document
+    first, (owner, number) = starts(counts)[:-1], each_of(counts)  # of each block [N]: its document, its place there
+    sizes, N = np.minimum(lengths[owner] - number * BLOCK, BLOCK), len(owner)
+    positions = np.where(np.arange(BLOCK) < sizes[:, None], owner[:, None], -1)  # [N, BLOCK]; -1 behind a document
+    document = upload(positions.flatten(), layout.device)
 
     def same(b: Tensor, h: Tensor, s: Tensor, t: Tensor) -> Tensor:
         return document[s] == document[t]
 
     def table(counts: np.ndarray, begin: np.ndarray) -> tuple[Tensor, Tensor]:
         """How many blocks each block sees [1, 1, N], and which, one after the other from `begin` on [1, 1, N, N]."""
-        counts, begin = (upload(np.repeat(a, blocks).astype(np.int32), layout.device) for a in (counts, begin))
+        counts, begin = (upload(a[owner].astype(np.int32), layout.device) for a in (counts, begin))
         which = begin[:, None] + torch.arange(N, dtype=torch.int32, device=layout.device)
         return counts[None, None], which.clamp(max=N - 1)[None, None]
 
     full = lengths // BLOCK
-    partly, whole = table((lengths % BLOCK > 0).astype(int), first + full), table(full, first)
-    return aligned, BlockMask.from_kv_blocks(*partly, *whole, BLOCK_SIZE=BLOCK, mask_mod=same)
+    partly, whole = table(lengths % BLOCK > 0, first + full), table(full, first)
+    mask = BlockMask.from_kv_blocks(*partly, *whole, BLOCK_SIZE=BLOCK, mask_mod=same)
+    return Packed.from_lengths(sizes, BLOCK, layout.device), mask
 
 
 def flex(q: Tensor, k: Tensor, v: Tensor, mask: object, scale: float | None) -> Tensor:

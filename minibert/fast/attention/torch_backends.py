@@ -67,7 +67,7 @@ def by_length(
     first = len(q) < len(k)
     if order is not None:
         q, k, v = q.index_select(0, rows if first else order), k.index_select(0, order), v.index_select(0, order)
-    shapes = [(part.stop - part.start, q.shape[1], 1 if first else n, n) for part, _, n in groups]
+    shapes = [(R, q.shape[1], 1 if first else n, n) for R, n in groups]
     cheap = bool(dropout_p) and kernel is None
     q, v, masks = drawn(q, v, shapes, dropout_p, scale) if cheap else (q, v, [None] * len(groups))
     tokens = [[R * m for R, _, m, _ in shapes], *2 * [[R * n for R, _, _, n in shapes]]]

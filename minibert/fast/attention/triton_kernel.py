@@ -185,7 +185,7 @@ BACKWARD: dict[tuple[int, int], tuple[Variant, ...]] = {
     (64, 2): (
         Variant(backward_fused, 64, 64, 64, 4, 1, 40),
         Variant(backward_fused, 128, 128, 128, 8, 1, 96, spilled=240),
-        Variant(backward_fused, 256, 256, 64, 8, 2, 128, spilled=448),
+        Variant(backward_fused, 256, 256, 64, 8, 2, 128, spilled=472),
         Variant(backward_queries, None, 64, 64, 4, 2, 48),
         Variant(backward_keys, None, 64, 64, 4, 2, 49, spilled=8),
     ),
