@@ -99,7 +99,9 @@ def measured(row: dict[str, Any], kernel: Any, lengths: list[int], arguments: ar
     """The row with its time, or with why it has none."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        call = call_of(row["what"], lengths, Variant(kernel, None, *row["shape"], shared=0), row["dropout"], device)
+        call = call_of(
+            row["what"], lengths, Variant(D, 2, kernel, None, *row["shape"], shared=0), row["dropout"], device
+        )
         if arguments.small:
             call()
             return row | {"us": None}

@@ -54,6 +54,7 @@ class Recording(NamedTuple):
     cu_seqlens: Tensor  # [R + 1]
     position_ids: Tensor  # [T]
     tiles: dict[tuple[int, int, int | None], Tensor]  # of attention, by what `Packed.tiles` is asked
+    work: dict[tuple[bool, int, int], list]  # which of them a kernel does: triton_kernel.work
     first_only: bool
     sums: Tensor
 
@@ -122,16 +123,19 @@ class Replays:
 
     def room(self, batch: Batch, weights: Tensor) -> Recording:
         """For any batch of as many tokens."""
+        from minibert.fast.attention.triton_kernel import variants  # needs a package that PyTorch's CPU build lacks
+
         T, R, device = len(batch.input_ids), self.rows, weights.device
         sizes = dict.fromkeys(("input_ids", "token_type_ids"), T) | {"is_random": R}
         sizes |= dict.fromkeys(("positions", "labels"), self.answers(T))
         fields = {name: torch.zeros(sizes[name], dtype=torch.int64, device=device) for name in tensors(batch)}
-        tiles = {}
+        tiles, work, sizes = {}, {}, (self.model.config.head_size, self.dtype.itemsize)
         for backward in (False, True):
-            for variant, over in self.variants(backward, device):
-                if most := most_tiles(variant.tile, over, variant.up_to, R, T):
-                    room = torch.zeros(most, 2, dtype=torch.int32, device=device)
-                    tiles[variant.tile, over, variant.up_to] = room
+            for variant, over in variants(backward, *sizes, device):
+                asked = variant.tile, over, variant.up_to
+                if most := most_tiles(*asked, R, T):
+                    tiles.setdefault(asked, torch.zeros(most, 2, dtype=torch.int32, device=device))
+                    work.setdefault((backward, *sizes), []).append((variant, tiles[asked]))
         return Recording(
             torch.cuda.CUDAGraph(),
             batch._replace(layout=None, **fields),
@@ -139,6 +143,7 @@ class Replays:
             torch.zeros(R + 1, dtype=torch.int32, device=device),
             torch.zeros(T, dtype=torch.int64, device=device),
             tiles,
+            work,
             batch.layout.first_only,
             weights,
         )
@@ -162,20 +167,8 @@ class Replays:
         row = torch.repeat_interleave(numbers, recording.cu_seqlens.diff(), output_size=T)
         places = row * W + recording.position_ids
         layout = Fixed((0,) * R, W, recording.cu_seqlens, places, recording.position_ids, recording.first_only)
-        for backward in (False, True):
-            found = (
-                (v, recording.tiles.get((v.tile, over, v.up_to))) for v, over in self.variants(backward, row.device)
-            )
-            key = backward, self.model.config.head_size, self.dtype.itemsize
-            layout.kept[key] = [(variant, tiles) for variant, tiles in found if tiles is not None]
+        layout.kept.update(recording.work)
         return recording.batch._replace(layout=layout)
-
-    def variants(self, backward: bool, device: torch.device) -> list:
-        """The kernels that may have something to do. Imported here, as they need a package that PyTorch's CPU build
-        lacks."""
-        from minibert.fast.attention.triton_kernel import variants
-
-        return variants(backward, self.model.config.head_size, self.dtype.itemsize, device)
 
 
 def obstacle(device: torch.device, head_size: int, world: int, options: Any) -> str | None:

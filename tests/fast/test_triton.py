@@ -24,7 +24,7 @@ import triton.language as tl  # noqa: E402
 from triton.runtime.interpreter import InterpretedFunction, InterpreterBuilder  # noqa: E402
 
 from minibert.fast.attention import attend, triton_kernel  # noqa: E402
-from minibert.fast.attention.triton_kernel import BACKWARD, FORWARD, attention, fitting  # noqa: E402
+from minibert.fast.attention.triton_kernel import BACKWARD, FORWARD, attention, variants  # noqa: E402
 from minibert.fast.layout import Packed  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning")  # Triton 3.6's interpreter
@@ -354,10 +354,13 @@ def test_a_gpu_with_less_shared_memory_gets_the_same_numbers(monkeypatch):
     assert_close(both(qkv, do, layout), wanted, 1e-3)
 
 
-@pytest.mark.parametrize("table", [*FORWARD.values(), *BACKWARD.values()])
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("head_size", [32, 64, 128])
+@pytest.mark.parametrize("element_size", [2, 4])
 @pytest.mark.parametrize("limit", [99, 163, 227])  # sm_86 and sm_89; A100; H100 and H200
-def test_every_length_has_exactly_one_variant_of_a_direction(table, limit):
-    chosen = list(fitting(table, limit))
+def test_every_length_has_exactly_one_variant_of_a_direction(backward, head_size, element_size, limit, monkeypatch):
+    monkeypatch.setattr(triton_kernel, "shared_memory", lambda device: limit)
+    chosen = variants(backward, head_size, element_size, torch.device("cuda"))
     assert all(variant.shared <= limit for variant, _ in chosen)
     for length in (1, 64, 65, 128, 129, 256, 257, 10**6):
         kernels = [v.kernel.__name__ for v, above in chosen if above < length <= (v.up_to or length)]
@@ -369,9 +372,8 @@ def test_every_length_has_exactly_one_variant_of_a_direction(table, limit):
         )
 
 
-@pytest.mark.parametrize("table", [*FORWARD.values(), *BACKWARD.values()])
-def test_a_variant_that_takes_a_row_at_once_has_room_for_it(table):
-    for variant in table:
+def test_a_variant_that_takes_a_row_at_once_has_room_for_it():
+    for variant in FORWARD + BACKWARD:
         room = {"forward_short": variant.step, "backward_fused": variant.tile}.get(variant.kernel.__name__)
         assert room is None if variant.up_to is None else room >= variant.up_to
         assert variant.step <= variant.tile or variant.kernel.__name__.startswith("forward")

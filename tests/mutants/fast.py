@@ -156,8 +156,9 @@ MUTATIONS = {
         ),
         (
             "triton: lengths of a variant that is left out have none",
-            "            yield variant, longer_than\n            longer_than",
-            "            yield variant, longer_than\n        if True:\n            longer_than",
+            "            found.append((variant, longer_than))\n            longer_than",
+            "            found.append((variant, longer_than))\n        if variant[:2] == (head_size, element_size):\n"
+            "            longer_than",
             "tests/fast/test_triton.py::test_every_length_has_exactly_one_variant_of_a_direction",
         ),
         (

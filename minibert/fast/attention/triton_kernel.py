@@ -33,7 +33,6 @@ Letters: T tokens, H heads, D head size, n tokens of the row in hand.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -141,6 +140,8 @@ def forward_long(
 class Variant(NamedTuple):
     """How the rows longer than those of the variant before it, and of at most `up_to` tokens, are done."""
 
+    head_size: int
+    element_size: int  # bytes
     kernel: Any
     up_to: int | None  # None: any length
     tile: int  # tokens that a program keeps: queries, but keys in backward_keys
@@ -151,65 +152,50 @@ class Variant(NamedTuple):
     spilled: int = 0  # and to these bytes a thread that do not fit into its registers; in 16 bits on sm_90 always 0
 
 
-# By head size and bytes of an element. Those of (64, 2) were chosen by benchmarks/variants.py among candidates that fit
-# into the registers with dropout, too. A GPU with less shared memory leaves a variant out, and the next one does its
-# lengths as well; what serves any length fits into the 99 KiB of the smallest GPUs meant here (sm_86, sm_89).
-FORWARD: dict[tuple[int, int], tuple[Variant, ...]] = {
-    (32, 2): (
-        Variant(forward_short, 64, 64, 64, 4, 1, 12),
-        Variant(forward_short, 128, 128, 128, 8, 1, 24),
-        Variant(forward_long, None, 64, 128, 4, 2, 36),
-    ),
-    (64, 2): (
-        Variant(forward_short, 64, 64, 64, 4, 1, 24),
-        Variant(forward_short, 128, 128, 128, 8, 1, 48),
-        Variant(forward_long, None, 64, 64, 4, 3, 56),
-    ),
-    (128, 2): (
-        Variant(forward_short, 64, 64, 64, 4, 1, 48),
-        Variant(forward_short, 128, 128, 128, 8, 1, 96, spilled=240),
-        Variant(forward_long, None, 128, 64, 8, 2, 96, spilled=32),
-    ),
-    (32, 4): (Variant(forward_short, 64, 64, 64, 8, 1, 24), Variant(forward_long, None, 64, 32, 8, 1, 24)),
-    (64, 4): (Variant(forward_short, 64, 64, 64, 8, 1, 48), Variant(forward_long, None, 64, 32, 8, 1, 33)),
-    (128, 4): (Variant(forward_long, None, 32, 32, 8, 1, 36),),
-}
-BACKWARD: dict[tuple[int, int], tuple[Variant, ...]] = {
-    (32, 2): (
-        Variant(backward_fused, 64, 64, 64, 4, 1, 24),
-        Variant(backward_fused, 128, 128, 64, 8, 2, 48),
-        Variant(backward_fused, 256, 256, 64, 8, 2, 80),
-        Variant(backward_queries, None, 128, 64, 8, 2, 32),
-        Variant(backward_keys, None, 128, 64, 8, 2, 33),
-    ),
-    (64, 2): (
-        Variant(backward_fused, 64, 64, 64, 4, 1, 40),
-        Variant(backward_fused, 128, 128, 128, 8, 1, 96, spilled=240),
-        Variant(backward_fused, 256, 256, 64, 8, 2, 128, spilled=472),
-        Variant(backward_queries, None, 64, 64, 4, 2, 48),
-        Variant(backward_keys, None, 64, 64, 4, 2, 49, spilled=8),
-    ),
-    (128, 2): (
-        Variant(backward_fused, 64, 64, 64, 8, 1, 80),
-        Variant(backward_fused, 128, 128, 64, 8, 1, 112, spilled=728),
-        Variant(backward_queries, None, 64, 64, 8, 2, 96),
-        Variant(backward_keys, None, 64, 64, 8, 2, 97),
-    ),
-    (32, 4): (
-        Variant(backward_fused, 64, 64, 64, 8, 1, 48),
-        Variant(backward_queries, None, 64, 32, 8, 1, 28),
-        Variant(backward_keys, None, 64, 32, 8, 1, 32),
-    ),
-    (64, 4): (
-        Variant(backward_fused, 64, 64, 64, 8, 1, 80, spilled=1120),
-        Variant(backward_queries, None, 32, 32, 8, 1, 32),
-        Variant(backward_keys, None, 32, 32, 8, 1, 36),
-    ),
-    (128, 4): (
-        Variant(backward_queries, None, 32, 32, 8, 1, 64, spilled=200),
-        Variant(backward_keys, None, 32, 32, 8, 1, 68, spilled=8),
-    ),
-}
+# Those of head size 64 in 2 bytes were chosen by benchmarks/variants.py among candidates that fit into the registers
+# with dropout, too. A GPU with less shared memory leaves a variant out, and the next one does its lengths as well; what
+# serves any length fits into the 99 KiB of the smallest GPUs meant here (sm_86, sm_89).
+_FORWARD = (  # the fields of Variant
+    (32, 2, forward_short, 64, 64, 64, 4, 1, 12),
+    (32, 2, forward_short, 128, 128, 128, 8, 1, 24),
+    (32, 2, forward_long, None, 64, 128, 4, 2, 36),
+    (64, 2, forward_short, 64, 64, 64, 4, 1, 24),
+    (64, 2, forward_short, 128, 128, 128, 8, 1, 48),
+    (64, 2, forward_long, None, 64, 64, 4, 3, 56),
+    (128, 2, forward_short, 64, 64, 64, 4, 1, 48),
+    (128, 2, forward_short, 128, 128, 128, 8, 1, 96, 240),
+    (128, 2, forward_long, None, 128, 64, 8, 2, 96, 32),
+    (32, 4, forward_short, 64, 64, 64, 8, 1, 24),
+    (32, 4, forward_long, None, 64, 32, 8, 1, 24),
+    (64, 4, forward_short, 64, 64, 64, 8, 1, 48),
+    (64, 4, forward_long, None, 64, 32, 8, 1, 33),
+    (128, 4, forward_long, None, 32, 32, 8, 1, 36),
+)
+_BACKWARD = (
+    (32, 2, backward_fused, 64, 64, 64, 4, 1, 24),
+    (32, 2, backward_fused, 128, 128, 64, 8, 2, 48),
+    (32, 2, backward_fused, 256, 256, 64, 8, 2, 80),
+    (32, 2, backward_queries, None, 128, 64, 8, 2, 32),
+    (32, 2, backward_keys, None, 128, 64, 8, 2, 33),
+    (64, 2, backward_fused, 64, 64, 64, 4, 1, 40),
+    (64, 2, backward_fused, 128, 128, 128, 8, 1, 96, 240),
+    (64, 2, backward_fused, 256, 256, 64, 8, 2, 128, 472),
+    (64, 2, backward_queries, None, 64, 64, 4, 2, 48),
+    (64, 2, backward_keys, None, 64, 64, 4, 2, 49, 8),
+    (128, 2, backward_fused, 64, 64, 64, 8, 1, 80),
+    (128, 2, backward_fused, 128, 128, 64, 8, 1, 112, 728),
+    (128, 2, backward_queries, None, 64, 64, 8, 2, 96),
+    (128, 2, backward_keys, None, 64, 64, 8, 2, 97),
+    (32, 4, backward_fused, 64, 64, 64, 8, 1, 48),
+    (32, 4, backward_queries, None, 64, 32, 8, 1, 28),
+    (32, 4, backward_keys, None, 64, 32, 8, 1, 32),
+    (64, 4, backward_fused, 64, 64, 64, 8, 1, 80, 1120),
+    (64, 4, backward_queries, None, 32, 32, 8, 1, 32),
+    (64, 4, backward_keys, None, 32, 32, 8, 1, 36),
+    (128, 4, backward_queries, None, 32, 32, 8, 1, 64, 200),
+    (128, 4, backward_keys, None, 32, 32, 8, 1, 68, 8),
+)
+FORWARD, BACKWARD = ([Variant(*row) for row in rows] for rows in (_FORWARD, _BACKWARD))
 
 
 def shared_memory(device: torch.device) -> int:
@@ -219,18 +205,14 @@ def shared_memory(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).shared_memory_per_block_optin // 1024
 
 
-def fitting(table: tuple[Variant, ...], limit: int) -> Iterator[tuple[Variant, int]]:
-    """The variants that fit into `limit` KiB of shared memory, each with the length that its rows have to exceed."""
-    longer_than = 0
-    for variant in table:
-        if variant.shared <= limit:
-            yield variant, longer_than
-            longer_than = variant.up_to or longer_than
-
-
 def variants(backward: bool, head_size: int, element_size: int, device: torch.device) -> list[tuple[Variant, int]]:
-    """What `fitting` gives on this device."""
-    return list(fitting((BACKWARD if backward else FORWARD)[head_size, element_size], shared_memory(device)))
+    """The variants that fit into the device's shared memory, each with the length that its rows have to exceed."""
+    found, longer_than, limit = [], 0, shared_memory(device)
+    for variant in BACKWARD if backward else FORWARD:
+        if variant[:2] == (head_size, element_size) and variant.shared <= limit:
+            found.append((variant, longer_than))
+            longer_than = variant.up_to or longer_than
+    return found
 
 
 def work(backward: bool, head_size: int, element_size: int, layout: Packed) -> list[tuple[Variant, Tensor]]:
@@ -266,7 +248,7 @@ def _run(backward: bool, tensors: dict[str, tuple[Tensor, ...]], options: Option
     (T, H, D), dropout = q.shape, options.dropout_p > 0
     with torch.cuda.device_of(layout.cu_seqlens):
         for variant, tiles in work(backward, D, q.element_size(), layout):
-            kernel, up_to, tile, step, warps, stages, *_ = variant
+            kernel, up_to, tile, step, warps, stages = variant[2:8]
             name, programs = kernel.__name__, len(tiles) * H
             arguments = *tensors[name], tiles, layout.cu_seqlens, T, *options, H, D, tile, step, dropout
             key = name, up_to, q.dtype, layout.device, H, D, options.stride, dropout
