@@ -15,6 +15,7 @@ from minibert.core.model import (  # noqa: F401 (for others to import from here)
     BertOutput,
     PreTrainingOutput,
 )
-from minibert.fast import old_arguments
+from minibert.fast.old_arguments import taking
 
-old_arguments.accept(BertModel, BertForSequenceClassification, BertForMaskedLM, BertForPreTraining)
+for kind in (BertModel, BertForSequenceClassification, BertForMaskedLM, BertForPreTraining):
+    kind.forward = taking(kind.forward, default=kind is BertForSequenceClassification)

@@ -27,10 +27,9 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 def prepare(model: Model) -> Model:
     """A copy of the model that shares its parameters and computes the same, faster where rows are packed.
 
-    The model itself stays as it is. A twin and what it stands for have one state: weights, hooks, exchanged Linears,
-    train() and eval() of either count for both, before and after. What holds the twins (model, list, layer) is the
-    copy's own: whoever puts another module there prepares again. A module that is not of core/model.py is left, and a
-    model without any comes back itself.
+    A twin and what it stands for have one state: weights, hooks, exchanged Linears, train() and eval() of either count
+    for both. What holds the twins (model, list, layer) is the copy's own: whoever puts another module there prepares
+    again. Other modules than core/model.py's are left; a model without any of these comes back itself.
     """
     if (twin := TWINS.get(type(model))) is not None:
         return _object(twin, vars(model))
