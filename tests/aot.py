@@ -22,7 +22,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from minibert.fast.attention.triton_kernel import BACKWARD, FORWARD, Variant
+from minibert.fast.attention.triton_launch import BACKWARD, FORWARD, Variant
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 ELEMENT = {2: "bf16", 4: "fp32"}

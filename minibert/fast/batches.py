@@ -33,11 +33,7 @@ class Batch(NamedTuple):
 
 
 def check_vocabulary(tokenizer: Tokenizer, config: BertConfig, source: str) -> None:
-    """A vocabulary and a model that do not belong together give nonsense without any error; so compare their sizes.
-
-    Raises:
-        ValueError: they differ.
-    """
+    """Raises ValueError where their sizes differ; what does not belong together gives nonsense without any error."""
     if tokenizer.vocab_size != config.vocab_size:
         raise ValueError(
             f"{source}: the vocabulary has {tokenizer.vocab_size} tokens, the config says vocab_size"
@@ -93,11 +89,8 @@ def by_length(lengths: NDArray) -> list[int]:
 
 
 def token_chunks(order: Sequence[int], lengths: NDArray, tokens: int) -> list[list[int]]:
-    """Consecutive runs of at most `tokens` tokens; a row that alone is longer has a run of its own.
-
-    Raises:
-        ValueError: a budget below 1.
-    """
+    """Consecutive runs of at most `tokens` tokens; a row that alone is longer has a run of its own. ValueError: a
+    budget below 1."""
     if tokens < 1:
         raise ValueError(f"tokens_per_batch is {tokens}; it must be at least 1")
     runs: list[list[int]] = []

@@ -77,8 +77,7 @@ class Packed(Keeper):
         """
         counts = checked_lengths(lengths)
         longest = int(counts.max())
-        width = longest if width is None else width
-        if width < longest:
+        if (width := longest if width is None else width) < longest:
             raise ValueError(f"width {width} is below the longest row, {longest}; give at least {longest}")
         rows, columns = each_of(counts)
         return cls(tuple(counts.tolist()), int(width), *on_device(counts, width, rows, columns, device), first_only)
@@ -164,9 +163,8 @@ class Packed(Keeper):
     def tiles(self, block: int, longer_than: int = 0, up_to: int | None = None) -> Tensor:
         """The rows whose length is in (longer_than, up_to], cut into tiles of `block` positions: a kernel's work list.
 
-        Returns:
-            int32 [N, 2]: (row, number of the tile in its row). The longest rows come first, so that the last programs
-            to start are short ones and no processor is left alone with a long one.
+        int32 [N, 2]: (row, number of the tile in its row). The longest rows come first, so that no processor is left
+        alone with a long one in the end.
         """
         if (what := ("tiles", block, longer_than, up_to)) not in self.kept:
             lengths = np.array(self.lengths)
@@ -180,10 +178,9 @@ class Packed(Keeper):
 
 def packed_form(batch: Padded, rows: int, width: int, device: torch.device) -> Packed:
     """A rectangle without its padding. A mask on a GPU is read back for it, once; without one it fits any batch."""
-    if batch.keys is not None:
-        return batch.keep("packed", lambda: Packed.from_mask(batch.keys))
-    sizes = rows, width, device
-    return batch.keep(("packed", sizes), lambda: Packed.from_lengths([width] * rows, width, device))
+    whole = Packed.from_lengths, [width] * rows, width, device
+    make, *given = whole if batch.keys is None else (Packed.from_mask, batch.keys)
+    return batch.keep(("packed", rows, width, device), lambda: make(*given))
 
 
 def pack(x: Tensor, layout: Packed) -> Tensor:
@@ -203,9 +200,6 @@ def pad(x: Tensor, layout: Packed) -> Tensor:
     if T < B * S:
         x = x.new_zeros(B * S, *x.shape[1:]).index_copy(0, layout.indices, x)
     return x.reshape(B, S, *x.shape[1:])
-
-
-# ---- small helpers ----
 
 
 def checked_lengths(lengths: Sequence[int] | NDArray) -> NDArray[np.int64]:

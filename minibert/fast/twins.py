@@ -124,10 +124,9 @@ TWINS: dict[type[nn.Module], type[nn.Module]] = {
 
 
 def compile_tokenwise(model: nn.Module) -> None:
-    """Lets torch.compile join what is done to each token by itself: embeddings, feed-forward, `residual`.
-
-    Attention between them stays as it is, since its backends look at the lengths, which would mean compiling for every
-    batch. So each part is compiled once for all layers and any T (and once more for evaluation, without dropout).
+    """Lets torch.compile join what is done to each token by itself: embeddings, feed-forward, `residual`, each compiled
+    once for any T (and once more for evaluation). Attention's backends look at the lengths: for it, that would mean
+    compiling for every batch.
     """
     for module in model.modules():
         if isinstance(module, Embeddings | FeedForward):

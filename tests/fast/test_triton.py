@@ -23,13 +23,13 @@ pytest.importorskip("triton", reason="Triton is not installed: pip install trito
 import triton.language as tl  # noqa: E402
 from triton.runtime.interpreter import InterpretedFunction, InterpreterBuilder  # noqa: E402
 
-from minibert.fast.attention import attend, triton_kernel  # noqa: E402
-from minibert.fast.attention.triton_kernel import BACKWARD, FORWARD, attention, variants  # noqa: E402
+from minibert.fast.attention import attend, triton_launch  # noqa: E402
+from minibert.fast.attention.triton_launch import BACKWARD, FORWARD, attention, variants  # noqa: E402
 from minibert.fast.layout import Packed  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning")  # Triton 3.6's interpreter
 runs = pytest.mark.skipif(
-    not (ON_GPU or (isinstance(tl.zeros, InterpretedFunction) and triton_kernel.INTERPRETED)),
+    not (ON_GPU or (isinstance(tl.zeros, InterpretedFunction) and triton_launch.INTERPRETED)),
     reason="neither a CUDA device nor TRITON_INTERPRET=1 before the first import of Triton (tests/conftest.py)",
 )
 DEVICE = "cuda" if ON_GPU else "cpu"
@@ -170,13 +170,13 @@ def test_how_the_tensors_lie_in_memory_changes_nothing(view):
 @runs
 def test_kernels_are_given_nothing_that_is_not_aligned(monkeypatch):
     """The interpreter would not mind; a GPU reads such tensors one element at a time."""
-    seen, run = [], triton_kernel._run
+    seen, run = [], triton_launch._run
 
     def spy(table, tensors, *rest):
         seen.extend(x for arguments in tensors.values() for x in arguments)
         run(table, tensors, *rest)
 
-    monkeypatch.setattr(triton_kernel, "_run", spy)
+    monkeypatch.setattr(triton_launch, "_run", spy)
     layout, qkv, do = draw((3,))
     attention_qkv(shifted(qkv).requires_grad_(), layout).backward(shifted(do))
     assert seen
@@ -350,7 +350,7 @@ def test_a_second_derivative_is_refused():
 def test_a_gpu_with_less_shared_memory_gets_the_same_numbers(monkeypatch):
     layout, qkv, do = draw((200,))
     wanted = in_float64(qkv, do, layout)
-    monkeypatch.setattr(triton_kernel, "shared_memory", lambda device: 99)
+    monkeypatch.setattr(triton_launch, "shared_memory", lambda device: 99)
     assert_close(both(qkv, do, layout), wanted, 1e-3)
 
 
@@ -359,7 +359,7 @@ def test_a_gpu_with_less_shared_memory_gets_the_same_numbers(monkeypatch):
 @pytest.mark.parametrize("element_size", [2, 4])
 @pytest.mark.parametrize("limit", [99, 163, 227])  # sm_86 and sm_89; A100; H100 and H200
 def test_every_length_has_exactly_one_variant_of_a_direction(backward, head_size, element_size, limit, monkeypatch):
-    monkeypatch.setattr(triton_kernel, "shared_memory", lambda device: limit)
+    monkeypatch.setattr(triton_launch, "shared_memory", lambda device: limit)
     chosen = variants(backward, head_size, element_size, torch.device("cuda"))
     assert all(variant.shared <= limit for variant, _ in chosen)
     for length in (1, 64, 65, 128, 129, 256, 257, 10**6):

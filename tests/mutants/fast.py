@@ -109,26 +109,6 @@ MUTATIONS = {
             "::test_packed_attention_drops_probabilities_as_the_formula_says_forward_and_backward",
         ),
     ],
-    "minibert/fast/attention/triton_backward.py": [
-        (
-            "triton: keys beyond the row count in backward",
-            "        p = tl.where(keys[None, :] < n, _p(q_tile, k_tile, lse_tile, scale), 0.0)  # [TILE, STEP]",
-            "        p = _p(q_tile, k_tile, lse_tile, scale)",
-            "tests/fast/test_triton.py::test_equal_logits_of_any_size_give_the_mean_and_finite_gradients",
-        ),
-        (
-            "triton: no scale in dq",
-            "    store(dq + at_out, 0, n, OUT, dq_tile * scale, TILE, D)",
-            "    store(dq + at_out, 0, n, OUT, dq_tile, TILE, D)",
-            "tests/fast/test_triton.py::test_a_scale_of_ones_own_is_used_in_both_directions",
-        ),
-        (
-            "triton: backward forgets what dropout dropped",
-            "            z = _z(drop, queries[None, :], keys[:, None])",
-            "            z = 1.0",
-            "tests/fast/test_triton.py::test_backward_drops_what_forward_dropped",
-        ),
-    ],
     "minibert/fast/attention/triton_kernel.py": [
         (
             "triton: a long row's answer is not divided by its sum",
@@ -155,26 +135,23 @@ MUTATIONS = {
             "tests/fast/test_triton.py::test_equal_logits_of_any_size_give_the_mean_and_finite_gradients",
         ),
         (
-            "triton: lengths of a variant that is left out have none",
-            "            found.append((variant, longer_than))\n            longer_than",
-            "            found.append((variant, longer_than))\n        if variant[:2] == (head_size, element_size):\n"
-            "            longer_than",
-            "tests/fast/test_triton.py::test_every_length_has_exactly_one_variant_of_a_direction",
+            "triton: keys beyond the row count in backward",
+            "        p = tl.where(keys[None, :] < n, _p(q_tile, k_tile, lse_tile, scale), 0.0)  # [TILE, STEP]",
+            "        p = _p(q_tile, k_tile, lse_tile, scale)",
+            "tests/fast/test_triton.py::test_equal_logits_of_any_size_give_the_mean_and_finite_gradients",
         ),
         (
-            "triton: tokens that lie at odd places are read as they lie",
-            "return x.stride()[1:] == (x.shape[2], 1) and x.stride(0) % 16 == 0 and x.data_ptr() % 16 == 0",
-            "return x.stride()[1:] == (x.shape[2], 1)",
-            "tests/fast/test_triton.py::test_kernels_are_given_nothing_that_is_not_aligned",
+            "triton: no scale in dq",
+            "    store(dq + at_out, 0, n, OUT, dq_tile * scale, TILE, D)",
+            "    store(dq + at_out, 0, n, OUT, dq_tile, TILE, D)",
+            "tests/fast/test_triton.py::test_a_scale_of_ones_own_is_used_in_both_directions",
         ),
         (
-            "triton: dropout drops the same in every step",
-            "seed = torch.randint(2**31 - 1, (1,), dtype=torch.int32, device=q.device)",
-            "seed = torch.zeros(1, dtype=torch.int32, device=q.device)",
-            "tests/fast/test_triton.py::test_dropout_is_drawn_from_torchs_generator",
+            "triton: backward forgets what dropout dropped",
+            "            z = _z(drop, queries[None, :], keys[:, None])",
+            "            z = 1.0",
+            "tests/fast/test_triton.py::test_backward_drops_what_forward_dropped",
         ),
-    ],
-    "minibert/fast/attention/triton_parts.py": [
         (
             "triton: dropout of query i at key j is that of j at i",
             "place = queries.to(tl.uint32) * 0x9E3779B1 +",
@@ -192,6 +169,27 @@ MUTATIONS = {
             "return tl.load(at) if WHOLE else tl.load(at, mask=inside, other=0.0)",
             "return tl.load(at)",
             "tests/fast/test_triton.py::test_nan_stays_in_its_row",
+        ),
+    ],
+    "minibert/fast/attention/triton_launch.py": [
+        (
+            "triton: lengths of a variant that is left out have none",
+            "            found.append((variant, longer_than))\n            longer_than",
+            "            found.append((variant, longer_than))\n        if variant[:2] == (head_size, element_size):\n"
+            "            longer_than",
+            "tests/fast/test_triton.py::test_every_length_has_exactly_one_variant_of_a_direction",
+        ),
+        (
+            "triton: tokens that lie at odd places are read as they lie",
+            "return x.stride()[1:] == (x.shape[2], 1) and x.stride(0) % 16 == 0 and x.data_ptr() % 16 == 0",
+            "return x.stride()[1:] == (x.shape[2], 1)",
+            "tests/fast/test_triton.py::test_kernels_are_given_nothing_that_is_not_aligned",
+        ),
+        (
+            "triton: dropout drops the same in every step",
+            "seed = torch.randint(2**31 - 1, (1,), dtype=torch.int32, device=q.device)",
+            "seed = torch.zeros(1, dtype=torch.int32, device=q.device)",
+            "tests/fast/test_triton.py::test_dropout_is_drawn_from_torchs_generator",
         ),
     ],
     "minibert/fast/layout.py": [
@@ -227,8 +225,8 @@ MUTATIONS = {
         ),
         (
             "layout: a rectangle narrower than its longest row",
-            "        if width < longest:\n",
-            "        if width < 0:\n",
+            "if (width := longest if width is None else width) < longest:\n",
+            "if (width := longest if width is None else width) < 0:\n",
             "tests/fast/test_layout.py::test_impossible_lengths_are_named",
         ),
     ],
@@ -291,8 +289,8 @@ MUTATIONS = {
     "minibert/fast/replay.py": [
         (
             "replay: rows without tokens reach over the others",
-            "put(recording.cu_seqlens, layout.cu_seqlens, len(batch.input_ids))",
-            "put(recording.cu_seqlens, layout.cu_seqlens)",
+            "put(room.cu_seqlens, layout.cu_seqlens, len(batch.input_ids))",
+            "put(room.cu_seqlens, layout.cu_seqlens)",
             "tests/fast/test_replay.py::test_batches_of_any_lengths_fit_into_one_recording",
         ),
         (
@@ -309,8 +307,8 @@ MUTATIONS = {
         ),
         (
             "replay: there is room for batches like the first alone",
-            "batch._replace(layout=None, **fields)",
-            "batch._replace(layout=None)",
+            "batch._replace(layout=layout, **fields)",
+            "batch._replace(layout=layout)",
             "tests/fast/test_replay.py::test_batches_of_any_lengths_fit_into_one_recording",
         ),
     ],

@@ -29,19 +29,14 @@ from minibert.fast.layout import Packed, pack, packed_form, pad
 
 def triton_attention(*given: Tensor | Packed | float | None) -> Tensor:
     """Our own kernel, imported when it is first called, as it needs a package that PyTorch's CPU build lacks."""
-    from minibert.fast.attention import triton_kernel
+    from minibert.fast.attention import triton_launch
 
-    return triton_kernel.attention(*given)
+    return triton_launch.attention(*given)
 
 
+EAGER = "The formula, any device and type; packed rows one at a time."
 BACKENDS: dict[str, Backend] = {
-    "eager": Backend(
-        (Padded, Packed),
-        "The formula, any device and type; packed rows one at a time.",
-        no_obstacle,
-        eager.packed_attention,
-        core.eager,
-    ),
+    "eager": Backend((Padded, Packed), EAGER, no_obstacle, eager.packed_attention, core.eager),
     **torch_backends.SDPA,
     "flex": flex.BACKEND,
     "varlen": torch_backends.VARLEN,
@@ -106,13 +101,12 @@ def attend(
     """softmax(scale · q kᵀ) v per head, over the keys that the layout says are real (Vaswani et al. 2017, section 3.2).
 
     A row without any real key gives zeros. NaN in one row never reaches another. Within a padded row what stands at
-    hidden keys has to be finite: their probability is 0, and 0 · NaN is NaN. What a padding query of `Padded` gets is
-    the backend's affair: eager and sdpa* answer it like any other, as the original BERT does; the others save the work
-    and give 0. Nothing may depend on it.
+    hidden keys has to be finite: their probability is 0, and 0 · NaN is NaN. Nothing may depend on what a padding query
+    of `Padded` gets: eager and sdpa* answer it like any other, as the original BERT does; the others give 0.
 
     Args:
-        q, k, v: [B, H, S, D] with a Padded layout, [T, H, D] with a Packed one. Strided views are welcome; only one
-            whose last dimension is strided is copied, as no fused kernel reads it.
+        q, k, v: [B, H, S, D] with a Padded layout, [T, H, D] with a Packed one; views are copied only where their last
+            dimension is strided, which no fused kernel reads.
         layout: which tokens are real. Backends that want the other layout convert, and keep what that takes in it.
         backend: a name of BACKENDS or "auto": for Packed on a GPU the first of triton, varlen and sdpa that can run,
             else sdpa.
@@ -147,7 +141,7 @@ def attend_first(
     backends take PyTorch's SDPA, as one query a row is no work for a kernel.
     """
     check_name(backend)
-    run = eager.packed_attention if backend == "eager" else torch_backends.first_sdpa
+    run = eager.packed_attention if backend == "eager" else torch_backends.packed_sdpa
     return run(q, k, v, layout, dropout_p, scale)
 
 

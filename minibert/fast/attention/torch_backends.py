@@ -32,25 +32,18 @@ def packed_sdpa(
     scale: float | None = None,
     kernel: SDPBackend | None = None,
 ) -> Tensor:
-    """[T, H, D] three times -> [T, H, D].
+    """[T, H, D] three times -> [T, H, D]; where the first tokens alone ask, q and the answer are [B, H, D].
 
     On a GPU, where many small calls are slow, all rows go padded and with a mask, unless the kernel takes none.
     """
     on_gpu, full = q.device.type == "cuda", layout.padded.keys is None
-    if (on_gpu and (full or kernel is not FLASH)) or (full and not dropout_p):
-        rows = (pad(tensor, layout).transpose(1, 2) for tensor in (q, k, v))  # [B, H, S, D]
-        return pack(sdpa(*rows, layout.padded, dropout_p, scale, kernel).transpose(1, 2), layout)
-    return by_length(q, k, v, layout, dropout_p, scale, kernel)
-
-
-def first_sdpa(
-    q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float = 0.0, scale: float | None = None
-) -> Tensor:
-    """One query a row, [B, H, D]; keys and values of all tokens, [T, H, D] -> [B, H, D]."""
-    if q.device.type == "cuda" or (layout.padded.keys is None and not dropout_p):
-        k, v = (pad(tensor, layout).transpose(1, 2) for tensor in (k, v))  # [B, H, S, D]
-        return sdpa(q[:, :, None], k, v, layout.padded, dropout_p, scale)[:, :, 0]
-    return by_length(q, k, v, layout, dropout_p, scale, None)
+    if not (on_gpu and (full or kernel is not FLASH)) and not (full and not dropout_p):
+        return by_length(q, k, v, layout, dropout_p, scale, kernel)
+    first = len(q) < len(k)
+    k, v = (pad(tensor, layout).transpose(1, 2) for tensor in (k, v))  # [B, H, S, D]
+    q = q[:, :, None] if first else pad(q, layout).transpose(1, 2)  # [B, H, 1 or S, D]
+    out = sdpa(q, k, v, layout.padded, dropout_p, scale, kernel)
+    return out[:, :, 0] if first else pack(out.transpose(1, 2), layout)
 
 
 def by_length(
