@@ -15,15 +15,7 @@ from torch import Tensor
 from minibert.core import attention as core
 from minibert.core.attention import Padded, check_name
 from minibert.fast.attention import eager, flex, torch_backends
-from minibert.fast.attention.backend import (
-    Backend,
-    Case,
-    Layout,
-    check_inputs,
-    needs_grad,
-    no_obstacle,
-    triton_obstacle,
-)
+from minibert.fast.attention.backend import Backend, Case, Layout, check_inputs, needs_grad, triton_obstacle
 from minibert.fast.layout import Packed, pack, packed_form, pad
 
 
@@ -34,9 +26,8 @@ def triton_attention(*given: Tensor | Packed | float | None) -> Tensor:
     return triton_launch.attention(*given)
 
 
-EAGER = "The formula, any device and type; packed rows one at a time."
 BACKENDS: dict[str, Backend] = {
-    "eager": Backend((Padded, Packed), EAGER, no_obstacle, eager.packed_attention, core.eager),
+    "eager": eager.BACKEND,
     **torch_backends.SDPA,
     "flex": flex.BACKEND,
     "varlen": torch_backends.VARLEN,
@@ -132,24 +123,18 @@ def attend(
     return pad(attend(*rows, packed, name, dropout_p, scale), packed).transpose(1, 2)  # [B, H, S, D]
 
 
-def attend_first(
-    q: Tensor, k: Tensor, v: Tensor, layout: Packed, backend: str, dropout_p: float = 0.0, scale: float | None = None
-) -> Tensor:
-    """`attend` for the first token of every row alone, where only [CLS] is read of the last layer; no row is empty.
-
-    q: [B, H, D], of the first tokens. k, v: [T, H, D], of all. -> [B, H, D]. Eager computes the formula; all other
-    backends take PyTorch's SDPA, as one query a row is no work for a kernel.
-    """
-    check_name(backend)
-    run = eager.packed_attention if backend == "eager" else torch_backends.packed_sdpa
-    return run(q, k, v, layout, dropout_p, scale)
-
-
 def of_a_batch(name: str) -> Callable[..., Tensor]:
-    """What core's table holds for a backend: `attend`, or where first tokens alone ask `attend_first`."""
+    """What core's table holds for a backend: `attend`; or, where the last layer is read at [CLS] alone, its form for
+    the first token of every row: q and the answer are [B, H, D], k and v [T, H, D]."""
 
-    def run(q: Tensor, k: Tensor, v: Tensor, batch: Layout, *more: float | None) -> Tensor:
-        return (attend if len(q) == len(k) else attend_first)(q, k, v, batch, name, *more)
+    def run(
+        q: Tensor, k: Tensor, v: Tensor, batch: Layout, dropout_p: float = 0.0, scale: float | None = None
+    ) -> Tensor:
+        if len(q) == len(k):
+            return attend(q, k, v, batch, name, dropout_p, scale)
+        # Of the others all take PyTorch's SDPA, as one query a row is no work for a kernel.
+        first = eager.packed_attention if name == "eager" else torch_backends.packed_sdpa
+        return first(q, k, v, batch, dropout_p, scale)
 
     return run
 
