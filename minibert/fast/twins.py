@@ -1,8 +1,8 @@
 """The same model by faster modules: one product for queries, keys and values of packed rows, cheap dropout on a CPU.
 
-`prepare` exchanges whole SelfAttention, FeedForward and Embeddings modules for twins with the same state. Whoever
-attaches something to a Linear (a hook, an adapter, a quantised or pruned weight) is served by the specification: at
-each forward a twin looks whether all that it would pass over is still plain, and else calls core/model.py.
+`prepare` exchanges whole SelfAttention, FeedForward and Embeddings modules for twins with the same state. At each
+forward a twin looks whether all that it would pass over is still plain; where a Linear has a hook, an adapter, a
+quantised or pruned weight, it calls core/model.py.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _object(kind: type[Model], state: dict[str, Any]) -> Model:
 
 
 def untouched(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether nobody would notice if this module were not called: it is a plain one of its kind, and has no hook."""
+    """Whether a module is a plain one of its kind without any hook, so that its work may be done without calling it."""
     return (
         type(module) is kind
         and "forward" not in vars(module)

@@ -176,20 +176,12 @@ class _Attention(torch.autograd.Function):
 def attention(
     q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float = 0.0, scale: float | None = None
 ) -> Tensor:
-    """softmax(scale · q kᵀ) v within each row of a packed batch, for `attend`, which has checked all but the scale.
+    """`attend`, which has checked all but the scale, for q, k, v [T, H, D] of one type, float16, bfloat16 or float32, D
+    one of 32, 64, 128. -> [T, H, D].
 
-    Args:
-        q, k, v: [T, H, D] of one type, float16, bfloat16 or float32, D one of 32, 64, 128. They may be views, as of a
-            fused [T, 3, H, D]. Kernels read 16 bytes at a time, so all three have to begin at a multiple of 16 bytes
-            with the heads of a token side by side, one stride for all three and a multiple of 16 elements; where they
-            do not, they are copied first.
-        layout: the lengths of the rows.
-        dropout_p: probability of dropping one attention probability, 0 <= dropout_p < 1. What is dropped is drawn by
-            torch's generator of the device, and so anew whenever a CUDA graph is replayed.
-        scale: a positive number, default 1 / √D.
-
-    Returns:
-        [T, H, D].
+    Kernels read 16 bytes at a time, so all three have to begin at a multiple of 16 bytes with the heads of a token side
+    by side, one stride for all three and a multiple of 16 elements; where they do not, they are copied first. What
+    dropout drops is drawn by torch's generator of the device, and so anew whenever a CUDA graph is replayed.
 
     Raises:
         ValueError: the scale is not positive.
