@@ -82,6 +82,7 @@ from benchmarks.attention_report import Row, compare, picture, rows_of, summary,
 from minibert.core.attention import Padded
 from minibert.core.files import atomic_write
 from minibert.fast.attention import BACKENDS, resolve_backend
+from minibert.fast.attention.backend import Case as Possible
 from minibert.fast.layout import Packed
 
 try:
@@ -240,7 +241,7 @@ class Bench:
             return "it would be compiled once more for these strides; ask for it alone: --backends flex"
         plan, grads = batch.plan(who.layout), direction != "fwd"
         try:
-            resolve_backend(who.backend, self.device, self.dtype, plan, 0.0, case.head_size, needs_grad=grads)
+            resolve_backend(who.backend, Possible(self.device, self.dtype, case.head_size, plan, needs_grad=grads))
         except ValueError as reason:
             return str(reason).partition("cannot run here: ")[2].partition("; the nearest")[0] or str(reason)
         return ""

@@ -15,11 +15,6 @@ from minibert.core.attention import Padded
 from minibert.fast.attention import BACKENDS, attend
 from minibert.fast.layout import Packed, pack, pad
 
-try:
-    from minibert.fast.attention.triton_kernel import attention_qkv
-except ImportError:  # without triton its rows say so
-    attention_qkv = None
-
 LAYOUTS = {"flex": ("padded", "packed")}  # all others: the first that they take without converting
 
 
@@ -79,8 +74,7 @@ class Contestant(NamedTuple):
             q, k, v = given[0].view(B, S, 3, H, D).permute(2, 0, 3, 1, 4)  # [B, H, S, D] each
             return attend(q, k, v, plan, self.backend).transpose(1, 2).reshape(B, S, H * D)
         qkv = pack(given[0], plan).view(len(batch.index), 3, H, D)
-        fused = self.backend == "triton"  # as a model would call it: one gradient, no copies
-        out = attention_qkv(qkv, plan) if fused else attend(*qkv.unbind(1), plan, self.backend)  # [T, H, D]
+        out = attend(*qkv.unbind(1), plan, self.backend)  # [T, H, D]
         return pad(out.reshape(len(batch.index), H * D), plan)
 
     def by_position(self, x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@
 For each length, 32k tokens in rows of that length (or of lengths up to it: `uniform`) and 12 heads; each candidate does
 all of them alone, timed as a CUDA graph by Triton's do_bench_cudagraph. The inputs are larger than the L2 cache.
 TFLOP/s count 4, 10, 6 and 8 operations a score and dimension, of fwd, bwd and of its parts dq and dkv, which compute
-the scores twice. What is fastest goes by hand into the tables of minibert/fast/attention/triton_kernel.py, if it spills
+the scores twice. What is fastest goes by hand into the tables of minibert/fast/attention/triton_launch.py, if it spills
 no registers with dropout (tests/aot.py --dropout).
 """
 
@@ -27,9 +27,15 @@ import torch
 
 from benchmarks.timing import environment, first_line
 from minibert.core.files import write_json
-from minibert.fast.attention import triton_kernel
-from minibert.fast.attention.triton_backward import backward_fused, backward_keys, backward_queries
-from minibert.fast.attention.triton_kernel import INTERPRETED, Options, Variant, forward_long, forward_short
+from minibert.fast.attention import triton_launch
+from minibert.fast.attention.triton_kernel import (
+    backward_fused,
+    backward_keys,
+    backward_queries,
+    forward_long,
+    forward_short,
+)
+from minibert.fast.attention.triton_launch import INTERPRETED, Options, Variant
 from minibert.fast.layout import Packed
 
 H, D = 12, 64
@@ -65,23 +71,22 @@ def call_of(what: str, lengths: list[int], variant: Variant, dropout_p: float, d
     qkv = torch.randn(sum(lengths), 3, heads, D, device=device, dtype=dtype)
     q, k, v = qkv.unbind(1)
     out, lse = torch.empty_like(q), q.new_empty(heads, len(q), dtype=torch.float32)
-    do, gradient, delta = torch.randn_like(out), torch.empty_like(qkv), torch.zeros_like(lse)
-    dq, dk, dv = gradient.unbind(1)
+    do, delta = torch.randn_like(out), torch.zeros_like(lse)
+    dq, dk, dv = q.new_empty(3, *q.shape).unbind()
     seed = torch.zeros(1, dtype=torch.int32, device=device)
     options = Options(1 / D**0.5, dropout_p, seed, q.stride(0))
     forward = dict.fromkeys(("forward_short", "forward_long"), (q, k, v, out, lse))
-    triton_kernel._run(False, forward, options, q, Packed.from_lengths(lengths, device=device))
+    triton_launch._run(False, forward, options, q, Packed.from_lengths(lengths, device=device))
     layout = Packed.from_lengths(lengths, device=device)
     tiles, backward = layout.tiles(variant.tile), what != "fwd"
-    layout.kept[(backward, D, q.element_size())] = [(variant, tiles, len(tiles))]
-    triton_kernel.COMPILED.clear()  # its keys do not tell candidates apart
+    layout.kept[(backward, D, q.element_size())] = [(variant, tiles)]
+    triton_launch.COMPILED.clear()  # its keys do not tell candidates apart
     kernels = {
         "backward_fused": (q, k, v, out, do, lse, dq, dk, dv),
         "backward_queries": (q, k, v, out, do, lse, delta, dq),
         "backward_keys": (q, k, v, do, lse, delta, dk, dv),
     }
-    numbers = (*options, dq.stride(0)) if backward else options
-    return lambda: triton_kernel._run(backward, kernels if backward else forward, numbers, q, layout)
+    return lambda: triton_launch._run(backward, kernels if backward else forward, options, q, layout)
 
 
 def candidates(arguments: argparse.Namespace) -> Iterator[tuple[dict[str, Any], Any, list[int]]]:
@@ -100,7 +105,9 @@ def measured(row: dict[str, Any], kernel: Any, lengths: list[int], arguments: ar
     """The row with its time, or with why it has none."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        call = call_of(row["what"], lengths, Variant(kernel, None, *row["shape"], shared=0), row["dropout"], device)
+        call = call_of(
+            row["what"], lengths, Variant(D, 2, kernel, None, *row["shape"], shared=0), row["dropout"], device
+        )
         if arguments.small:
             call()
             return row | {"us": None}

@@ -22,14 +22,14 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from minibert.fast.attention.triton_kernel import BACKWARD, FORWARD, Variant
+from minibert.fast.attention.triton_launch import BACKWARD, FORWARD, Variant
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 ELEMENT = {2: "bf16", 4: "fp32"}
 TYPES = {
     **dict.fromkeys(("lse", "delta"), "*fp32"),
     **dict.fromkeys(("tiles", "cu_seqlens", "seed"), "*i32"),
-    **dict.fromkeys(("T", "stride", "grad_stride"), "i32"),
+    **dict.fromkeys(("T", "stride"), "i32"),
     **dict.fromkeys(("scale", "dropout_p"), "fp32"),
 }
 UNALIGNED = {"T", "scale", "dropout_p"}  # all others are multiples of 16, and a launch says so
@@ -39,8 +39,6 @@ class Case(NamedTuple):
     """One compilation."""
 
     variant: Variant
-    head_size: int
-    element_size: int
     capability: int
     dropout: bool = False
 
@@ -48,7 +46,7 @@ class Case(NamedTuple):
         """Letters that a test's name may hold."""
         v, drop = self.variant, "-dropout" if self.dropout else ""
         name = f"{v.kernel.__name__}-{v.up_to or 'any'}-{v.tile}x{v.step}"
-        return f"{name}-head{self.head_size}-{ELEMENT[self.element_size]}-sm{self.capability}{drop}"
+        return f"{name}-head{v.head_size}-{ELEMENT[v.element_size]}-sm{self.capability}{drop}"
 
 
 class Usage(NamedTuple):
@@ -59,10 +57,9 @@ class Usage(NamedTuple):
 
 def cases(capabilities: tuple[int, ...] = (80, 90), dropout: bool = False) -> Iterator[Case]:
     for table in (FORWARD, BACKWARD):
-        for (head_size, element_size), variants in table.items():
-            for variant in variants:
-                for capability in capabilities:
-                    yield Case(variant, head_size, element_size, capability, dropout)
+        for variant in table:
+            for capability in capabilities:
+                yield Case(variant, capability, dropout)
 
 
 def compile_ahead(case: Case) -> triton.compiler.CompiledKernel:
@@ -70,16 +67,15 @@ def compile_ahead(case: Case) -> triton.compiler.CompiledKernel:
     variant, names = case.variant, case.variant.kernel.arg_names
     values = {
         "H": 12,
-        "D": case.head_size,
+        "D": variant.head_size,
         "TILE": variant.tile,
         "STEP": variant.step,
         "DROPOUT": case.dropout,
-        "STRIDE": 36 * case.head_size,
-        "GRAD": 36 * case.head_size,
+        "STRIDE": 36 * variant.head_size,
     }
     values = {name: value for name, value in values.items() if name in names}
     signature = {
-        name: "constexpr" if name in values else TYPES.get(name, "*" + ELEMENT[case.element_size]) for name in names
+        name: "constexpr" if name in values else TYPES.get(name, "*" + ELEMENT[variant.element_size]) for name in names
     }
     aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if name not in UNALIGNED | set(values)}
     source = ASTSource(
@@ -101,7 +97,7 @@ def usage(case: Case) -> Usage:
 
 def allowed(case: Case) -> dict[str, int]:
     """What the table grants: bytes spilled, and KiB shared."""
-    strict = case.capability >= 90 and case.element_size == 2
+    strict = case.capability >= 90 and case.variant.element_size == 2
     return {"may_spill": 0 if strict else case.variant.spilled, "may_share": case.variant.shared}
 
 

@@ -27,7 +27,7 @@ from minibert.core.files import read_json
 from minibert.core.tokenizer import MAX_LENGTH
 from minibert.core.vocabulary import SPECIAL_TOKENS
 from minibert.core.weights import listed, model_tensors, without_memory
-from minibert.fast.models import model_class
+from minibert.fast.architecture import model_class
 from minibert.io.bundled import resolve
 from minibert.io.findings import Finding, error, note, refusal, text_encoding, warning
 from minibert.text.tokenizer import Tokenizer

@@ -33,11 +33,7 @@ class Batch(NamedTuple):
 
 
 def check_vocabulary(tokenizer: Tokenizer, config: BertConfig, source: str) -> None:
-    """A vocabulary and a model that do not belong together give nonsense without any error; so compare their sizes.
-
-    Raises:
-        ValueError: they differ.
-    """
+    """Raises ValueError where their sizes differ; what does not belong together gives nonsense without any error."""
     if tokenizer.vocab_size != config.vocab_size:
         raise ValueError(
             f"{source}: the vocabulary has {tokenizer.vocab_size} tokens, the config says vocab_size"
@@ -51,18 +47,12 @@ def encode_examples(tokenizer: Tokenizer, examples: Examples, max_length: int) -
 
 
 def collate(
-    encoding: Encoding,
-    labels: NDArray | None,
-    rows: Sequence[int],
-    pad_id: int,
-    device: torch.device | str = "cpu",
+    encoding: Encoding, labels: NDArray | None, rows: Sequence[int], pad_id: int, device: torch.device | str = "cpu"
 ) -> Batch:
-    """The rows padded to the longest of them, as core's `collate` does it, on a device."""
+    """The rows padded to the longest of them, as core's `collate` does it, on a device. labels: [N], of all rows."""
     labels = np.zeros(len(encoding.length), np.int64) if labels is None else labels
-    input_ids, mask, segments, chosen = (
-        upload(t.numpy(), device) for t in core.collate(encoding, labels, rows, pad_id)
-    )
-    return Batch(input_ids, mask, segments, None, chosen)
+    ids, mask, segments, chosen = (upload(x.numpy(), device) for x in core.collate(encoding, labels, rows, pad_id))
+    return Batch(ids, mask, segments, None, chosen)
 
 
 def collate_packed(
@@ -74,27 +64,23 @@ def collate_packed(
     pad_id: int = 0,
     first_only: bool = False,
 ) -> Batch:
-    """The rows one after the other, without padding. Neighbours of equal length spare some backends a sorting.
+    """The rows one after the other, without padding.
 
     multiple: what the number of tokens has to be a multiple of; a last row of [PAD] alone makes it one. Its label is
         -100, which cross_entropy leaves out.
     first_only: whether only the vectors of [CLS] are wanted of the model (see Packed).
     """
-    lengths = [int(encoding.length[row]) for row in rows]
-    columns = [[column[row] for row in rows] for column in (encoding.input_ids, encoding.token_type_ids)]
-    answers = labels_of(rows, labels)
-    if rest := -sum(lengths) % multiple:
-        lengths.append(rest)
-        for column, value in zip(columns, (pad_id, 0), strict=True):
-            column.append(np.full(rest, value))
-        answers = np.append(answers, -100)
-    input_ids, segments = (upload(np.concatenate(column), device) for column in columns)
+    rows = np.asarray(rows)
+    lengths, answers = encoding.length[rows], np.zeros(len(rows), np.int64) if labels is None else labels[rows]
+    if rest := int(-lengths.sum() % multiple):
+        lengths, answers = np.append(lengths, rest), np.append(answers, -100)
+    columns = (encoding.input_ids, pad_id), (encoding.token_type_ids, 0)
+    ids, segments = (
+        upload(np.concatenate([*(column[row] for row in rows), np.full(rest, value)]), device)
+        for column, value in columns
+    )
     layout = Packed.from_lengths(lengths, device=device, first_only=first_only)
-    return Batch(input_ids, None, segments, layout, upload(answers, device))
-
-
-def labels_of(rows: Sequence[int], labels: NDArray | None) -> NDArray[np.int64]:
-    return np.zeros(len(rows), np.int64) if labels is None else labels[np.asarray(rows)]
+    return Batch(ids, None, segments, layout, upload(answers, device))
 
 
 def by_length(lengths: NDArray) -> list[int]:
@@ -103,22 +89,18 @@ def by_length(lengths: NDArray) -> list[int]:
 
 
 def token_chunks(order: Sequence[int], lengths: NDArray, tokens: int) -> list[list[int]]:
-    """Consecutive runs of at most `tokens` tokens; a row that alone is longer has a run of its own.
-
-    Raises:
-        ValueError: a budget below 1.
-    """
+    """Consecutive runs of at most `tokens` tokens; a row that alone is longer has a run of its own. ValueError: a
+    budget below 1."""
     if tokens < 1:
         raise ValueError(f"tokens_per_batch is {tokens}; it must be at least 1")
     runs: list[list[int]] = []
     room = 0
     for row in order:
-        length = int(lengths[row])
-        if length > room or not runs:
+        if lengths[row] > room or not runs:
             runs.append([])
             room = tokens
         runs[-1].append(row)
-        room -= length
+        room -= int(lengths[row])
     return runs
 
 

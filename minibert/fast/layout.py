@@ -27,14 +27,14 @@ LIMIT = 2**31  # cu_seqlens are int32, as every kernel for packed batches wants 
 
 
 class ByLength(NamedTuple):
-    """The rows of a packed batch in the order of their lengths; shortest first, rows without tokens left out.
+    """The rows of a packed batch sorted by length, shortest first.
 
-    groups: for each length (rows, tokens, length): slices of the sorted rows and of their tokens.
+    groups: for each length that is not 0 (how many rows have it, length).
     rows: int64 [B], which row stands where after sorting. order, back: int64 [T], from the packed tokens to the sorted
         ones by index_select, and back. All three None where the rows are sorted already: then nothing has to move.
     """
 
-    groups: list[tuple[slice, slice, int]]
+    groups: list[tuple[int, int]]
     rows: Tensor | None
     order: Tensor | None
     back: Tensor | None
@@ -69,64 +69,39 @@ class Packed(Keeper):
         device: str | torch.device = "cpu",
         first_only: bool = False,
     ) -> Packed:
-        """Rows that begin at the left of the rectangle.
-
-        Args:
-            lengths: tokens of each row, 0 or more, on the host.
-            width: of the rectangle; default: the longest row.
-            device: where the tensors are to be.
-            first_only: see the class.
+        """Rows of these lengths, 0 or more and on the host, that begin at the left of the rectangle. The tensors are
+        put on `device`; for the others see the class; default width: the longest row.
 
         Raises:
             ValueError: no row, a length that is no whole number >= 0, a width below the longest row, T >= 2^31.
         """
         counts = checked_lengths(lengths)
         longest = int(counts.max())
-        width = longest if width is None else width
-        if width < longest:
+        if (width := longest if width is None else width) < longest:
             raise ValueError(f"width {width} is below the longest row, {longest}; give at least {longest}")
-        columns = np.arange(counts.sum()) - np.repeat(starts(counts)[:-1], counts)
-        rows = np.repeat(np.arange(len(counts)), counts)
-        return cls.from_places(counts, width, rows, columns, device, first_only)
+        rows, columns = each_of(counts)
+        return cls(tuple(counts.tolist()), int(width), *on_device(counts, width, rows, columns, device), first_only)
 
     @classmethod
     def from_mask(cls, attention_mask: Tensor) -> Packed:
-        """attention_mask: [B, S], 1 = real, 0 = padding; a row may begin with padding and have holes.
-
-        The tensors are put on the mask's device. A mask on a GPU is read back once, which waits for the GPU: lengths
-        that the host knows spare that (from_lengths).
+        """attention_mask: [B, S], 1 = real, 0 = padding; a row may begin with padding and have holes. The tensors are
+        put on its device. From a GPU it is read back, which waits for the GPU; from_lengths does not.
         """
         if attention_mask.dim() != 2 or not len(attention_mask):
             raise ValueError(f"attention_mask has shape {list(attention_mask.shape)}; give [batch, sequence]")
         mask = attention_mask.to(torch.bool).cpu().numpy()
         rows, columns = np.nonzero(mask)
         counts = checked_lengths(mask.sum(axis=1))
-        return cls.from_places(counts, mask.shape[1], rows, columns, attention_mask.device)
-
-    @classmethod
-    def from_places(
-        cls,
-        counts: NDArray,
-        width: int,
-        rows: NDArray,
-        columns: NDArray,
-        device: str | torch.device,
-        first_only: bool = False,
-    ) -> Packed:
-        """From the number of tokens of each row [B] and the row and the column of each token [T]."""
-        tensors = starts(counts).astype(np.int32), rows * width + columns, columns
-        return cls(tuple(counts.tolist()), int(width), *(upload(array, device) for array in tensors), first_only)
+        width, device = mask.shape[1], attention_mask.device
+        return cls(tuple(counts.tolist()), width, *on_device(counts, width, rows, columns, device))
 
     # ---- what the model asks (core.attention.Batch) ----
 
     def positions(self, input_ids: Tensor, limit: int) -> Tensor:
-        """[T] -> [T]. Raises ValueError where ids and layout do not fit each other, or a row has more than `limit`
-        tokens."""
-        if input_ids.shape != self.indices.shape:
-            raise ValueError(
-                f"input_ids has shape {list(input_ids.shape)} and the layout {len(self.indices)} tokens; give"
-                f" [{len(self.indices)}]"
-            )
+        """[T] -> [T]. Raises ValueError where ids and layout do not fit, or the rectangle is wider than `limit`."""
+        T = len(self.indices)
+        if list(input_ids.shape) != [T]:
+            raise ValueError(f"input_ids has shape {list(input_ids.shape)} and the layout {T} tokens; give [{T}]")
         if self.width > limit:
             raise ValueError(
                 f"the sequence is {self.width} tokens long, more than max_position_embeddings {limit}; "
@@ -177,46 +152,35 @@ class Packed(Keeper):
     def by_length(self) -> ByLength:
         """The rows sorted by length, for what can do only rows of one length at once."""
         lengths = np.array(self.lengths)
+        sizes, numbers = np.unique(lengths, return_counts=True)
+        groups = [(number, n) for number, n in zip(numbers.tolist(), sizes.tolist(), strict=True) if n]
         rows = np.argsort(lengths, kind="stable")
-        counts = lengths[rows]
-        sizes, firsts, numbers = np.unique(counts, return_index=True, return_counts=True)
-        begin = starts(counts)[firsts]
-        groups = [
-            (slice(first, first + number), slice(at, at + number * size), size)
-            for size, first, number, at in zip(*(a.tolist() for a in (sizes, firsts, numbers, begin)), strict=True)
-            if size
-        ]
         if (rows == np.arange(len(rows))).all():
             return ByLength(groups, None, None, None)
-        order = np.repeat(starts(lengths)[rows] - starts(counts)[:-1], counts) + np.arange(counts.sum())
-        places = (upload(array, self.device) for array in (rows, order, np.argsort(order)))
-        return ByLength(groups, *places)
+        order = np.argsort(np.repeat(lengths, lengths), kind="stable")
+        return ByLength(groups, *(upload(array, self.device) for array in (rows, order, np.argsort(order))))
 
     def tiles(self, block: int, longer_than: int = 0, up_to: int | None = None) -> Tensor:
         """The rows whose length is in (longer_than, up_to], cut into tiles of `block` positions: a kernel's work list.
 
-        Returns:
-            int32 [N, 2]: (row, number of the tile in its row). The longest rows come first, so that the last programs
-            to start are short ones and no processor is left alone with a long one.
+        int32 [N, 2]: (row, number of the tile in its row). The longest rows come first, so that no processor is left
+        alone with a long one in the end.
         """
-        assert block > 0, block
-        return self.keep(("tiles", block, longer_than, up_to), lambda: self._tiles(block, longer_than, up_to))
-
-    def _tiles(self, block: int, longer_than: int, up_to: int | None) -> Tensor:
-        lengths = np.array(self.lengths)
-        rows = np.argsort(-lengths, kind="stable")
-        rows = rows[(lengths[rows] > longer_than) & (lengths[rows] <= (lengths.max() if up_to is None else up_to))]
-        counts = -(-lengths[rows] // block)
-        numbers = np.arange(counts.sum()) - np.repeat(starts(counts)[:-1], counts)
-        return upload(np.stack([np.repeat(rows, counts), numbers], axis=1).astype(np.int32), self.device)
+        if (what := ("tiles", block, longer_than, up_to)) not in self.kept:
+            lengths = np.array(self.lengths)
+            rows = np.argsort(-lengths, kind="stable")
+            rows = rows[(lengths[rows] > longer_than) & (lengths[rows] <= (lengths.max() if up_to is None else up_to))]
+            tiles = each_of(-(-lengths[rows] // block))
+            tiles[0] = rows[tiles[0]]
+            self.kept[what] = upload(tiles.T.astype(np.int32), self.device)
+        return self.kept[what]
 
 
 def packed_form(batch: Padded, rows: int, width: int, device: torch.device) -> Packed:
     """A rectangle without its padding. A mask on a GPU is read back for it, once; without one it fits any batch."""
-    if batch.keys is not None:
-        return batch.keep("packed", lambda: Packed.from_mask(batch.keys))
-    sizes = rows, width, device
-    return batch.keep(("packed", sizes), lambda: Packed.from_lengths([width] * rows, width, device))
+    whole = Packed.from_lengths, [width] * rows, width, device
+    make, *given = whole if batch.keys is None else (Packed.from_mask, batch.keys)
+    return batch.keep(("packed", rows, width, device), lambda: make(*given))
 
 
 def pack(x: Tensor, layout: Packed) -> Tensor:
@@ -238,9 +202,6 @@ def pad(x: Tensor, layout: Packed) -> Tensor:
     return x.reshape(B, S, *x.shape[1:])
 
 
-# ---- small helpers ----
-
-
 def checked_lengths(lengths: Sequence[int] | NDArray) -> NDArray[np.int64]:
     """As an array [B]."""
     counts = np.asarray(lengths)
@@ -257,6 +218,19 @@ def checked_lengths(lengths: Sequence[int] | NDArray) -> NDArray[np.int64]:
 def starts(counts: NDArray) -> NDArray[np.int64]:
     """Where each of them begins, and their sum. [B] -> [B + 1]."""
     return np.concatenate([[0], np.cumsum(counts)])
+
+
+def on_device(
+    counts: NDArray, width: int, rows: NDArray, columns: NDArray, device: str | torch.device
+) -> tuple[Tensor, ...]:
+    """cu_seqlens, indices and position_ids, from each row's tokens [B] and each token's row and column [T]."""
+    return tuple(upload(a, device) for a in (starts(counts).astype(np.int32), rows * width + columns, columns))
+
+
+def each_of(counts: NDArray) -> NDArray[np.int64]:
+    """Of N things of which row i has counts[i], one after the other: their rows, and their numbers there. [2, N]."""
+    rows = np.repeat(np.arange(len(counts)), counts)
+    return np.stack([rows, np.arange(len(rows)) - starts(counts)[rows]])
 
 
 def upload(array: NDArray, device: str | torch.device) -> Tensor:

@@ -13,22 +13,9 @@ from torch import nn
 from minibert.fast.layout import Packed
 
 
-def accept(encoder: type[nn.Module], classifier: type[nn.Module], *others: type[nn.Module]) -> None:
-    """Lets the forward passes of these classes take the old arguments too, with a DeprecationWarning.
-
-    Args:
-        encoder: the one that had `first=`.
-        classifier: the one that asked its encoder for the first tokens alone.
-    """
-    encoder.forward = taking(encoder.forward)
-    classifier.forward = taking(classifier.forward, first=True)
-    for other in others:
-        other.forward = taking(other.forward)
-
-
-def taking(forward: Callable[..., Any], first: bool = False) -> Callable[..., Any]:
-    """A forward pass that gives `layout` on as its `batch`, and `first` as the batch's `first_only`."""
-    default = first
+def taking(forward: Callable[..., Any], default: bool) -> Callable[..., Any]:
+    """A model's forward pass that gives `layout` on as its `batch`, and `first` as the batch's `first_only`, with a
+    DeprecationWarning; default: of `first`."""
 
     @functools.wraps(forward)
     def with_old(self: nn.Module, *args: Any, layout: Packed | None = None, first: bool = default, **more: Any) -> Any:
@@ -37,9 +24,8 @@ def taking(forward: Callable[..., Any], first: bool = False) -> Callable[..., An
         if layout is None or "batch" in more:
             raise ValueError("first= goes with layout=, and neither with batch=; give batch=Packed… alone")
         instead = "batch=LAYOUT" if first == default else "batch=Packed.from_lengths(…, first_only=True)"
-        warnings.warn(
-            f"layout= and first= end with 0.3; write {instead} instead", DeprecationWarning, stacklevel=4
-        )  # 4: past nn.Module's __call__
+        told = f"layout= and first= end with 0.3; write {instead} instead"
+        warnings.warn(told, DeprecationWarning, stacklevel=4)  # 4: past nn.Module's __call__
         return forward(self, *args, batch=dataclasses.replace(layout, first_only=first or layout.first_only), **more)
 
     return with_old

@@ -16,15 +16,16 @@ Letters: T tokens, R rows of a recording, of which the last is always empty.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from minibert.core.attention import Padded
 from minibert.core.model import BertBase
 from minibert.fast.attention import resolve_backend
+from minibert.fast.attention.backend import Case
 from minibert.fast.layout import Packed
 
 STEP = 256  # tokens between two sizes
@@ -44,23 +45,16 @@ class Fixed(Packed):
         """Of a row without tokens any place: nobody reads what comes of it."""
         return self.cu_seqlens[:-1].long().clamp(max=len(self.indices) - 1)
 
-    @cached_property
-    def padded(self) -> Padded:
-        R, W = len(self.lengths), self.width
-        keys = torch.zeros(R * W, dtype=torch.bool, device=self.device).index_fill(0, self.indices, True)
-        return Padded(keys.view(R, W))
-
 
 class Recording(NamedTuple):
     """What a graph reads, and in `sums` what it leaves."""
 
     graph: torch.cuda.CUDAGraph
-    batch: Batch  # without its layout
+    batch: (
+        Batch  # its layout knows neither lengths nor indices, and keeps which tiles a kernel does: triton_launch.work
+    )
     weights: Tensor
-    cu_seqlens: Tensor  # [R + 1]
-    position_ids: Tensor  # [T]
     tiles: dict[tuple[int, int, int | None], Tensor]  # of attention, by what `Packed.tiles` is asked
-    first_only: bool
     sums: Tensor
 
 
@@ -106,8 +100,7 @@ class Replays:
         return recording.sums
 
     def record(self, batch: Batch, weights: Tensor) -> Recording:
-        """Runs once, so that all is compiled and allocated, and once more to record. Gradients and the state of the
-        random numbers are left as they were."""
+        """Runs once, so that all is compiled and allocated, then records; gradients and random state stay the same."""
         device = weights.device
         state = torch.cuda.get_rng_state(device)
         before = [None if p.grad is None else p.grad.clone() for p in self.model.parameters()]
@@ -128,33 +121,31 @@ class Replays:
 
     def room(self, batch: Batch, weights: Tensor) -> Recording:
         """For any batch of as many tokens."""
+        from minibert.fast.attention.triton_launch import variants  # needs a package that PyTorch's CPU build lacks
+
         T, R, device = len(batch.input_ids), self.rows, weights.device
         sizes = dict.fromkeys(("input_ids", "token_type_ids"), T) | {"is_random": R}
         sizes |= dict.fromkeys(("positions", "labels"), self.answers(T))
         fields = {name: torch.zeros(sizes[name], dtype=torch.int64, device=device) for name in tensors(batch)}
-        tiles = {}
+        cu_seqlens = torch.zeros(R + 1, dtype=torch.int32, device=device)
+        position_ids = torch.zeros(T, dtype=torch.int64, device=device)
+        layout = Fixed((0,) * R, self.width, cu_seqlens, position_ids, position_ids, batch.layout.first_only)
+        tiles, sizes = {}, (self.model.config.head_size, self.dtype.itemsize)
         for backward in (False, True):
-            for variant, over in self.variants(backward, device):
-                if most := most_tiles(variant.tile, over, variant.up_to, R, T):
-                    room = torch.zeros(most, 2, dtype=torch.int32, device=device)
-                    tiles[variant.tile, over, variant.up_to] = room
-        return Recording(
-            torch.cuda.CUDAGraph(),
-            batch._replace(layout=None, **fields),
-            torch.zeros_like(weights),
-            torch.zeros(R + 1, dtype=torch.int32, device=device),
-            torch.zeros(T, dtype=torch.int64, device=device),
-            tiles,
-            batch.layout.first_only,
-            weights,
-        )
+            for variant, over in variants(backward, *sizes, device):
+                asked = variant.tile, over, variant.up_to
+                if most := most_tiles(*asked, R, T):
+                    tiles.setdefault(asked, torch.zeros(most, 2, dtype=torch.int32, device=device))
+                    layout.kept.setdefault((backward, *sizes), []).append((variant, tiles[asked]))
+        room = batch._replace(layout=layout, **fields)
+        return Recording(torch.cuda.CUDAGraph(), room, torch.zeros_like(weights), tiles, weights)
 
     def fill(self, recording: Recording, batch: Batch, weights: Tensor) -> None:
         """Puts a batch where the graph reads it."""
-        layout = batch.layout
+        layout, room = batch.layout, recording.batch.layout
         recording.weights.copy_(weights)
-        put(recording.cu_seqlens, layout.cu_seqlens, len(batch.input_ids))
-        put(recording.position_ids, layout.position_ids)
+        put(room.cu_seqlens, layout.cu_seqlens, len(batch.input_ids))
+        put(room.position_ids, layout.position_ids)
         for name, room in tensors(recording.batch).items():
             put(room, getattr(batch, name), EMPTY.get(name, 0))
         for asked, room in recording.tiles.items():
@@ -163,25 +154,12 @@ class Replays:
     def laid_out(self, recording: Recording) -> Batch:
         """The batch with a layout from which nothing has been derived but the work of attention: the rest is computed,
         and so recorded, when it is asked for."""
-        R, W, T = self.rows, self.width, len(recording.position_ids)
-        numbers = torch.arange(R, device=recording.cu_seqlens.device)
-        row = torch.repeat_interleave(numbers, recording.cu_seqlens.diff(), output_size=T)
-        places = row * W + recording.position_ids
-        layout = Fixed((0,) * R, W, recording.cu_seqlens, places, recording.position_ids, recording.first_only)
-        for backward in (False, True):
-            found = (
-                (v, recording.tiles.get((v.tile, over, v.up_to))) for v, over in self.variants(backward, row.device)
-            )
-            key = backward, self.model.config.head_size, self.dtype.itemsize
-            layout.kept[key] = [(variant, tiles, len(tiles)) for variant, tiles in found if tiles is not None]
+        room = recording.batch.layout
+        numbers = torch.arange(self.rows, device=room.device)
+        row = torch.repeat_interleave(numbers, room.cu_seqlens.diff(), output_size=len(room.position_ids))
+        layout = replace(room, indices=row * self.width + room.position_ids)
+        layout.kept.update(room.kept)
         return recording.batch._replace(layout=layout)
-
-    def variants(self, backward: bool, device: torch.device) -> list:
-        """The kernels that may have something to do. Imported here, as they need a package that PyTorch's CPU build
-        lacks."""
-        from minibert.fast.attention.triton_kernel import variants
-
-        return variants(backward, self.model.config.head_size, self.dtype.itemsize, device)
 
 
 def obstacle(device: torch.device, head_size: int, world: int, options: Any) -> str | None:
@@ -192,8 +170,8 @@ def obstacle(device: torch.device, head_size: int, world: int, options: Any) -> 
         return f"is for one process, and there are {world}"
     if options.layout != "packed":
         return f"is for packed batches, and the layout is {options.layout}"
-    dtype, layout = DTYPES[options.precision], Packed.from_lengths([1])
-    name = resolve_backend(options.attention, device, dtype, layout, 0.1, head_size, needs_grad=True)
+    case = Case(device, DTYPES[options.precision], head_size, Packed.from_lengths([1]), 0.1, needs_grad=True)
+    name = resolve_backend(options.attention, case)
     return None if name == "triton" else f"needs the attention backend triton, and here it is {name}"
 
 

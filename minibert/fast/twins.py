@@ -1,8 +1,8 @@
 """The same model by faster modules: one product for queries, keys and values of packed rows, cheap dropout on a CPU.
 
-`prepare` exchanges whole SelfAttention, FeedForward and Embeddings modules for twins with the same state. Whoever
-attaches something to a Linear (a hook, an adapter, a quantised or pruned weight) is served by the specification: at
-each forward a twin looks whether all that it would pass over is still plain, and else calls core/model.py.
+`prepare` exchanges whole SelfAttention, FeedForward and Embeddings modules for twins with the same state. At each
+forward a twin looks whether all that it would pass over is still plain; where a Linear has a hook, an adapter, a
+quantised or pruned weight, it calls core/model.py.
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 def prepare(model: Model) -> Model:
     """A copy of the model that shares its parameters and computes the same, faster where rows are packed.
 
-    The model itself stays as it is. A twin and what it stands for have one state: weights, hooks, exchanged Linears,
-    train() and eval() of either count for both, before and after. What holds the twins (model, list, layer) is the
-    copy's own: whoever puts another module there prepares again. A module that is not of core/model.py is left, and a
-    model without any comes back itself.
+    A twin and what it stands for have one state: weights, hooks, exchanged Linears, train() and eval() of either count
+    for both. What holds the twins (model, list, layer) is the copy's own: whoever puts another module there prepares
+    again. Other modules than core/model.py's are left; a model without any of these comes back itself.
     """
     if (twin := TWINS.get(type(model))) is not None:
         return _object(twin, vars(model))
@@ -48,7 +47,7 @@ def _object(kind: type[Model], state: dict[str, Any]) -> Model:
 
 
 def untouched(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether nobody would notice if this module were not called: it is a plain one of its kind, and has no hook."""
+    """Whether a module is a plain one of its kind without any hook, so that its work may be done without calling it."""
     return (
         type(module) is kind
         and "forward" not in vars(module)
@@ -125,10 +124,9 @@ TWINS: dict[type[nn.Module], type[nn.Module]] = {
 
 
 def compile_tokenwise(model: nn.Module) -> None:
-    """Lets torch.compile join what is done to each token by itself: embeddings, feed-forward, `residual`.
-
-    Attention between them stays as it is, since its backends look at the lengths, which would mean compiling for every
-    batch. So each part is compiled once for all layers and any T (and once more for evaluation, without dropout).
+    """Lets torch.compile join what is done to each token by itself: embeddings, feed-forward, `residual`, each compiled
+    once for any T (and once more for evaluation). Attention's backends look at the lengths: for it, that would mean
+    compiling for every batch.
     """
     for module in model.modules():
         if isinstance(module, Embeddings | FeedForward):

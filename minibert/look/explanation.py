@@ -30,6 +30,7 @@ from minibert.core.encoding import Encoding
 from minibert.core.files import atomic_write
 from minibert.core.model import BertBase
 from minibert.core.tokenizer import check_text
+from minibert.fast.architecture import model_class
 from minibert.fast.batches import check_vocabulary
 from minibert.fast.models import (
     BertForMaskedLM,
@@ -37,7 +38,6 @@ from minibert.fast.models import (
     BertForSequenceClassification,
     BertModel,
     BertOutput,
-    model_class,
 )
 from minibert.io.bundled import resolve
 from minibert.look import page

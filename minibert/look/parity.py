@@ -25,7 +25,7 @@ from minibert.core.checkpoint import TABLE, read_weights, their_name, translate
 from minibert.core.config import BertConfig
 from minibert.core.model import BertBase
 from minibert.core.weights import export_weights
-from minibert.fast.models import model_class
+from minibert.fast.architecture import model_class
 from minibert.io.bundled import resolve
 from minibert.io.stderr import say
 from minibert.look.activations import capture

@@ -362,11 +362,10 @@ def test_sdpas_mask_is_made_once_and_added():
 def test_flex_sees_each_document_alone(lengths):
     """Its compiled kernel reads the tables of blocks, which the plain form used on the CPU never does."""
     layout = Packed.from_lengths(lengths)
-    aligned, mask = flex.document_mask(layout)
-    assert (aligned.indices.numpy() >= 0).all()
-    places, N = aligned.indices, aligned.width // flex.BLOCK
+    blocks, mask = flex.document_mask(layout)
+    places, N = blocks.indices, len(blocks.lengths)
     rows = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
-    seen = torch.zeros(aligned.width, aligned.width, dtype=torch.bool)
+    seen = torch.zeros(N * flex.BLOCK, N * flex.BLOCK, dtype=torch.bool)
     at = torch.arange(flex.BLOCK)
     for block in range(N):
         s = block * flex.BLOCK + at[:, None]
@@ -375,7 +374,7 @@ def test_flex_sees_each_document_alone(lengths):
         for t_block in mask.kv_indices[0, 0, block, : mask.kv_num_blocks[0, 0, block]].tolist():
             seen[s, t_block * flex.BLOCK + at] |= mask.mask_mod(0, 0, s, t_block * flex.BLOCK + at)
     assert torch.equal(seen[places][:, places], rows[:, None] == rows)
-    gaps = torch.ones(aligned.width, dtype=torch.bool).index_fill(0, places, False)
+    gaps = torch.ones(N * flex.BLOCK, dtype=torch.bool).index_fill(0, places, False)
     assert not seen[places][:, gaps].any()
     assert len(set(zip((places // flex.BLOCK).tolist(), rows.tolist(), strict=True))) == N, "a block is shared"
 
@@ -401,8 +400,12 @@ def test_flex_compiled_reads_its_tables_of_blocks_right(monkeypatch):
 # ---- which backend, and why not ----
 
 
+def case_on(device: str, dtype: torch.dtype, layout: Padded | Packed, head_size: int = 64, **more: object) -> Case:
+    return Case(torch.device(device), dtype, head_size, layout, **more)
+
+
 def test_an_unknown_backend_is_named_with_the_known_ones():
-    for call in (check_name, lambda name: resolve_backend(name, "cpu", torch.float32, Padded(None))):
+    for call in (check_name, lambda name: resolve_backend(name, case_on("cpu", torch.float32, Padded(None)))):
         with pytest.raises(ValueError, match=r"'flash9' is unknown; choose auto, eager, sdpa, sdpa-math, .*, triton"):
             call("flash9")
 
@@ -466,35 +469,35 @@ PADDED, PACKED, HALF = Packed.from_lengths([192, 3]).padded, Packed.from_lengths
 def test_a_backend_that_cannot_run_says_why_and_which_can(gpu, name, change, said):
     case = dict(device="cuda", dtype=HALF, layout=PACKED) | change
     with pytest.raises(ValueError, match=f"attention backend '{name}' cannot run here: .*{said}"):
-        resolve_backend(name, **case)
+        resolve_backend(name, case_on(**case))
 
 
 @pytest.mark.parametrize("name", [name for name in BACKENDS if name != "sdpa-flash"])
 @pytest.mark.parametrize("layout", [PACKED, PADDED])
 def test_every_backend_runs_on_a_gpu_that_has_all(gpu, name, layout):
-    assert resolve_backend(name, "cuda", HALF, layout) == name
+    assert resolve_backend(name, case_on("cuda", HALF, layout)) == name
 
 
 @pytest.mark.parametrize("name", ["sdpa-flash", "varlen", "triton", "sdpa-efficient", "sdpa-cudnn"])
 def test_a_gpu_without_bf16_is_named(gpu, name):
     gpu(capability=(7, 5))
     with pytest.raises(ValueError, match=r"needs compute capability 8\.0, not 7\.5; the nearest that can is 'sdpa'"):
-        resolve_backend(name, "cuda", HALF, PACKED)
+        resolve_backend(name, case_on("cuda", HALF, PACKED))
 
 
 @pytest.mark.parametrize("name", ["triton", "flex"])
 def test_a_missing_triton_is_named(gpu, name):
     gpu(triton=False)
     with pytest.raises(ValueError, match=r"needs Triton, .*; pip install triton; the nearest that can is 'varlen'"):
-        resolve_backend(name, "cuda", HALF, PACKED)
+        resolve_backend(name, case_on("cuda", HALF, PACKED))
 
 
 def test_triton_on_the_cpu_needs_its_interpreter(gpu, monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(ValueError, match=r"TRITON_INTERPRET=1 set before Python"):
-        resolve_backend("triton", "cpu", torch.float32, PACKED)
+        resolve_backend("triton", case_on("cpu", torch.float32, PACKED))
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    assert resolve_backend("triton", "cpu", torch.float32, PACKED) == "triton"
+    assert resolve_backend("triton", case_on("cpu", torch.float32, PACKED)) == "triton"
 
 
 @pytest.mark.slow
@@ -520,7 +523,7 @@ def test_our_own_kernel_is_reached_from_both_layouts():
     ],
 )
 def test_auto_takes_what_suits_the_batch(gpu, change, wanted):
-    assert resolve_backend("auto", **(dict(device="cuda", dtype=HALF, layout=PACKED) | change)) == wanted
+    assert resolve_backend("auto", case_on(**(dict(device="cuda", dtype=HALF, layout=PACKED) | change))) == wanted
 
 
 def test_arrays_too_large_for_int32_are_refused_where_it_is_used(gpu):

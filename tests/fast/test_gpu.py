@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import MODELS, outputs, padded_batch, small_config, stir
-from test_attention import LENGTHS, draw, packed_oracle, padded_oracle, run
+from test_attention import LENGTHS, case_on, draw, packed_oracle, padded_oracle, run
 from test_replay import SIZES as SIZES_FOR_TRITON
 from test_replay import WEIGHTS, batch_of, computing, filled
 
@@ -36,7 +36,7 @@ dtypes = pytest.mark.parametrize("dtype", SIZES)
 
 def skip_unless_possible(backend: str, dtype: torch.dtype, layout: Padded | Packed, **case: object) -> None:
     try:
-        resolve_backend(backend, "cuda", dtype, layout, **case)
+        resolve_backend(backend, case_on("cuda", dtype, layout, **case))
     except ValueError as reason:
         pytest.skip(str(reason))
 
@@ -165,7 +165,7 @@ def test_auto_and_the_list_agree_with_what_runs():
         if status.available:
             q = torch.randn(65, H, D, device="cuda", dtype=torch.bfloat16)
             assert attend(q, q, q, layout, status.name).isfinite().all(), status
-    assert resolve_backend("auto", "cuda", torch.bfloat16, layout) == "triton"
+    assert resolve_backend("auto", case_on("cuda", torch.bfloat16, layout)) == "triton"
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature")

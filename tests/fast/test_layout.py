@@ -121,13 +121,12 @@ def test_by_length_holds_every_row_once_beside_those_of_its_length(lengths):
     groups, rows, order, back = layout.by_length
     rows = torch.arange(len(lengths)) if rows is None else rows
     order = torch.arange(sum(lengths)) if order is None else order
-    begin, found = layout.cu_seqlens.tolist(), []
-    for part, tokens, n in groups:
-        for row, places in zip(rows[part].tolist(), order[tokens].view(-1, n).tolist(), strict=True):
-            assert places == list(range(begin[row], begin[row] + n))
-            found.append(row)
+    begin, found = layout.cu_seqlens.tolist(), rows[len(lengths) - sum(R for R, _ in groups) :].tolist()
+    tokens = order.split([n for R, n in groups for _ in range(R)])
+    for row, places in zip(found, tokens, strict=True):
+        assert places.tolist() == list(range(begin[row], begin[row] + lengths[row]))
     assert sorted(found) == [row for row, length in enumerate(lengths) if length]
-    assert [n for *_, n in groups] == sorted(set(lengths) - {0})
+    assert [n for _, n in groups] == sorted(set(lengths) - {0})
     assert back is None or torch.equal(order[back], torch.arange(sum(lengths)))
 
 

@@ -71,11 +71,11 @@ def no_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: None)
 
-    def first_sdpa(q, k, v, layout, dropout_p=0.0, scale=None):
+    def as_on_a_gpu(q, k, v, layout, dropout_p=0.0, scale=None):
         k, v = (pad(tensor, layout).transpose(1, 2) for tensor in (k, v))
         return torch_backends.sdpa(q[:, :, None], k, v, layout.padded, dropout_p, scale)[:, :, 0]
 
-    monkeypatch.setattr(torch_backends, "first_sdpa", first_sdpa)
+    monkeypatch.setattr(torch_backends, "packed_sdpa", as_on_a_gpu)
 
 
 class Straight(Replays):

@@ -23,13 +23,13 @@ pytest.importorskip("triton", reason="Triton is not installed: pip install trito
 import triton.language as tl  # noqa: E402
 from triton.runtime.interpreter import InterpretedFunction, InterpreterBuilder  # noqa: E402
 
-from minibert.fast.attention import triton_kernel  # noqa: E402
-from minibert.fast.attention.triton_kernel import BACKWARD, FORWARD, attention, attention_qkv, fitting  # noqa: E402
+from minibert.fast.attention import attend, triton_launch  # noqa: E402
+from minibert.fast.attention.triton_launch import BACKWARD, FORWARD, attention, variants  # noqa: E402
 from minibert.fast.layout import Packed  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning")  # Triton 3.6's interpreter
 runs = pytest.mark.skipif(
-    not (ON_GPU or (isinstance(tl.zeros, InterpretedFunction) and triton_kernel.INTERPRETED)),
+    not (ON_GPU or (isinstance(tl.zeros, InterpretedFunction) and triton_launch.INTERPRETED)),
     reason="neither a CUDA device nor TRITON_INTERPRET=1 before the first import of Triton (tests/conftest.py)",
 )
 DEVICE = "cuda" if ON_GPU else "cpu"
@@ -57,6 +57,12 @@ def draw(lengths, head_size=64, dtype=HALF, heads=1, seed=0):
     qkv = torch.randn(T, 3, heads, head_size, generator=generator).to(DEVICE, dtype)
     do = torch.randn(T, heads, head_size, generator=generator).to(DEVICE, dtype)
     return Packed.from_lengths(lengths, device=DEVICE), qkv, do
+
+
+def attention_qkv(qkv, layout, dropout_p=0.0, scale=None, seed=0):
+    """Attention over views of one [T, 3, H, D], as of a fused projection; seed: of dropout."""
+    torch.manual_seed(seed)
+    return attention(*qkv.unbind(1), layout, dropout_p, scale)
 
 
 def both(qkv, do, layout, **options):
@@ -127,14 +133,10 @@ def test_a_scale_of_ones_own_is_used_in_both_directions():
 
 
 @runs
-@pytest.mark.parametrize("fused", [pytest.param(True, marks=pytest.mark.slow), False])
-def test_three_tensors_give_the_same_bits_as_one(fused):
+def test_three_tensors_give_the_same_bits_as_views_of_one():
     layout, qkv, do = draw((3, 140), heads=2)
     out, grad = both(qkv, do, layout)
-    parts = [
-        x.detach().requires_grad_()
-        for x in (qkv if fused else qkv.transpose(0, 1).contiguous().transpose(0, 1)).unbind(1)
-    ]
+    parts = [x.contiguous().requires_grad_() for x in qkv.unbind(1)]
     found = attention(*parts, layout)
     found.backward(do)
     assert torch.equal(found, out)
@@ -168,13 +170,13 @@ def test_how_the_tensors_lie_in_memory_changes_nothing(view):
 @runs
 def test_kernels_are_given_nothing_that_is_not_aligned(monkeypatch):
     """The interpreter would not mind; a GPU reads such tensors one element at a time."""
-    seen, run = [], triton_kernel._run
+    seen, run = [], triton_launch._run
 
     def spy(table, tensors, *rest):
         seen.extend(x for arguments in tensors.values() for x in arguments)
         run(table, tensors, *rest)
 
-    monkeypatch.setattr(triton_kernel, "_run", spy)
+    monkeypatch.setattr(triton_launch, "_run", spy)
     layout, qkv, do = draw((3,))
     attention_qkv(shifted(qkv).requires_grad_(), layout).backward(shifted(do))
     assert seen
@@ -312,10 +314,10 @@ def test_a_decision_of_dropout_depends_on_nothing_but_its_place_and_the_seed():
 def test_dropout_is_drawn_from_torchs_generator():
     layout, qkv, _ = draw((40,))
     torch.manual_seed(0)
-    first, second = (attention_qkv(qkv, layout, dropout_p=0.5) for _ in range(2))
+    first, second = (attention(*qkv.unbind(1), layout, dropout_p=0.5) for _ in range(2))
     assert not torch.equal(first, second)
     torch.manual_seed(0)
-    assert torch.equal(attention_qkv(qkv, layout, dropout_p=0.5), first)
+    assert torch.equal(attention(*qkv.unbind(1), layout, dropout_p=0.5), first)
 
 
 # ---- edges and refusals ----
@@ -348,14 +350,17 @@ def test_a_second_derivative_is_refused():
 def test_a_gpu_with_less_shared_memory_gets_the_same_numbers(monkeypatch):
     layout, qkv, do = draw((200,))
     wanted = in_float64(qkv, do, layout)
-    monkeypatch.setattr(triton_kernel, "shared_memory", lambda device: 99)
+    monkeypatch.setattr(triton_launch, "shared_memory", lambda device: 99)
     assert_close(both(qkv, do, layout), wanted, 1e-3)
 
 
-@pytest.mark.parametrize("table", [*FORWARD.values(), *BACKWARD.values()])
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("head_size", [32, 64, 128])
+@pytest.mark.parametrize("element_size", [2, 4])
 @pytest.mark.parametrize("limit", [99, 163, 227])  # sm_86 and sm_89; A100; H100 and H200
-def test_every_length_has_exactly_one_variant_of_a_direction(table, limit):
-    chosen = list(fitting(table, limit))
+def test_every_length_has_exactly_one_variant_of_a_direction(backward, head_size, element_size, limit, monkeypatch):
+    monkeypatch.setattr(triton_launch, "shared_memory", lambda device: limit)
+    chosen = variants(backward, head_size, element_size, torch.device("cuda"))
     assert all(variant.shared <= limit for variant, _ in chosen)
     for length in (1, 64, 65, 128, 129, 256, 257, 10**6):
         kernels = [v.kernel.__name__ for v, above in chosen if above < length <= (v.up_to or length)]
@@ -367,36 +372,18 @@ def test_every_length_has_exactly_one_variant_of_a_direction(table, limit):
         )
 
 
-@pytest.mark.parametrize("table", [*FORWARD.values(), *BACKWARD.values()])
-def test_a_variant_that_takes_a_row_at_once_has_room_for_it(table):
-    for variant in table:
+def test_a_variant_that_takes_a_row_at_once_has_room_for_it():
+    for variant in FORWARD + BACKWARD:
         room = {"forward_short": variant.step, "backward_fused": variant.tile}.get(variant.kernel.__name__)
         assert room is None if variant.up_to is None else room >= variant.up_to
         assert variant.step <= variant.tile or variant.kernel.__name__.startswith("forward")
 
 
-def refusals():
+@runs
+def test_a_scale_that_is_not_positive_is_refused():
     layout, qkv, _ = draw((3, 2))
-    q, k, v = qkv.unbind(1)
-    wide = qkv.new_zeros(5, 3, 1, 96)
-    yield "shape", lambda: attention(q, k[:4], v, layout), r"k \[4, 1, 64\].*; give three equal ones"
-    yield "dtype", lambda: attention(q, k, v.float(), layout), "float32; give one floating-point type"
-    yield "tokens", lambda: attention(q[:4], k[:4], v[:4], layout), "the lengths add up to 5 tokens"
-    yield "qkv", lambda: attention_qkv(qkv[:, :2], layout), r"give \[T, 3, H, D\]"
-    yield "head size", lambda: attention_qkv(wide, layout), "head sizes 32, 64 and 128, not 96; .*sdpa"
-    yield "float64", lambda: attention_qkv(qkv.double(), layout), "not float64"
-    yield "integers", lambda: attention_qkv(qkv.to(torch.int16), layout), "int16; give one floating-point type"
-    yield "device", lambda: attention_qkv(qkv.to("meta"), layout), "meta and cpu; use one device"
-    yield "dropout_p", lambda: attention_qkv(qkv, layout, dropout_p=1.0), r"dropout_p 1.0 is outside \[0, 1\)"
-    yield "scale", lambda: attention_qkv(qkv, layout, scale=-1.0), "scale is -1.0; give a positive number"
-    yield "seed", lambda: attention_qkv(qkv, layout, dropout_p=0.1, seed=2**31), r"give 0 <= seed < 2\^31"
-
-
-@pytest.mark.parametrize("case", [pytest.param(case, id=case[0]) for case in refusals()])
-def test_what_cannot_be_computed_is_refused_with_a_remedy(case):
-    _, call, message = case
-    with pytest.raises(ValueError, match=message):
-        call()
+    with pytest.raises(ValueError, match=r"scale is -1\.0; give a positive number"):
+        attend(*qkv.unbind(1), layout, "triton", scale=-1.0)
 
 
 # ---- ahead of time, for GPUs that are not here ----

@@ -7,7 +7,8 @@ from conftest import MODELS, small_config, stir, twins
 from minibert.core import attention as formula
 from minibert.core.weights import export_weights
 from minibert.fast import attention
-from minibert.fast.models import BertForMaskedLM, BertForPreTraining, model_class
+from minibert.fast.architecture import model_class
+from minibert.fast.models import BertForMaskedLM, BertForPreTraining
 from minibert.look.parity import ParityOptions, failures, ladder, merge_layers, recording, to_table
 
 pytestmark = pytest.mark.numeric

@@ -4,13 +4,13 @@ MUTATIONS = {
     "minibert/fast/batches.py": [
         (
             "train: the filling row has a label",
-            "answers = np.append(answers, -100)",
-            "answers = np.append(answers, 0)",
+            "np.append(lengths, rest), np.append(answers, -100)",
+            "np.append(lengths, rest), np.append(answers, 0)",
             "tests/io/test_data.py::test_a_row_of_padding_without_a_label_makes_the_tokens_a_multiple",
         ),
         (
             "data: one row more than the tokens allow",
-            "if length > room or not runs:",
+            "if lengths[row] > room or not runs:",
             "if room <= 0 or not runs:",
             "tests/io/test_data.py::test_batches_by_tokens_hold_every_row_once_and_no_more_tokens_than_asked_for",
         ),
@@ -18,14 +18,14 @@ MUTATIONS = {
     "minibert/fast/attention/__init__.py": [
         (
             "attend: a scale of one's own is lost where a padded batch is packed",
-            "attend_packed(chosen, *rows, packed, dropout_p, scale)",
-            "attend_packed(chosen, *rows, packed, dropout_p, None)",
+            "attend(*rows, packed, name, dropout_p, scale)",
+            "attend(*rows, packed, name, dropout_p, None)",
             "tests/fast/test_attention.py::test_the_scale_can_be_given",
         ),
         (
             "attend: nobody asks whether a gradient is wanted",
-            "grads = needs_grad(q, k, v)",
-            "grads = False",
+            "layout, dropout_p, needs_grad(q, k, v), elements)",
+            "layout, dropout_p, False, elements)",
             "tests/fast/test_attention.py::test_flex_on_the_cpu_refuses_what_wants_a_gradient_and_runs_without",
         ),
         (
@@ -69,9 +69,9 @@ MUTATIONS = {
             "tests/fast/test_attention.py::test_flex_sees_each_document_alone",
         ),
         (
-            "flex: documents share a block",
-            "blocks = -(-lengths // BLOCK)  # of each",
-            "blocks = lengths // BLOCK + 1  # of each",
+            "flex: a document of whole blocks has one more, without tokens",
+            "counts = -(-lengths // BLOCK)  # blocks",
+            "counts = lengths // BLOCK + 1  # blocks",
             "tests/fast/test_attention.py::test_flex_sees_each_document_alone",
         ),
         (
@@ -96,37 +96,17 @@ MUTATIONS = {
         ),
         (
             "dropout: probabilities are not made up for",
-            "v / share, masks",
-            "v, masks",
+            "v / share  # fewer",
+            "v  # fewer",
             "tests/fast/test_dropout.py"
             "::test_packed_attention_drops_probabilities_as_the_formula_says_forward_and_backward",
         ),
         (
             "dropout: all groups keep the first one's",
-            "for part, shape in zip(stays.split(sizes), shapes, strict=True)]",
-            "for part, shape in ((stays[: math.prod(shape)], shape) for shape in shapes)]",
+            "masks = stays.split(sizes)",
+            "masks = [stays[:size] for size in sizes]",
             "tests/fast/test_dropout.py"
             "::test_packed_attention_drops_probabilities_as_the_formula_says_forward_and_backward",
-        ),
-    ],
-    "minibert/fast/attention/triton_backward.py": [
-        (
-            "triton: keys beyond the row count in backward",
-            "        p = tl.where(keys[None, :] < n, _p(q_tile, k_tile, lse_tile, scale), 0.0)  # [TILE, STEP]",
-            "        p = _p(q_tile, k_tile, lse_tile, scale)",
-            "tests/fast/test_triton.py::test_equal_logits_of_any_size_give_the_mean_and_finite_gradients",
-        ),
-        (
-            "triton: no scale in dq",
-            "    store(dq + at_grad, 0, n, GRAD, dq_tile * scale, TILE, D)",
-            "    store(dq + at_grad, 0, n, GRAD, dq_tile, TILE, D)",
-            "tests/fast/test_triton.py::test_a_scale_of_ones_own_is_used_in_both_directions",
-        ),
-        (
-            "triton: backward forgets what dropout dropped",
-            "            z = _z(drop, queries[None, :], keys[:, None])",
-            "            z = 1.0",
-            "tests/fast/test_triton.py::test_backward_drops_what_forward_dropped",
         ),
     ],
     "minibert/fast/attention/triton_kernel.py": [
@@ -155,25 +135,23 @@ MUTATIONS = {
             "tests/fast/test_triton.py::test_equal_logits_of_any_size_give_the_mean_and_finite_gradients",
         ),
         (
-            "triton: lengths of a variant that is left out have none",
-            "            yield variant, longer_than\n            longer_than",
-            "            yield variant, longer_than\n        if True:\n            longer_than",
-            "tests/fast/test_triton.py::test_every_length_has_exactly_one_variant_of_a_direction",
+            "triton: keys beyond the row count in backward",
+            "        p = tl.where(keys[None, :] < n, _p(q_tile, k_tile, lse_tile, scale), 0.0)  # [TILE, STEP]",
+            "        p = _p(q_tile, k_tile, lse_tile, scale)",
+            "tests/fast/test_triton.py::test_equal_logits_of_any_size_give_the_mean_and_finite_gradients",
         ),
         (
-            "triton: tokens that lie at odd places are read as they lie",
-            "return x.stride()[1:] == (x.shape[2], 1) and x.stride(0) % 16 == 0 and x.data_ptr() % 16 == 0",
-            "return x.stride()[1:] == (x.shape[2], 1)",
-            "tests/fast/test_triton.py::test_kernels_are_given_nothing_that_is_not_aligned",
+            "triton: no scale in dq",
+            "    store(dq + at_out, 0, n, OUT, dq_tile * scale, TILE, D)",
+            "    store(dq + at_out, 0, n, OUT, dq_tile, TILE, D)",
+            "tests/fast/test_triton.py::test_a_scale_of_ones_own_is_used_in_both_directions",
         ),
         (
-            "triton: dropout drops the same in every step",
-            "return torch.randint(2**31 - 1, (1,), dtype=torch.int32, device=device)",
-            "return torch.zeros(1, dtype=torch.int32, device=device)",
-            "tests/fast/test_triton.py::test_dropout_is_drawn_from_torchs_generator",
+            "triton: backward forgets what dropout dropped",
+            "            z = _z(drop, queries[None, :], keys[:, None])",
+            "            z = 1.0",
+            "tests/fast/test_triton.py::test_backward_drops_what_forward_dropped",
         ),
-    ],
-    "minibert/fast/attention/triton_parts.py": [
         (
             "triton: dropout of query i at key j is that of j at i",
             "place = queries.to(tl.uint32) * 0x9E3779B1 +",
@@ -193,6 +171,27 @@ MUTATIONS = {
             "tests/fast/test_triton.py::test_nan_stays_in_its_row",
         ),
     ],
+    "minibert/fast/attention/triton_launch.py": [
+        (
+            "triton: lengths of a variant that is left out have none",
+            "            found.append((variant, longer_than))\n            longer_than",
+            "            found.append((variant, longer_than))\n        if variant[:2] == (head_size, element_size):\n"
+            "            longer_than",
+            "tests/fast/test_triton.py::test_every_length_has_exactly_one_variant_of_a_direction",
+        ),
+        (
+            "triton: tokens that lie at odd places are read as they lie",
+            "return x.stride()[1:] == (x.shape[2], 1) and x.stride(0) % 16 == 0 and x.data_ptr() % 16 == 0",
+            "return x.stride()[1:] == (x.shape[2], 1)",
+            "tests/fast/test_triton.py::test_kernels_are_given_nothing_that_is_not_aligned",
+        ),
+        (
+            "triton: dropout drops the same in every step",
+            "seed = torch.randint(2**31 - 1, (1,), dtype=torch.int32, device=q.device)",
+            "seed = torch.zeros(1, dtype=torch.int32, device=q.device)",
+            "tests/fast/test_triton.py::test_dropout_is_drawn_from_torchs_generator",
+        ),
+    ],
     "minibert/fast/layout.py": [
         (
             "packed: positions count through the batch",
@@ -208,8 +207,8 @@ MUTATIONS = {
         ),
         (
             "layout: columns count through the batch",
-            "columns = np.arange(counts.sum()) - np.repeat(starts(counts)[:-1], counts)\n        rows",
-            "columns = np.arange(counts.sum())\n        rows",
+            "return np.stack([rows, np.arange(len(rows)) - starts(counts)[rows]])",
+            "return np.stack([rows, np.arange(len(rows))])",
             "tests/fast/test_layout.py::test_the_tensors_are_those_of_the_picture",
         ),
         (
@@ -226,8 +225,8 @@ MUTATIONS = {
         ),
         (
             "layout: a rectangle narrower than its longest row",
-            "        if width < longest:\n",
-            "        if width < 0:\n",
+            "if (width := longest if width is None else width) < longest:\n",
+            "if (width := longest if width is None else width) < 0:\n",
             "tests/fast/test_layout.py::test_impossible_lengths_are_named",
         ),
     ],
@@ -290,8 +289,8 @@ MUTATIONS = {
     "minibert/fast/replay.py": [
         (
             "replay: rows without tokens reach over the others",
-            "put(recording.cu_seqlens, layout.cu_seqlens, len(batch.input_ids))",
-            "put(recording.cu_seqlens, layout.cu_seqlens)",
+            "put(room.cu_seqlens, layout.cu_seqlens, len(batch.input_ids))",
+            "put(room.cu_seqlens, layout.cu_seqlens)",
             "tests/fast/test_replay.py::test_batches_of_any_lengths_fit_into_one_recording",
         ),
         (
@@ -308,8 +307,8 @@ MUTATIONS = {
         ),
         (
             "replay: there is room for batches like the first alone",
-            "batch._replace(layout=None, **fields)",
-            "batch._replace(layout=None)",
+            "batch._replace(layout=layout, **fields)",
+            "batch._replace(layout=layout)",
             "tests/fast/test_replay.py::test_batches_of_any_lengths_fit_into_one_recording",
         ),
     ],

@@ -15,36 +15,19 @@ from torch import Tensor
 from minibert.core import attention as core
 from minibert.core.attention import Padded, check_name
 from minibert.fast.attention import eager, flex, torch_backends
-from minibert.fast.attention.backend import (
-    Backend,
-    Case,
-    Layout,
-    check_inputs,
-    needs_grad,
-    no_obstacle,
-    triton_obstacle,
-)
+from minibert.fast.attention.backend import Backend, Case, Layout, check_inputs, needs_grad, triton_obstacle
 from minibert.fast.layout import Packed, pack, packed_form, pad
 
 
-def triton_attention(
-    q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float = 0.0, scale: float | None = None
-) -> Tensor:
-    """Our own kernel, [T, H, D] three times -> [T, H, D]. Imported when it is first called, as it needs a package that
-    PyTorch's CPU build lacks."""
-    from minibert.fast.attention import triton_kernel
+def triton_attention(*given: Tensor | Packed | float | None) -> Tensor:
+    """Our own kernel, imported when it is first called, as it needs a package that PyTorch's CPU build lacks."""
+    from minibert.fast.attention import triton_launch
 
-    return triton_kernel.attention(q, k, v, layout, dropout_p, scale)
+    return triton_launch.attention(*given)
 
 
 BACKENDS: dict[str, Backend] = {
-    "eager": Backend(
-        (Padded, Packed),
-        "The formula, any device and type; packed rows one at a time.",
-        no_obstacle,
-        eager.packed_attention,
-        core.eager,
-    ),
+    "eager": eager.BACKEND,
     **torch_backends.SDPA,
     "flex": flex.BACKEND,
     "varlen": torch_backends.VARLEN,
@@ -52,25 +35,15 @@ BACKENDS: dict[str, Backend] = {
 }
 
 
-def resolve_backend(
-    name: str,
-    device: str | torch.device,
-    dtype: torch.dtype,
-    layout: Layout,
-    dropout_p: float = 0.0,
-    head_size: int = 64,
-    needs_grad: bool = False,
-    elements: int = 0,
-) -> str:
-    """The backend that `name` stands for: itself, or for "auto" the one to take for such a batch.
+def resolve_backend(name: str, case: Case) -> str:
+    """The backend that `name` stands for: itself, or for "auto" the one to take in such a case.
 
     Raises:
         ValueError: no backend has that name, or it cannot run here: the reason, and the nearest that can.
     """
-    case = Case(torch.device(device), dtype, head_size, layout, dropout_p, needs_grad, elements)
     if check_name(name) != "auto" and (reason := BACKENDS[name].obstacle(case)) is None:
         return name
-    packed_on_gpu = case.on_gpu and isinstance(layout, Packed)
+    packed_on_gpu = case.on_gpu and isinstance(case.layout, Packed)
     order = ("triton", "varlen", "sdpa") if packed_on_gpu else ("sdpa",)
     nearest = next(other for other in order if BACKENDS[other].obstacle(case) is None)
     if name == "auto":
@@ -119,13 +92,12 @@ def attend(
     """softmax(scale · q kᵀ) v per head, over the keys that the layout says are real (Vaswani et al. 2017, section 3.2).
 
     A row without any real key gives zeros. NaN in one row never reaches another. Within a padded row what stands at
-    hidden keys has to be finite: their probability is 0, and 0 · NaN is NaN. What a padding query of `Padded` gets is
-    the backend's affair: eager and sdpa* answer it like any other, as the original BERT does; the others save the work
-    and give 0. Nothing may depend on it.
+    hidden keys has to be finite: their probability is 0, and 0 · NaN is NaN. Nothing may depend on what a padding query
+    of `Padded` gets: eager and sdpa* answer it like any other, as the original BERT does; the others give 0.
 
     Args:
-        q, k, v: [B, H, S, D] with a Padded layout, [T, H, D] with a Packed one. Strided views are welcome; only one
-            whose last dimension is strided is copied, as no fused kernel reads it.
+        q, k, v: [B, H, S, D] with a Padded layout, [T, H, D] with a Packed one; views are copied only where their last
+            dimension is strided, which no fused kernel reads.
         layout: which tokens are real. Backends that want the other layout convert, and keep what that takes in it.
         backend: a name of BACKENDS or "auto": for Packed on a GPU the first of triton, varlen and sdpa that can run,
             else sdpa.
@@ -141,55 +113,28 @@ def attend(
     check_inputs(q, k, v, layout, dropout_p)
     q, k, v = (tensor if tensor.stride(-1) == 1 else tensor.contiguous() for tensor in (q, k, v))
     elements = max(1 + sum((n - 1) * s for n, s in zip(t.shape, t.stride(), strict=True)) for t in (q, k, v))
-    grads = needs_grad(q, k, v)
-    chosen = BACKENDS[resolve_backend(backend, q.device, q.dtype, layout, dropout_p, q.shape[-1], grads, elements)]
-    if isinstance(layout, Packed):
-        return attend_packed(chosen, q, k, v, layout, dropout_p, scale)
-    if chosen.padded is not None:
-        return chosen.padded(q, k, v, layout, dropout_p, scale) if q.numel() else q + k + v
+    case = Case(q.device, q.dtype, q.shape[-1], layout, dropout_p, needs_grad(q, k, v), elements)
+    name = resolve_backend(backend, case)
+    run = BACKENDS[name].packed if isinstance(layout, Packed) else BACKENDS[name].padded
+    if run is not None:
+        return run(q, k, v, layout, dropout_p, scale) if q.numel() else q + k + v  # empty, and known to autograd
     packed = packed_form(layout, q.shape[0], q.shape[2], q.device)
     rows = (pack(tensor.transpose(1, 2), packed) for tensor in (q, k, v))  # [T, H, D]
-    return pad(attend_packed(chosen, *rows, packed, dropout_p, scale), packed).transpose(1, 2)  # [B, H, S, D]
-
-
-def attend_first(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    layout: Packed,
-    backend: str = "auto",
-    dropout_p: float = 0.0,
-    scale: float | None = None,
-) -> Tensor:
-    """`attend` for the first token of every row alone: all that is asked of the last layer where only [CLS] is read.
-
-    Args:
-        q: [B, H, D], the first tokens' queries. k, v: [T, H, D], of all tokens.
-        backend: eager computes the formula; all others take PyTorch's SDPA, as one query a row is no work for a kernel.
-        layout, dropout_p, scale: see `attend`; every row must have a token.
-
-    Returns:
-        [B, H, D].
-    """
-    check_name(backend)
-    run = eager.packed_attention if backend == "eager" else torch_backends.first_sdpa
-    return run(q, k, v, layout, dropout_p, scale)
-
-
-def attend_packed(
-    backend: Backend, q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float, scale: float | None
-) -> Tensor:
-    """[T, H, D] three times -> [T, H, D]. Empty input: q + k + v is empty too and stays connected to autograd."""
-    return backend.packed(q, k, v, layout, dropout_p, scale) if q.numel() else q + k + v
+    return pad(attend(*rows, packed, name, dropout_p, scale), packed).transpose(1, 2)  # [B, H, S, D]
 
 
 def of_a_batch(name: str) -> Callable[..., Tensor]:
-    """What core's table holds for a backend: `attend`, or where first tokens alone ask `attend_first`."""
+    """What core's table holds for a backend: `attend`; or, where the last layer is read at [CLS] alone, its form for
+    the first token of every row: q and the answer are [B, H, D], k and v [T, H, D]."""
 
     def run(
         q: Tensor, k: Tensor, v: Tensor, batch: Layout, dropout_p: float = 0.0, scale: float | None = None
     ) -> Tensor:
-        return (attend if len(q) == len(k) else attend_first)(q, k, v, batch, name, dropout_p, scale)
+        if len(q) == len(k):
+            return attend(q, k, v, batch, name, dropout_p, scale)
+        # Of the others all take PyTorch's SDPA, as one query a row is no work for a kernel.
+        first = eager.packed_attention if name == "eager" else torch_backends.packed_sdpa
+        return first(q, k, v, batch, dropout_p, scale)
 
     return run
 

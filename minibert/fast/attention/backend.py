@@ -47,7 +47,7 @@ class Case(NamedTuple):
             return f"it needs a CUDA device, not {self.device.type}"
         found = torch.cuda.get_device_capability(self.device)
         if found < capability:
-            return f"it needs compute capability {dotted(capability)}, not {dotted(found)}"
+            return "it needs compute capability {}.{}, not {}.{}".format(*capability, *found)
         return None
 
     def needs_dtype(self, *dtypes: torch.dtype) -> str | None:
@@ -100,8 +100,7 @@ def installed(package: str) -> bool:
 def triton_obstacle(case: Case) -> str | None:
     if not installed("triton"):
         return "it needs Triton, which is not installed; pip install triton"
-    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-    if not case.on_gpu and not interpreted:
+    if not case.on_gpu and os.environ.get("TRITON_INTERPRET") != "1":
         return f"it needs a CUDA device, not {case.device.type} (or, to check it, TRITON_INTERPRET=1 set before Python)"
     return (
         (case.needs_gpu() if case.on_gpu else None)
@@ -130,10 +129,5 @@ def check_inputs(q: Tensor, k: Tensor, v: Tensor, layout: Layout, dropout_p: flo
         raise ValueError(f"{names}, but the mask is [{B}, {S}]; give [{B}, heads, {S}, head size]")
     where = layout.device if isinstance(layout, Packed) else q.device if layout.keys is None else layout.keys.device
     if not q.device == k.device == v.device == where:
-        raise ValueError(
-            f"q, k, v and the layout are on {q.device}, {k.device}, {v.device} and {where}; use one device"
-        )
-
-
-def dotted(capability: tuple[int, int]) -> str:
-    return ".".join(map(str, capability))
+        places = f"{q.device}, {k.device}, {v.device} and {where}"
+        raise ValueError(f"q, k, v and the layout are on {places}; use one device")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from minibert.core.attention import Padded, eager
+from minibert.fast.attention.backend import Backend, no_obstacle
 from minibert.fast.layout import Packed
 
 
@@ -22,3 +23,7 @@ def packed_attention(
         q_row, k_row, v_row = (tensor.transpose(0, 1)[None] for tensor in row)  # [n, H, D] -> [1, H, n, D]
         answers.append(eager(q_row, k_row, v_row, Padded(None), dropout_p, scale)[0].transpose(0, 1))
     return torch.cat(answers)
+
+
+NOTE = "The formula, any device and type; packed rows one at a time."
+BACKEND = Backend((Padded, Packed), NOTE, no_obstacle, packed_attention, eager)

@@ -9,10 +9,11 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from minibert.core.attention import Padded
 from minibert.fast.attention.backend import HALF, Backend, Case, installed, needs_grad
-from minibert.fast.layout import Packed, pack, pad, starts, upload
+from minibert.fast.layout import Packed, each_of, pack, pad, starts, upload
 
 BLOCK = 128  # positions; what the mask hides is skipped in blocks of this size
 FORMS = 64  # kernels that may be compiled: one for each head size, number type and kind of layout, or two (`compiled`)
@@ -22,8 +23,6 @@ def padded(
     q: Tensor, k: Tensor, v: Tensor, layout: Padded, dropout_p: float = 0.0, scale: float | None = None
 ) -> Tensor:
     """The rectangle, [B, H, S, D]: blocks without real queries or real keys are skipped. Padding queries get 0."""
-    from torch.nn.attention.flex_attention import create_block_mask
-
     keys, (B, _, S, _) = layout.keys, q.shape
     if keys is None:
         return flex(q, k, v, None, scale)
@@ -38,8 +37,7 @@ def padded(
 def packed(
     q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float = 0.0, scale: float | None = None
 ) -> Tensor:
-    """[T, H, D] as one long row in which every token sees its own document alone. Without a compiler the rectangle
-    takes less room, and keeps NaN in its row."""
+    """[T, H, D] -> the same. On the CPU, without a compiler, the rectangle takes less room and keeps NaN in its row."""
     if q.device.type == "cuda":
         return documents(q, k, v, layout, scale)
     rows = (pad(tensor, layout).transpose(1, 2) for tensor in (q, k, v))  # [B, H, S, D]
@@ -47,45 +45,42 @@ def packed(
 
 
 def documents(q: Tensor, k: Tensor, v: Tensor, layout: Packed, scale: float | None = None) -> Tensor:
-    """[T, H, D] -> [1, H, T', D], each document from the beginning of a block on -> [T, H, D].
+    """[T, H, D] -> one long row [1, H, N · BLOCK, D], in which every token sees its own document alone -> [T, H, D].
 
-    So no block is shared: a document touches fewer of them, and what is NaN in one is never multiplied by the
-    probability 0 of another, which would be NaN again.
+    Each document begins at a block, so that no block is shared: a document touches fewer of them, and what is NaN in
+    one is never multiplied by the probability 0 of another, which would be NaN again.
     """
-    aligned, mask = layout.keep("flex", functools.partial(document_mask, layout))
-    row = (pad(tensor, aligned).transpose(1, 2) for tensor in (q, k, v))  # [1, H, T', D]
-    return pack(flex(*row, mask, scale).transpose(1, 2), aligned)
+    blocks, mask = layout.keep("flex", functools.partial(document_mask, layout))
+    row = (pad(tensor, blocks).flatten(0, 1).transpose(0, 1)[None] for tensor in (q, k, v))  # [1, H, N · BLOCK, D]
+    return pack(flex(*row, mask, scale)[0].transpose(0, 1).unflatten(0, (-1, BLOCK)), blocks)
 
 
 def document_mask(layout: Packed) -> tuple[Packed, object]:
-    """Where the tokens stand in the long row of T' positions, and which of its blocks see each other.
+    """The long row's N blocks, as a batch of N rows of BLOCK positions; and which of them see each other.
 
     The block mask follows from the lengths: every block of a document of n tokens sees the n // 128 full ones and, if
     something is left over, the last one position by position.
     """
-    from torch.nn.attention.flex_attention import BlockMask
-
     lengths = np.array(layout.lengths)
-    blocks = -(-lengths // BLOCK)  # of each document
-    first, N = starts(blocks)[:-1], int(blocks.sum())
-    columns = np.arange(lengths.sum()) + np.repeat(first * BLOCK - starts(lengths)[:-1], lengths)
-    aligned = Packed.from_places(lengths.sum(keepdims=True), N * BLOCK, 0 * columns, columns, layout.device)
-    owner = np.full(N * BLOCK, -1)  # the document of each position, -1 in the gaps
-    owner[columns] = np.repeat(np.arange(len(lengths)), lengths)
-    document = upload(owner, layout.device)
+    counts = -(-lengths // BLOCK)  # blocks of each document
+    first, (owner, number) = starts(counts)[:-1], each_of(counts)  # of each block [N]: its document, its place there
+    sizes, N = np.minimum(lengths[owner] - number * BLOCK, BLOCK), len(owner)
+    positions = np.where(np.arange(BLOCK) < sizes[:, None], owner[:, None], -1)  # [N, BLOCK]; -1 behind a document
+    document = upload(positions.flatten(), layout.device)
 
     def same(b: Tensor, h: Tensor, s: Tensor, t: Tensor) -> Tensor:
         return document[s] == document[t]
 
     def table(counts: np.ndarray, begin: np.ndarray) -> tuple[Tensor, Tensor]:
         """How many blocks each block sees [1, 1, N], and which, one after the other from `begin` on [1, 1, N, N]."""
-        counts, begin = (upload(np.repeat(a, blocks).astype(np.int32), layout.device) for a in (counts, begin))
+        counts, begin = (upload(a[owner].astype(np.int32), layout.device) for a in (counts, begin))
         which = begin[:, None] + torch.arange(N, dtype=torch.int32, device=layout.device)
         return counts[None, None], which.clamp(max=N - 1)[None, None]
 
     full = lengths // BLOCK
-    partly, whole = table((lengths % BLOCK > 0).astype(int), first + full), table(full, first)
-    return aligned, BlockMask.from_kv_blocks(*partly, *whole, BLOCK_SIZE=BLOCK, mask_mod=same)
+    partly, whole = table(lengths % BLOCK > 0, first + full), table(full, first)
+    mask = BlockMask.from_kv_blocks(*partly, *whole, BLOCK_SIZE=BLOCK, mask_mod=same)
+    return Packed.from_lengths(sizes, BLOCK, layout.device), mask
 
 
 def flex(q: Tensor, k: Tensor, v: Tensor, mask: object, scale: float | None) -> Tensor:
@@ -94,8 +89,6 @@ def flex(q: Tensor, k: Tensor, v: Tensor, mask: object, scale: float | None) -> 
     if q.device.type == "cuda":
         with torch.compiler.config.patch(recompile_limit=FORMS):
             return compiled()(q, k, v, block_mask=mask, scale=scale)
-    from torch.nn.attention.flex_attention import flex_attention
-
     assert not needs_grad(q, k, v)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "flex_attention called without torch.compile")
@@ -104,18 +97,15 @@ def flex(q: Tensor, k: Tensor, v: Tensor, mask: object, scale: float | None) -> 
 
 @functools.cache
 def compiled() -> Callable[..., Tensor]:
-    """Compiled for the first sizes it meets, then once more for any size. fullgraph: it may fail, but not fall back in
-    silence to the plain form, which forms all probabilities."""
-    from torch.nn.attention.flex_attention import flex_attention
-
+    """Compiled for the first sizes it meets, then once more for any size. fullgraph: it must not fall back in silence
+    to the plain form, which forms all probabilities."""
     return torch.compile(flex_attention, fullgraph=True)
 
 
 def obstacle(case: Case) -> str | None:
     if not case.on_gpu:
-        return case.needs_no_dropout() or (
-            "it is forward only on the CPU; call it under torch.no_grad()" if case.needs_grad else None
-        )
+        forward_only = "it is forward only on the CPU; call it under torch.no_grad()"
+        return case.needs_no_dropout() or (forward_only if case.needs_grad else None)
     return (
         case.needs_gpu((7, 0))
         or (None if installed("triton") else "it needs Triton, which is not installed; pip install triton")
@@ -126,10 +116,5 @@ def obstacle(case: Case) -> str | None:
     )
 
 
-BACKEND = Backend(
-    (Packed, Padded),
-    "Compiled from a mask in Python; no attention dropout; forward only on the CPU.",
-    obstacle,
-    packed,
-    padded,
-)
+NOTE = "Compiled from a mask in Python; no attention dropout; forward only on the CPU."
+BACKEND = Backend((Packed, Padded), NOTE, obstacle, packed, padded)

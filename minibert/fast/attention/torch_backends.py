@@ -7,7 +7,7 @@ here; one that is missing shows as PyTorch's error.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -22,8 +22,6 @@ from minibert.fast.layout import Packed, pack, pad
 MATH, FLASH = SDPBackend.MATH, SDPBackend.FLASH_ATTENTION
 EFFICIENT, CUDNN = SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION
 
-# ---- scaled_dot_product_attention ----
-
 
 def packed_sdpa(
     q: Tensor,
@@ -34,25 +32,18 @@ def packed_sdpa(
     scale: float | None = None,
     kernel: SDPBackend | None = None,
 ) -> Tensor:
-    """[T, H, D] three times -> [T, H, D].
+    """[T, H, D] three times -> [T, H, D]; where the first tokens alone ask, q and the answer are [B, H, D].
 
     On a GPU, where many small calls are slow, all rows go padded and with a mask, unless the kernel takes none.
     """
     on_gpu, full = q.device.type == "cuda", layout.padded.keys is None
-    if (on_gpu and (full or kernel is not FLASH)) or (full and not dropout_p):
-        rows = (pad(tensor, layout).transpose(1, 2) for tensor in (q, k, v))  # [B, H, S, D]
-        return pack(sdpa(*rows, layout.padded, dropout_p, scale, kernel).transpose(1, 2), layout)
-    return by_length(q, k, v, layout, dropout_p, scale, kernel)
-
-
-def first_sdpa(
-    q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float = 0.0, scale: float | None = None
-) -> Tensor:
-    """One query a row, [B, H, D]; keys and values of all tokens, [T, H, D] -> [B, H, D]."""
-    if q.device.type == "cuda" or (layout.padded.keys is None and not dropout_p):
-        k, v = (pad(tensor, layout).transpose(1, 2) for tensor in (k, v))  # [B, H, S, D]
-        return sdpa(q[:, :, None], k, v, layout.padded, dropout_p, scale)[:, :, 0]
-    return by_length(q, k, v, layout, dropout_p, scale, None)
+    if not (on_gpu and (full or kernel is not FLASH)) and not (full and not dropout_p):
+        return by_length(q, k, v, layout, dropout_p, scale, kernel)
+    first = len(q) < len(k)
+    k, v = (pad(tensor, layout).transpose(1, 2) for tensor in (k, v))  # [B, H, S, D]
+    q = q[:, :, None] if first else pad(q, layout).transpose(1, 2)  # [B, H, 1 or S, D]
+    out = sdpa(q, k, v, layout.padded, dropout_p, scale, kernel)
+    return out[:, :, 0] if first else pack(out.transpose(1, 2), layout)
 
 
 def by_length(
@@ -61,50 +52,35 @@ def by_length(
     """Rows of one length are a rectangle without padding, and need no mask: one call for each length.
 
     [T, H, D] three times -> [T, H, D]; where the first tokens alone ask, q and the answer are [B, H, D]. R rows of one
-    length n, of which m tokens ask.
+    length n, of which m tokens ask. SDPA has no fused kernel for dropout on the CPU; the formula with cheap random
+    numbers, drawn for all lengths at once, is faster than what it does then.
     """
     groups, rows, order, back = layout.by_length
-    first = len(q) < len(k)
+    first, cheap = len(q) < len(k), dropout_p > 0 and kernel is None
     if order is not None:
         q, k, v = q.index_select(0, rows if first else order), k.index_select(0, order), v.index_select(0, order)
-    shapes = [(part.stop - part.start, q.shape[1], 1 if first else n, n) for part, _, n in groups]
-    cheap = bool(dropout_p) and kernel is None
-    q, v, masks = drawn(q, v, shapes, dropout_p, scale) if cheap else (q, v, [None] * len(groups))
+    shapes = [(R, q.shape[1], 1 if first else n, n) for R, n in groups]  # of the probabilities: [R, H, m, n]
+    masks = [None] * len(shapes)
+    if cheap:
+        sizes = [math.prod(shape) for shape in shapes]
+        stays, share = keep_mask((sum(sizes),), dropout_p)
+        masks = stays.split(sizes)
+        q, v = q * (1 / math.sqrt(q.shape[-1]) if scale is None else scale), v / share  # fewer than probabilities
     tokens = [[R * m for R, _, m, _ in shapes], *2 * [[R * n for R, _, _, n in shapes]]]
     # Split all at once: the gradient of a slice is a whole [T, H, D], and there would be many.
     parts = zip(*(tensor.split(sizes) for tensor, sizes in zip((q, k, v), tokens, strict=True)), strict=True)
     answers = []
-    for (R, *_), stays, part in zip(shapes, masks, parts, strict=True):
-        three = (tensor.unflatten(0, (R, -1)).transpose(1, 2) for tensor in part)  # [R, H, m or n, D]
-        answer = dropping(*three, stays) if cheap else sdpa(*three, Padded(None), dropout_p, scale, kernel)
+    for shape, mask, part in zip(shapes, masks, parts, strict=True):
+        a, b, c = (tensor.unflatten(0, (shape[0], -1)).transpose(1, 2) for tensor in part)  # [R, H, m or n, D]
+        if cheap:
+            answer = torch.softmax(a @ b.transpose(-2, -1), dim=-1) * mask.view(shape) @ c
+        else:
+            answer = sdpa(a, b, c, Padded(None), dropout_p, scale, kernel)
         answers.append(answer.transpose(1, 2).flatten(0, 1))  # [R · m, H, D]
     out = torch.cat(answers)
     if order is None:
         return out
     return torch.empty_like(out).index_copy(0, rows, out) if first else out.index_select(0, back)
-
-
-def drawn(
-    q: Tensor, v: Tensor, shapes: list[tuple[int, ...]], dropout_p: float, scale: float | None
-) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
-    """What dropout needs, for all groups at once: scaled queries, values that carry the 1 / (1 - p) of the
-    probabilities, of which there are more, and for each group which probabilities stay, uint8 of its shape.
-
-    q: [T, H, D] or [B, H, D], v: [T, H, D], and so returned; shapes: [R, H, m, n] of each group's probabilities.
-    """
-    sizes = [math.prod(shape) for shape in shapes]
-    stays, share = keep_mask((sum(sizes),), dropout_p)
-    masks = [part.view(shape) for part, shape in zip(stays.split(sizes), shapes, strict=True)]
-    return q * (1 / math.sqrt(q.shape[-1]) if scale is None else scale), v / share, masks
-
-
-def dropping(q: Tensor, k: Tensor, v: Tensor, stays: Tensor) -> Tensor:
-    """Rows of one length as `drawn` prepares them: q [R, H, m, D], k and v [R, H, n, D] -> [R, H, m, D].
-
-    SDPA has no fused kernel for dropout on the CPU; the formula with cheap random numbers is faster than what it does
-    then.
-    """
-    return torch.softmax(q @ k.transpose(-2, -1), dim=-1) * stays @ v
 
 
 def flash_obstacle(case: Case) -> str | None:
@@ -131,9 +107,6 @@ def cudnn_obstacle(case: Case) -> str | None:
     return case.needs_gpu() or case.needs_dtype(*HALF) or case.needs_head_size(8, 128)
 
 
-# ---- for packed batches ----
-
-
 def varlen(
     q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float = 0.0, scale: float | None = None
 ) -> Tensor:
@@ -146,9 +119,6 @@ def varlen(
 
 def varlen_obstacle(case: Case) -> str | None:
     return case.needs_gpu() or case.needs_dtype(*HALF) or case.needs_head_size(8, 256) or case.needs_no_dropout()
-
-
-# ---- the backends ----
 
 
 def sdpa_backend(kernel: SDPBackend | None, note: str, obstacle: Callable[[Case], str | None] = no_obstacle) -> Backend:

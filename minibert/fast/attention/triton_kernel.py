@@ -20,33 +20,86 @@ running m, l and p v, which are multiplied by 2^(m_old - m_new) whenever m grows
     p = 2^(s - lse)             dv = (p z)ᵀ do           delta = Σ over the head of do · out
     ds = p (do vᵀ z - delta)    dq = scale · ds k        dk = scale · dsᵀ q
 
-Up to some length one program does the whole (row, head): q and do stay where they are, k and v pass by. Beyond, one
-kernel keeps a tile of queries (dq, delta) and then another keeps a tile of keys (dk, dv); s is computed twice, but no
-two programs ever add to the same number, so two runs give the same bits.
+Up to some length one program does the whole (row, head). Beyond, one kernel keeps a tile of queries (dq, delta) and
+then another a tile of keys (dk, dv); s is computed twice, but no two programs ever add to the same number, so two runs
+give the same bits. Dropout keeps a probability if a random number counted by (row, head, query, key) and keyed by the
+seed says so, never by place in a tile: every kernel here draws the same.
 
-Dropout keeps a probability if a random number counted by (row, head, query, key) and keyed by the seed says so, never
-by place in a tile: every kernel here draws the same.
-
-Letters: T tokens, H heads, D head size, n tokens of the row in hand.
+Letters: T tokens, H heads, D head size, n tokens of the row in hand; names in capitals are known to the compiler.
+triton_launch.py chooses among the kernels and starts them.
 """
 
-from __future__ import annotations
-
 import math
-from collections.abc import Iterator
-from typing import Any, NamedTuple
 
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
-from minibert.fast.attention.backend import Case, check_inputs, triton_obstacle
-from minibert.fast.attention.triton_backward import backward_fused, backward_keys, backward_queries
-from minibert.fast.attention.triton_parts import LOG2_E, dot, draw, keep_mask, load, place, store
-from minibert.fast.layout import Packed
+LOG2_E: tl.constexpr = tl.constexpr(math.log2(math.e))
 
-INTERPRETED = bool(triton.knobs.runtime.interpret)  # TRITON_INTERPRET=1: kernels run in numpy, on the CPU, slowly
+
+@triton.jit
+def place(tiles, cu_seqlens, T, STRIDE: tl.constexpr, H: tl.constexpr, D: tl.constexpr):
+    """Which work this program has: row, head, length of the row, number of the tile; and where the row begins in q, k
+    and v, in [T, H, D] and in [H, T]. Heads vary fastest, so programs that run together read neighbouring memory."""
+    tile, head = tl.program_id(0) // H, tl.program_id(0) % H
+    row, number = tl.load(tiles + 2 * tile), tl.load(tiles + 2 * tile + 1)
+    first = tl.load(cu_seqlens + row)
+    n = tl.load(cu_seqlens + row + 1) - first
+    first = first.to(tl.int64)  # T · 3 · H · D may pass 2^31
+    return row, head, n, number, first * STRIDE + head * D, (first * H + head) * D, head.to(tl.int64) * T + first
+
+
+@triton.jit
+def _at(base, start, STRIDE: tl.constexpr, ROWS: tl.constexpr, D: tl.constexpr):
+    """Addresses of the tokens start … start + ROWS: [ROWS, D]. Only `start`, a scalar, needs 64 bits."""
+    return base + tl.cast(start, tl.int64) * STRIDE + (tl.arange(0, ROWS)[:, None] * STRIDE + tl.arange(0, D)[None, :])
+
+
+@triton.jit
+def load(base, start, n, STRIDE: tl.constexpr, ROWS: tl.constexpr, D: tl.constexpr, WHOLE: tl.constexpr = False):
+    """Tokens start … start + ROWS of the row: [ROWS, D]. Beyond its n tokens the next row begins: zeros instead."""
+    at = _at(base, start, STRIDE, ROWS, D)
+    inside = (start + tl.arange(0, ROWS) < n)[:, None]
+    return tl.load(at) if WHOLE else tl.load(at, mask=inside, other=0.0)
+
+
+@triton.jit
+def store(base, start, n, STRIDE: tl.constexpr, x, ROWS: tl.constexpr, D: tl.constexpr):
+    """Writes x [ROWS, D], rounded to the type of what it writes to."""
+    at, inside = _at(base, start, STRIDE, ROWS, D), (start + tl.arange(0, ROWS) < n)[:, None]
+    tl.store(at, x.to(base.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def dot(a, b):
+    """a @ b, added up in float32; float32 operands are not rounded to TF32 first."""
+    return tl.dot(a, b, input_precision="ieee")
+
+
+@triton.jit
+def draw(dropout_p, seed, row, head, DROPOUT: tl.constexpr):
+    """What names a draw of dropout: the rate, and two words of 32 bits for a head of a row, by Philox (Salmon et al.
+    2011). The seed is read from memory, so that a recorded launch draws anew."""
+    a, b = row, head
+    if DROPOUT:
+        a, b, _, _ = tl.philox(tl.load(seed), row, head, 0, 0)
+    return dropout_p, a, b
+
+
+@triton.jit
+def keep_mask(drop, queries, keys):
+    """Which probabilities dropout keeps: bool, of [queries, 1] and [1, keys] or of both transposed.
+
+    Philox for each of them would take three times as long as all else. Two multiplications with shifts between them
+    (constants of Wellons's "lowbias32") mix place and words well enough: tests/fast/test_triton.py has the statistics.
+    The bits are compared as an integer: exact, no float.
+    """
+    dropout_p, a, b = drop
+    place = queries.to(tl.uint32) * 0x9E3779B1 + keys.to(tl.uint32) * 0x85EBCA77
+    bits = place ^ a.to(tl.uint32)
+    bits = (bits ^ (bits >> 16)) * 0x7FEB352D
+    bits = (bits ^ (bits >> 15) ^ b.to(tl.uint32)) * 0x846CA68B
+    return bits >= tl.cast(dropout_p * 4294967296.0, tl.uint32)
 
 
 # ---- forward ----
@@ -58,10 +111,9 @@ def forward_short(
     H: tl.constexpr, D: tl.constexpr, TILE: tl.constexpr, STEP: tl.constexpr, DROPOUT: tl.constexpr,
 ):  # fmt: skip
     """One tile of queries of a row of n <= STEP tokens: softmax as it is written, no loop and no rescaling."""
-    row, head, first, n, number = place(tiles, cu_seqlens, H)
+    row, head, n, number, at_in, at_out, at_lse = place(tiles, cu_seqlens, T, STRIDE, H, D)
     if n == 0:  # a tile that only fills a list (replay.py)
         return
-    at_in, at_out = first * STRIDE + head * D, first * H * D + head * D
     start = number * TILE
     queries, keys = start + tl.arange(0, TILE), tl.arange(0, STEP)
     q_tile = load(q + at_in, start, n, STRIDE, TILE, D)  # [TILE, D]
@@ -79,7 +131,7 @@ def forward_short(
         share /= 1 - dropout_p
     o = dot(p.to(v.dtype.element_ty), v_tile) * share[:, None]  # dividing after: D columns instead of n
     store(out + at_out, start, n, H * D, o, TILE, D)
-    tl.store(lse + head.to(tl.int64) * T + first + queries, m + tl.log2(l), mask=queries < n)
+    tl.store(lse + at_lse + queries, m + tl.log2(l), mask=queries < n)
 
 
 @triton.jit
@@ -109,10 +161,9 @@ def forward_long(
     H: tl.constexpr, D: tl.constexpr, TILE: tl.constexpr, STEP: tl.constexpr, DROPOUT: tl.constexpr,
 ):  # fmt: skip
     """One tile of queries of a row of any length, STEP keys at a time: whole steps unmasked, then a masked rest."""
-    row, head, first, n, number = place(tiles, cu_seqlens, H)
+    row, head, n, number, at_in, at_out, at_lse = place(tiles, cu_seqlens, T, STRIDE, H, D)
     if n == 0:  # a tile that only fills a list (replay.py)
         return
-    at_in, at_out = first * STRIDE + head * D, first * H * D + head * D
     start, drop = number * TILE, draw(dropout_p, seed, row, head, DROPOUT)
     queries = start + tl.arange(0, TILE)
     q_tile = load(q + at_in, start, n, STRIDE, TILE, D)  # [TILE, D]
@@ -135,270 +186,126 @@ def forward_long(
     if DROPOUT:
         share /= 1 - dropout_p
     store(out + at_out, start, n, H * D, o * share[:, None], TILE, D)
-    tl.store(lse + head.to(tl.int64) * T + first + queries, m + tl.log2(l), mask=queries < n)
+    tl.store(lse + at_lse + queries, m + tl.log2(l), mask=queries < n)
 
 
-# ---- which variant for which length ----
+# ---- backward: dv is done before do · v is taken, so that fewer numbers wait in registers, which are what limits ----
 
 
-class Variant(NamedTuple):
-    """How the rows longer than those of the variant before it, and of at most `up_to` tokens, are done."""
-
-    kernel: Any
-    up_to: int | None  # None: any length
-    tile: int  # tokens that a program keeps: queries, but keys in backward_keys
-    step: int  # tokens of the other kind that it takes in at a time
-    warps: int
-    stages: int  # steps whose loads are under way at once
-    shared: int  # KiB of shared memory at most; tests/fast/test_triton.py holds Triton 3.6, 3.9 to it on sm_80, sm_90,
-    spilled: int = 0  # and to these bytes a thread that do not fit into its registers; in 16 bits on sm_90 always 0
+@triton.jit
+def _p(a, b, lse, scale):
+    """The probabilities again, of the scores a bᵀ; queries beyond the row have lse = ∞, which makes them 0."""
+    return tl.exp2(dot(a, tl.trans(b)) * (scale * LOG2_E) - lse)
 
 
-# By head size and bytes of an element. Those of (64, 2) were chosen by benchmarks/variants.py among candidates that fit
-# into the registers with dropout, too. A GPU with less shared memory leaves a variant out, and the next one does its
-# lengths as well; what serves any length fits into the 99 KiB of the smallest GPUs meant here (sm_86, sm_89).
-FORWARD: dict[tuple[int, int], tuple[Variant, ...]] = {
-    (32, 2): (
-        Variant(forward_short, 64, 64, 64, 4, 1, 12),
-        Variant(forward_short, 128, 128, 128, 8, 1, 24),
-        Variant(forward_long, None, 64, 128, 4, 2, 36),
-    ),
-    (64, 2): (
-        Variant(forward_short, 64, 64, 64, 4, 1, 24),
-        Variant(forward_short, 128, 128, 128, 8, 1, 48),
-        Variant(forward_long, None, 64, 64, 4, 3, 56),
-    ),
-    (128, 2): (
-        Variant(forward_short, 64, 64, 64, 4, 1, 48),
-        Variant(forward_short, 128, 128, 128, 8, 1, 96, spilled=240),
-        Variant(forward_long, None, 128, 64, 8, 2, 96, spilled=32),
-    ),
-    (32, 4): (Variant(forward_short, 64, 64, 64, 8, 1, 24), Variant(forward_long, None, 64, 32, 8, 1, 24)),
-    (64, 4): (Variant(forward_short, 64, 64, 64, 8, 1, 48), Variant(forward_long, None, 64, 32, 8, 1, 33)),
-    (128, 4): (Variant(forward_long, None, 32, 32, 8, 1, 36),),
-}
-BACKWARD: dict[tuple[int, int], tuple[Variant, ...]] = {
-    (32, 2): (
-        Variant(backward_fused, 64, 64, 64, 4, 1, 24),
-        Variant(backward_fused, 128, 128, 64, 8, 2, 48),
-        Variant(backward_fused, 256, 256, 64, 8, 2, 80),
-        Variant(backward_queries, None, 128, 64, 8, 2, 32),
-        Variant(backward_keys, None, 128, 64, 8, 2, 33),
-    ),
-    (64, 2): (
-        Variant(backward_fused, 64, 64, 64, 4, 1, 40),
-        Variant(backward_fused, 128, 128, 128, 8, 1, 96, spilled=232),
-        Variant(backward_fused, 256, 256, 64, 8, 2, 128, spilled=448),
-        Variant(backward_queries, None, 64, 64, 4, 2, 48),
-        Variant(backward_keys, None, 64, 64, 4, 2, 49, spilled=8),
-    ),
-    (128, 2): (
-        Variant(backward_fused, 64, 64, 64, 8, 1, 80),
-        Variant(backward_fused, 128, 128, 64, 8, 1, 112, spilled=704),
-        Variant(backward_queries, None, 64, 64, 8, 2, 96),
-        Variant(backward_keys, None, 64, 64, 8, 2, 97),
-    ),
-    (32, 4): (
-        Variant(backward_fused, 64, 64, 64, 8, 1, 48),
-        Variant(backward_queries, None, 64, 32, 8, 1, 28),
-        Variant(backward_keys, None, 64, 32, 8, 1, 32),
-    ),
-    (64, 4): (
-        Variant(backward_fused, 64, 64, 64, 8, 1, 80, spilled=1120),
-        Variant(backward_queries, None, 32, 32, 8, 1, 32),
-        Variant(backward_keys, None, 32, 32, 8, 1, 36),
-    ),
-    (128, 4): (
-        Variant(backward_queries, None, 32, 32, 8, 1, 64, spilled=200),
-        Variant(backward_keys, None, 32, 32, 8, 1, 68, spilled=8),
-    ),
-}
+@triton.jit
+def _z(drop, queries, keys):
+    """What dropout multiplies the probabilities by: 0, or 1 / (1 - dropout_p) so that the mean stays."""
+    return tl.where(keep_mask(drop, queries, keys), 1 / (1 - drop[0]), 0.0)
 
 
-def shared_memory(device: torch.device) -> int:
-    """KiB of shared memory that one program may have; the interpreter knows no limit."""
-    if device.type != "cuda":
-        return 1 << 20
-    return torch.cuda.get_device_properties(device).shared_memory_per_block_optin // 1024
+@triton.jit
+def _delta(out_tile, do_tile):
+    """Σ of do · out over the head: [TILE, D] twice -> [TILE]. It is what Σ p z dp over the keys comes to."""
+    return tl.sum(out_tile.to(tl.float32) * do_tile.to(tl.float32), 1)
 
 
-def fitting(table: tuple[Variant, ...], limit: int) -> Iterator[tuple[Variant, int]]:
-    """The variants that fit into `limit` KiB of shared memory, each with the length that its rows have to exceed."""
-    longer_than = 0
-    for variant in table:
-        if variant.shared <= limit:
-            yield variant, longer_than
-            longer_than = variant.up_to or longer_than
+@triton.jit(do_not_specialize=["T"])
+def backward_fused(
+    q, k, v, out, do, lse, dq, dk, dv, tiles, cu_seqlens, T, scale, dropout_p, seed,
+    STRIDE: tl.constexpr, H: tl.constexpr, D: tl.constexpr, TILE: tl.constexpr, STEP: tl.constexpr,
+    DROPOUT: tl.constexpr,
+):  # fmt: skip
+    """All three gradients of one head of a row of n <= TILE tokens: every number is read once and written once."""
+    row, head, n, _, at_in, at_out, at_lse = place(tiles, cu_seqlens, T, STRIDE, H, D)
+    if n == 0:  # a tile that only fills a list (replay.py)
+        return
+    OUT: tl.constexpr = H * D
+    queries, drop = tl.arange(0, TILE), draw(dropout_p, seed, row, head, DROPOUT)
+    q_tile = load(q + at_in, 0, n, STRIDE, TILE, D)  # [TILE, D]
+    do_tile = load(do + at_out, 0, n, OUT, TILE, D)
+    delta = _delta(load(out + at_out, 0, n, OUT, TILE, D), do_tile)[:, None]  # [TILE, 1]
+    lse_tile = tl.load(lse + at_lse + queries, mask=queries < n, other=float("inf"))[:, None]
+    dq_tile = tl.zeros([TILE, D], tl.float32)
+    end = n if TILE > STEP else STEP  # a single step is known to be one: no loop is left of it
+    for at in range(0, end, STEP):
+        keys, z = at + tl.arange(0, STEP), 1.0
+        k_tile = load(k + at_in, at, n, STRIDE, STEP, D)  # [STEP, D]
+        v_tile = load(v + at_in, at, n, STRIDE, STEP, D)
+        # Keys beyond n are zeros, and 2^(0 - lse) is ∞ where all scores are very negative: unmasked, ∞ · 0 in dq.
+        p = tl.where(keys[None, :] < n, _p(q_tile, k_tile, lse_tile, scale), 0.0)  # [TILE, STEP]
+        if DROPOUT:
+            z = _z(drop, queries[:, None], keys[None, :])
+        store(dv + at_out, at, n, OUT, dot(tl.trans((p * z).to(do_tile.dtype)), do_tile), STEP, D)
+        ds = (p * (dot(do_tile, tl.trans(v_tile)) * z - delta)).to(q_tile.dtype)
+        store(dk + at_out, at, n, OUT, dot(tl.trans(ds), q_tile) * scale, STEP, D)
+        dq_tile += dot(ds, k_tile)
+    store(dq + at_out, 0, n, OUT, dq_tile * scale, TILE, D)
 
 
-def variants(backward: bool, head_size: int, element_size: int, device: torch.device) -> list[tuple[Variant, int]]:
-    """What `fitting` gives on this device."""
-    return list(fitting((BACKWARD if backward else FORWARD)[head_size, element_size], shared_memory(device)))
+@triton.jit(do_not_specialize=["T"])
+def backward_queries(
+    q, k, v, out, do, lse, delta, dq, tiles, cu_seqlens, T, scale, dropout_p, seed,
+    STRIDE: tl.constexpr, H: tl.constexpr, D: tl.constexpr, TILE: tl.constexpr, STEP: tl.constexpr,
+    DROPOUT: tl.constexpr,
+):  # fmt: skip
+    """dq, and delta for backward_keys, of one tile of queries; keys pass by, STEP at a time."""
+    row, head, n, number, at_in, at_out, at_lse = place(tiles, cu_seqlens, T, STRIDE, H, D)
+    if n == 0:  # a tile that only fills a list (replay.py)
+        return
+    OUT: tl.constexpr = H * D
+    start, drop = number * TILE, draw(dropout_p, seed, row, head, DROPOUT)
+    queries = start + tl.arange(0, TILE)
+    q_tile = load(q + at_in, start, n, STRIDE, TILE, D)  # [TILE, D]
+    do_tile = load(do + at_out, start, n, OUT, TILE, D)
+    sums = _delta(load(out + at_out, start, n, OUT, TILE, D), do_tile)  # [TILE]
+    tl.store(delta + at_lse + queries, sums, mask=queries < n)
+    lse_tile = tl.load(lse + at_lse + queries, mask=queries < n, other=float("inf"))[:, None]
+    dq_tile = tl.zeros([TILE, D], tl.float32)
+    for at in range(0, n, STEP):
+        keys, z = at + tl.arange(0, STEP), 1.0
+        k_tile = load(k + at_in, at, n, STRIDE, STEP, D)  # [STEP, D]
+        v_tile = load(v + at_in, at, n, STRIDE, STEP, D)
+        p = tl.where(keys[None, :] < n, _p(q_tile, k_tile, lse_tile, scale), 0.0)  # masked as in backward_fused
+        if DROPOUT:
+            z = _z(drop, queries[:, None], keys[None, :])
+        ds = (p * (dot(do_tile, tl.trans(v_tile)) * z - sums[:, None])).to(k_tile.dtype)  # [TILE, STEP]
+        dq_tile += dot(ds, k_tile)
+    store(dq + at_out, start, n, OUT, dq_tile * scale, TILE, D)
 
 
-def work(backward: bool, head_size: int, element_size: int, layout: Packed) -> list[tuple[Variant, Tensor, int]]:
-    """Which variants have something to do in a batch, with their tiles and how many those are; found once for all
-    layers."""
+@triton.jit(do_not_specialize=["T"])
+def backward_keys(
+    q, k, v, do, lse, delta, dk, dv, tiles, cu_seqlens, T, scale, dropout_p, seed,
+    STRIDE: tl.constexpr, H: tl.constexpr, D: tl.constexpr, TILE: tl.constexpr, STEP: tl.constexpr,
+    DROPOUT: tl.constexpr,
+):  # fmt: skip
+    """dk and dv of one tile of keys; queries pass by, STEP at a time.
 
-    def find() -> list[tuple[Variant, Tensor, int]]:
-        chosen = variants(backward, head_size, element_size, layout.device)
-        tiles = ((variant, layout.tiles(variant.tile, over, variant.up_to)) for variant, over in chosen)
-        return [(variant, some, len(some)) for variant, some in tiles if len(some)]
-
-    return layout.keep((backward, head_size, element_size), find)
-
-
-# ---- what torch sees ----
-
-
-class Options(NamedTuple):
-    """What the kernels are told after their tensors, in this order."""
-
-    scale: float
-    dropout_p: float
-    seed: Tensor  # int32 [1]; without dropout any, which is not read
-    stride: int  # elements from one token's q to the next token's; likewise for k and v
-
-
-# Compiled kernels by all that Triton compiles anew for: finding that out itself takes it longer than a kernel runs.
-# Alignment counts too, but here every pointer is a multiple of 16 bytes (`_is_readable`).
-COMPILED: dict[tuple, Any] = {}
-
-
-def _run(
-    backward: bool, tensors: dict[str, tuple[Tensor, ...]], numbers: tuple[float, ...], q: Tensor, layout: Packed
-) -> None:
-    """Launches each variant over the tiles that are its work. tensors: each kernel's first arguments; q: [T, H, D]."""
-    (T, H, D), dropout = q.shape, numbers[1] > 0
-    common = backward, q.dtype, layout.device, H, D, *numbers[3:], dropout
-    with torch.cuda.device_of(layout.cu_seqlens):
-        for variant, tiles, count in work(backward, D, q.element_size(), layout):
-            kernel, up_to, tile, step, warps, stages, *_ = variant
-            arguments = *tensors[kernel.__name__], tiles, layout.cu_seqlens, T, *numbers, H, D, tile, step, dropout
-            key = kernel.__name__, up_to, *common
-            if key in COMPILED:
-                COMPILED[key][count * H, 1, 1](*arguments)
-            elif (compiled := kernel[(count * H,)](*arguments, num_warps=warps, num_stages=stages)) is not None:
-                COMPILED[key] = compiled  # the interpreter gives None
-
-
-class _Attention(torch.autograd.Function):
-    """tensors: qkv [T, 3, H, D], or q, k, v [T, H, D] -> [T, H, D]. The gradients have the shapes of the tensors."""
-
-    @staticmethod
-    def forward(ctx: Any, layout: Packed, options: Options, *tensors: Tensor) -> Tensor:
-        q, k, v = tensors if len(tensors) == 3 else tensors[0].unbind(1)
-        T, H, D = q.shape
-        out, lse = q.new_empty(T, H, D), q.new_empty(H, T, dtype=torch.float32)
-        arguments = q, k, v, out, lse
-        kernels = {"forward_short": arguments, "forward_long": arguments}
-        _run(False, kernels, options, q, layout)
-        ctx.save_for_backward(out, lse, *tensors)
-        ctx.layout, ctx.options = layout, options
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, do: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            raise ValueError(
-                'create_graph=True asks for a second derivative, which has no kernel; choose backend="eager"'
-            )
-        out, lse, *tensors = ctx.saved_tensors
-        one = len(tensors) == 1
-        q, k, v = tensors[0].unbind(1) if one else tensors
-        T, H, D = q.shape
-        do = do if do.is_contiguous() and do.data_ptr() % 16 == 0 else do.clone(memory_format=torch.contiguous_format)
-        delta = torch.empty_like(lse)
-        gradient = q.new_empty((T, 3, H, D) if one else (3, T, H, D))
-        dq, dk, dv = gradient.unbind(1 if one else 0)
-        kernels = {
-            "backward_fused": (q, k, v, out, do, lse, dq, dk, dv),
-            "backward_queries": (q, k, v, out, do, lse, delta, dq),
-            "backward_keys": (q, k, v, do, lse, delta, dk, dv),
-        }
-        _run(True, kernels, (*ctx.options, dq.stride(0)), q, ctx.layout)
-        return None, None, *((gradient,) if one else (dq, dk, dv))
-
-
-def attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    layout: Packed,
-    dropout_p: float = 0.0,
-    scale: float | None = None,
-    seed: int | None = None,
-) -> Tensor:
-    """softmax(scale · q kᵀ) v within each row of a packed batch.
-
-    Args:
-        q, k, v: [T, H, D] of one type, float16, bfloat16 or float32, D one of 32, 64, 128. They may be views, as of a
-            fused [T, 3, H, D]. Kernels read 16 bytes at a time, so all three have to begin at a multiple of 16 bytes
-            with the heads of a token side by side, one stride for all three and a multiple of 16 elements; where they
-            do not, they are copied first.
-        layout: the lengths of the rows.
-        dropout_p: probability of dropping one attention probability, 0 <= dropout_p < 1.
-        scale: a positive number, default 1 / √D.
-        seed: names the draw of dropout, 0 <= seed < 2^31; default: drawn by torch's generator of the device, and so
-            anew whenever a CUDA graph is replayed.
-
-    Returns:
-        [T, H, D].
-
-    Raises:
-        ValueError: what cannot be computed, and what to give instead.
+    Scores are [keys, queries] here, as both products then take them as they are. Keys beyond n are not masked: what
+    comes of them stays in their own rows, which are not stored.
     """
-    return _attention((q, k, v), layout, dropout_p, scale, seed)
-
-
-def attention_qkv(
-    qkv: Tensor, layout: Packed, dropout_p: float = 0.0, scale: float | None = None, seed: int | None = None
-) -> Tensor:
-    """`attention` with q, k and v in one tensor, as one matrix product gives them; so is the gradient, without copies.
-
-    Args:
-        qkv: [T, 3, H, D].
-
-    Returns:
-        [T, H, D].
-    """
-    if qkv.dim() != 4 or qkv.shape[1] != 3:
-        raise ValueError(f"qkv has shape {list(qkv.shape)}; give [T, 3, H, D]")
-    return _attention((qkv,), layout, dropout_p, scale, seed)
-
-
-def _attention(
-    tensors: tuple[Tensor, ...], layout: Packed, dropout_p: float, scale: float | None, seed: int | None
-) -> Tensor:
-    """tensors: q, k, v [T, H, D], or one of [T, 3, H, D] -> [T, H, D]."""
-    q, k, v = three = tensors if len(tensors) == 3 else tensors[0].unbind(1)
-    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale)
-    _check(q, k, v, layout, dropout_p, scale, seed)
-    if not all(_is_readable(x) and x.stride() == q.stride() for x in three):
-        tensors = tuple(x.clone(memory_format=torch.contiguous_format) for x in tensors)
-        q = tensors[0] if len(tensors) == 3 else tensors[0][:, 0]
-    drawn = _drawn(seed, q.device) if dropout_p else layout.cu_seqlens
-    return _Attention.apply(layout, Options(scale, float(dropout_p), drawn, q.stride(0)), *tensors)
-
-
-def _drawn(seed: int | None, device: torch.device) -> Tensor:
-    """The seed where kernels read it: int32 [1]."""
-    if seed is None:
-        return torch.randint(2**31 - 1, (1,), dtype=torch.int32, device=device)
-    return torch.tensor([seed], dtype=torch.int32, device=device)
-
-
-def _is_readable(x: Tensor) -> bool:
-    """Whether kernels can read x [T, H, D] as it lies; unaligned they would, but several times slower."""
-    return x.stride()[1:] == (x.shape[2], 1) and x.stride(0) % 16 == 0 and x.data_ptr() % 16 == 0
-
-
-def _check(q: Tensor, k: Tensor, v: Tensor, layout: Packed, dropout_p: float, scale: float, seed: int | None) -> None:
-    """q, k, v: [T, H, D]."""
-    check_inputs(q, k, v, layout, dropout_p)
-    if reason := triton_obstacle(Case(q.device, q.dtype, q.shape[2], layout)):
-        raise ValueError(f'our kernel cannot run here: {reason}; or choose backend="sdpa"')
-    if not 0 < scale < math.inf:
-        raise ValueError(f"scale is {scale}; give a positive number, as its sign can go into q")
-    if seed is not None and not 0 <= seed < 2**31:
-        raise ValueError(f"seed is {seed}; give 0 <= seed < 2^31")
+    row, head, n, number, at_in, at_out, at_lse = place(tiles, cu_seqlens, T, STRIDE, H, D)
+    if n == 0:  # a tile that only fills a list (replay.py)
+        return
+    OUT: tl.constexpr = H * D
+    start, drop = number * TILE, draw(dropout_p, seed, row, head, DROPOUT)
+    keys = start + tl.arange(0, TILE)
+    k_tile = load(k + at_in, start, n, STRIDE, TILE, D)  # [TILE, D]
+    v_tile = load(v + at_in, start, n, STRIDE, TILE, D)
+    dk_tile = tl.zeros([TILE, D], tl.float32)
+    dv_tile = tl.zeros([TILE, D], tl.float32)
+    for at in range(0, n, STEP):
+        queries, z = at + tl.arange(0, STEP), 1.0
+        q_tile = load(q + at_in, at, n, STRIDE, STEP, D)  # [STEP, D]
+        do_tile = load(do + at_out, at, n, OUT, STEP, D)
+        lse_tile = tl.load(lse + at_lse + queries, mask=queries < n, other=float("inf"))[None, :]
+        p = _p(k_tile, q_tile, lse_tile, scale)  # [TILE, STEP]
+        if DROPOUT:
+            z = _z(drop, queries[None, :], keys[:, None])
+        dv_tile += dot((p * z).to(do_tile.dtype), do_tile)
+        sums = tl.load(delta + at_lse + queries, mask=queries < n, other=0.0)[None, :]
+        ds = (p * (dot(v_tile, tl.trans(do_tile)) * z - sums)).to(q_tile.dtype)
+        dk_tile += dot(ds, q_tile)
+    store(dk + at_out, start, n, OUT, dk_tile * scale, TILE, D)
+    store(dv + at_out, start, n, OUT, dv_tile, TILE, D)
