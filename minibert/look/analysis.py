@@ -10,12 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from minibert.core.attention import Batch
 from minibert.core.model import BertBase
 from minibert.fast.models import BertForSequenceClassification
 from minibert.look.activations import capture, encoder_of, exchanged, intervene, matching
@@ -24,19 +22,6 @@ Inputs = Mapping[str, Tensor]  # input_ids, attention_mask, token_type_ids: [B, 
 Score = Callable[[object], Tensor]  # what the model returns -> [B]
 STREAM = ("embeddings.output", "layers.*.output")
 VARIANTS = 64  # that go through the model at once where many forms of a batch are tried
-
-
-class Stream(NamedTuple):
-    """How each token's vector changes from the embeddings (0) through the layers (1 … N), [N + 1, B, S]."""
-
-    norm: Tensor
-    cosine: Tensor  # to where it began
-
-
-def residual_stream(seen: Mapping[str, Tensor]) -> Stream:
-    """seen: a capture of STREAM, [B, S, E] each."""
-    x = stacked(seen)  # [N + 1, B, S, E]
-    return Stream(x.norm(dim=-1), torch.cosine_similarity(x, x[:1], dim=-1))
 
 
 def logit_lens(model: BertBase, seen: Mapping[str, Tensor]) -> Tensor:
@@ -53,16 +38,11 @@ def logit_lens(model: BertBase, seen: Mapping[str, Tensor]) -> Tensor:
     Raises:
         ValueError: the model has no head.
     """
-    return answers_to(model, stacked(seen))
+    return head_logits(model, stacked(seen))
 
 
-def answers_to(model: BertBase, x: Tensor) -> Tensor:
-    """What the model's head says to vectors as if they were the last layer's. [..., S, E] -> [..., S, V]; a classifier,
-    which looks at the first position alone, [..., L].
-
-    Raises:
-        ValueError: the model has no head.
-    """
+def head_logits(model: BertBase, x: Tensor) -> Tensor:
+    """The head's answer to any vectors. […, S, E] -> […, S, V]; a classifier's, which reads the first alone, […, L]."""
     with torch.no_grad():
         if isinstance(model, BertForSequenceClassification):
             return model.classifier(model.bert.pooler(x[..., 0, :]))
@@ -72,7 +52,7 @@ def answers_to(model: BertBase, x: Tensor) -> Tensor:
 
 
 def stacked(seen: Mapping[str, Tensor]) -> Tensor:
-    """The residual stream between the layers, [N + 1, B, S, E]."""
+    """The residual stream after the embeddings (0) and each layer (1 … N), [N + 1, B, S, E]."""
     names = (name for pattern in STREAM for name in matching(pattern, seen, groups=False))
     return torch.stack([seen[name] for name in names])
 
@@ -118,15 +98,10 @@ def head_contributions(model: BertBase, inputs: Inputs, score: Score) -> Tensor:
         }
         with torch.no_grad(), ExitStack() as stack:
             for layer in encoder.layers[:i]:
-                stack.enter_context(exchanged(layer, "forward", passed_over))
+                stack.enter_context(exchanged(layer, "forward", lambda x, batch, last: x))
             stack.enter_context(intervene(model, changes))
             lost.append(whole - score(model(**copies)).view(H, B))
     return torch.stack(lost)
-
-
-def passed_over(x: Tensor, batch: Batch, last: bool = False) -> Tensor:
-    """A layer that does nothing. [B, S, E] -> [B, S, E]."""
-    return x
 
 
 def token_contributions(model: BertBase, inputs: Inputs, score: Score, instead: int) -> Tensor:

@@ -13,7 +13,7 @@ Letters: S tokens, E hidden size, H heads, N layers, V vocabulary, L labels.
 from __future__ import annotations
 
 import html
-import math
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
@@ -43,12 +43,12 @@ from minibert.io.bundled import resolve
 from minibert.look import page
 from minibert.look.activations import Capture, capture, encoder_of, places
 from minibert.look.analysis import (
-    answers_to,
     gradient_times_heads,
     gradient_times_input,
     head_contributions,
-    residual_stream,
+    head_logits,
     rollout,
+    stacked,
     token_contributions,
 )
 from minibert.look.options import ExplainOptions
@@ -61,6 +61,7 @@ MOST_MULTIPLICATIONS = 1e12  # multiplications that taking heads or tokens away 
 TWICE = ("layers.*.heads.*", "embeddings.norm", "layers.*.ffn.norm", "mlm")  # names of what others hold, or too large
 
 Arrays = dict[str, NDArray]
+Source = tuple[int, int, int]  # of a token: text, stretch, piece
 Score = Callable[[BertOutput], Tensor]
 
 
@@ -109,7 +110,7 @@ class Explanation:
     encoding: dict[str, list[int]]  # table.ROWS
     left_out: int  # tokens that were too many
     stretches: list[list[Stretch]]  # of each text, as far as it was read
-    sources: list[tuple[int, int, int] | None]  # of each token: text, stretch, piece; None: put there by the tokenizer
+    sources: list[Source | None]  # of each token; None: put there by the tokenizer
     norm: NDArray  # [N + 1, S] length of each token's vector, from the embeddings on
     cosine: NDArray  # [N + 1, S] to where it began
     lens: Lens | None
@@ -181,35 +182,57 @@ def explain(
     check_vocabulary(tokenizer, config, name or "the model")
     limit = min(tokenizer.model_max_length, config.max_position_embeddings)
     row = tokenizer([text], None if pair is None else [pair], max_length=min(limit, max_length or limit))
-    totals = [len(tokenizer.encode(part)) - 2 for part in texts]
-    stretches = [read_part(tokenizer, *part) for part in zip(texts, read_of(row, len(texts)), totals, strict=True)]
-    sources = sources_of(stretches, row)
+    stretches, sources, left_out = traced(tokenizer, texts, row)
     training = model.training
     try:
         seen, lens, answer, contributions = looked_at(model.eval(), tokenizer, row)
     finally:
         model.train(training)
-    stream = residual_stream(seen)
+    stream = stacked(seen)[:, 0]  # [N + 1, S, E]
     probs = torch.stack([seen[f"layers.{i}.attention.probs"] for i in range(config.num_hidden_layers)])
     return Explanation(
         model=name,
         architecture=type(model).__name__,
         config=config.to_dict(),
         texts=texts,
-        stretches=stretches,
         tokens=tokenizer.ids_to_tokens(row.input_ids[0]),
         encoding={key: np.atleast_1d(getattr(row, key)[0]).tolist() for key in ROWS},
+        left_out=left_out,
+        stretches=stretches,
         sources=sources,
-        left_out=sum(totals) - sum(source is not None for source in sources),
-        tensors={key: array(x if key == "embeddings.position" else x[0]) for key, x in seen.items()},
-        rollout=array(rollout(probs)[:, 0]),
-        norm=array(stream.norm[:, 0]),
-        cosine=array(stream.cosine[:, 0]),
+        norm=array(stream.norm(dim=-1)),
+        cosine=array(torch.cosine_similarity(stream, stream[:1], dim=-1)),
         lens=lens,
         answer=answer,
         contributions=contributions,
         names=seen.names(),
+        rollout=array(rollout(probs)[:, 0]),
+        tensors={key: array(x if key == "embeddings.position" else x[0]) for key, x in seen.items()},
     )
+
+
+def traced(
+    tokenizer: Tokenizer, texts: list[str], row: Encoding
+) -> tuple[list[list[Stretch]], list[Source | None], int]:
+    """The stretches of each text, as far as the row holds its tokens (what is cut off may be a whole book); where each
+    token comes from; and how many tokens were too many."""
+    ids, special, segments = row.input_ids[0], row.special_tokens_mask[0], row.token_type_ids[0]
+    stretches: list[list[Stretch]] = [[] for _ in texts]
+    sources: list[Source | None] = [None] * len(ids)
+    left_out = 0
+    for number, text in enumerate(texts):
+        places = np.flatnonzero((special == 0) & (segments == number)).tolist()
+        missing = len(tokenizer.encode(text)) - 2 - len(places)
+        left_out += missing
+        for stretch in trace(tokenizer, text):
+            if missing and not places:
+                break
+            for k, piece in enumerate(stretch.pieces[: len(places)]):
+                place = places.pop(0)
+                assert piece.id == ids[place], "the trace is not what the tokenizer did"
+                sources[place] = number, len(stretches[number]), k
+            stretches[number].append(stretch)
+    return stretches, sources, left_out
 
 
 def looked_at(
@@ -224,9 +247,12 @@ def looked_at(
         output = model(**inputs)
     if wrong := next((key for key, x in seen.items() if not x.isfinite().all()), None):
         raise ValueError(f"{wrong} is not finite; minibert doctor says what is wrong with a model's weights")
-    answer, score = answered(model, tokenizer, output, row.input_ids[0], seen)
+    names = tokenizer.vocab
+    if isinstance(model, BertForSequenceClassification):
+        names = [model.config.id2label[i] for i in range(model.config.num_labels)]
+    answer, score = answered(model, names, output, row.input_ids[0] == tokenizer.mask_id, seen)
     contributions = contributed(encoder_of(model), inputs, score, answer, tokenizer.mask_id)
-    return seen, lens_of(model, tokenizer, seen), answer, contributions
+    return seen, lens_of(model, names, seen), answer, contributions
 
 
 def array(x: Tensor) -> NDArray:
@@ -234,70 +260,33 @@ def array(x: Tensor) -> NDArray:
     return x.detach().float().cpu().numpy()
 
 
-def read_of(row: Encoding, texts: int) -> list[int]:
-    """How many tokens of each text are read."""
-    segments = row.token_type_ids[0][row.special_tokens_mask[0] == 0]
-    return np.bincount(segments, minlength=texts).tolist()
-
-
-def read_part(tokenizer: Tokenizer, text: str, read: int, total: int) -> list[Stretch]:
-    """The stretches of the text's first `read` pieces, of `total`: what is cut off may be a whole book."""
-    found: list[Stretch] = []
-    missing = read if read < total else math.inf
-    for stretch in trace(tokenizer, text):
-        if missing <= 0:
-            break
-        found.append(stretch)
-        missing -= len(stretch.pieces)
-    return found
-
-
-def sources_of(stretches: list[list[Stretch]], row: Encoding) -> list[tuple[int, int, int] | None]:
-    """Where each token comes from."""
-    queues = [
-        iter([(number, i, k) for i, stretch in enumerate(part) for k in range(len(stretch.pieces))])
-        for number, part in enumerate(stretches)
-    ]
-    ids, special, segments = row.input_ids[0], row.special_tokens_mask[0], row.token_type_ids[0]
-    found = [None if put else next(queues[segment]) for put, segment in zip(special, segments, strict=True)]
-    for number, source in zip(ids, found, strict=True):
-        if source is not None:
-            text, stretch, piece = source
-            assert stretches[text][stretch].pieces[piece].id == number, "the trace is not what the tokenizer did"
-    return found
-
-
 # ---- the answer, and what leads to it ----
 
 
 def answered(
-    model: BertBase, tokenizer: Tokenizer, output: object, ids: NDArray, seen: Mapping[str, Tensor]
+    model: BertBase, names: list[str], output: object, masked: NDArray[np.bool_], seen: Mapping[str, Tensor]
 ) -> tuple[Prediction, Score]:
     """What the model says, and the score [B] that heads and tokens contribute to, of what its encoder returns.
 
     The score of a label or token is its logit minus the mean of all logits, since adding the same to all of them
     changes nothing; that of a vector its cosine to what it is when nothing is taken away.
+
+    names: of the labels or tokens. masked: [S], whether a token is [MASK].
     """
     if isinstance(model, BertForSequenceClassification):
-        names = [model.config.id2label[i] for i in range(model.config.num_labels)]
         guesses, best = guessed(output[0], names, len(names))
         return Prediction("label", guesses, None), lambda out: centred(model.classifier(out.pooler_output), best)
-    masks = np.flatnonzero(ids == tokenizer.mask_id)
-    if isinstance(model, BertForMaskedLM | BertForPreTraining) and len(masks):
-        at, embedding = int(masks[0]), model.bert.embeddings.token.weight
+    if isinstance(model, BertForMaskedLM | BertForPreTraining) and masked.any():
+        at, embedding = int(masked.argmax()), model.bert.embeddings.token.weight
         logits = output.prediction_logits if isinstance(model, BertForPreTraining) else output  # [1, S, V]
-        guesses, best = guessed(logits[0, at], tokenizer.vocab, GUESSES)
+        guesses, best = guessed(logits[0, at], names, GUESSES)
 
         def at_mask(out: BertOutput) -> Tensor:
             return centred(model.mlm(out.last_hidden_state[:, at], embedding), best)
 
         return Prediction("token", guesses, at), at_mask
     goal = seen[f"layers.{model.config.num_hidden_layers - 1}.output"].mean(dim=1)  # [1, E]
-
-    def nearness(out: BertOutput) -> Tensor:
-        return torch.cosine_similarity(out.last_hidden_state.mean(dim=1), goal)
-
-    return Prediction("vector", [], None), nearness
+    return Prediction("vector", [], None), lambda out: torch.cosine_similarity(out.last_hidden_state.mean(dim=1), goal)
 
 
 def guessed(logits: Tensor, names: list[str], most: int) -> tuple[list[Guess], int]:
@@ -312,27 +301,18 @@ def centred(logits: Tensor, best: int) -> Tensor:
     return logits[:, best] - logits.mean(dim=1)
 
 
-def lens_of(model: BertBase, tokenizer: Tokenizer, seen: Mapping[str, Tensor]) -> Lens | None:
+def lens_of(model: BertBase, names: list[str], seen: Mapping[str, Tensor]) -> Lens | None:
     """Layer by layer, as the logits of all, [N + 1, S, V], would not fit."""
     if isinstance(model, BertModel):
         return None
-    N = model.config.num_hidden_layers
-    shares = [
-        answers_to(model, seen[name][0]).float().softmax(dim=-1)  # [S, V]; of labels [L]
-        for name in ("embeddings.output", *(f"layers.{i}.output" for i in range(N)))
-    ]
-    if isinstance(model, BertForSequenceClassification):
-        names = [model.config.id2label[i] for i in range(model.config.num_labels)]
-        best = [share.topk(len(names)) for share in shares]
-        return Lens(names, stack(best, 1), stack(best, 0))
-    best = [share[:, : tokenizer.vocab_size].topk(GUESSES) for share in shares]
-    ids, places = np.unique(stack(best, 1), return_inverse=True)
-    return Lens(tokenizer.ids_to_tokens(ids), places.reshape(N + 1, -1, GUESSES), stack(best, 0))
-
-
-def stack(parts: list, which: int) -> NDArray:
-    """Values (0) or indices (1) of N + 1 calls of topk, [S, GUESSES] or [L] each -> [N + 1, …]."""
-    return torch.stack([part[which] for part in parts]).cpu().numpy()
+    most = len(names) if isinstance(model, BertForSequenceClassification) else GUESSES
+    best = []
+    for x in stacked(seen)[:, 0]:  # [S, E]
+        shares = head_logits(model, x).float().softmax(dim=-1)  # [S, V]; of labels [L]
+        best.append(shares[..., : len(names)].topk(most))
+    probabilities, indices = (torch.stack(part).cpu().numpy() for part in zip(*best, strict=True))
+    chosen, places = np.unique(indices, return_inverse=True)
+    return Lens([names[i] for i in chosen], places.reshape(indices.shape), probabilities)
 
 
 def contributed(
@@ -356,21 +336,14 @@ def contributed(
 # ---- from a directory to a page ----
 
 
-def load(name: str, attention: str) -> tuple[BertBase, Tokenizer]:
-    """A model with the heads that its files have, and its tokenizer.
-
-    Raises:
-        ValueError: they cannot be used.
-    """
-    directory = resolve(name)
+def explained(options: ExplainOptions) -> Explanation:
+    """Of a model with the heads that its files have. Raises ValueError where they cannot be used."""
+    directory = resolve(options.model)
     tokenizer = Tokenizer.from_pretrained(directory)
     kind = model_class(read_weights(directory)[1])
-    return kind.from_pretrained(directory, attention, fresh_heads=False, mapped=True), tokenizer
-
-
-def explained(options: ExplainOptions) -> Explanation:
-    model, tokenizer = load(options.model, options.attention)
-    return explain(model, tokenizer, options.text, options.pair, options.model, options.max_length)
+    model = kind.from_pretrained(directory, options.attention, fresh_heads=False, mapped=True)
+    name = Path(options.model).resolve().name if Path(options.model).is_dir() else options.model  # pages are passed on
+    return explain(model, tokenizer, options.text, options.pair, name, options.max_length)
 
 
 def write_page(explanation: Explanation, out: str | None) -> Path:
@@ -382,7 +355,6 @@ def write_page(explanation: Explanation, out: str | None) -> Path:
 
 
 def next_page() -> Path:
-    number = 1
-    while (path := Path(f"runs/explain-{number}.html")).exists():
-        number += 1
-    return path
+    """The first of runs/explain-1.html, runs/explain-2.html … that does not exist."""
+    pages = (Path(f"runs/explain-{number}.html") for number in itertools.count(1))
+    return next(page for page in pages if not page.exists())

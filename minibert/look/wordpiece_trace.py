@@ -57,28 +57,22 @@ def trace(tokenizer: Tokenizer, text: str) -> Iterator[Stretch]:
     """All stretches of a text, each with its steps, also those of which nothing remains; their pieces one after the
     other are the text's tokens, without [CLS] and [SEP]."""
     ids = {token: number for number, token in enumerate(tokenizer.vocab)}
-    for begin, chars, special in tokenizer.stretches(text):
-        yield special_stretch(chars, begin, ids) if special else traced(tokenizer, chars, begin, ids)
-
-
-def special_stretch(chars: str, begin: int, ids: dict[str, int]) -> Stretch:
-    end = begin + len(chars)
-    return Stretch(begin, end, True, [], [chars], [TracedPiece(chars, ids[chars], begin, end, [], 0)])
-
-
-def traced(tokenizer: Tokenizer, text: str, begin: int, ids: dict[str, int]) -> Stretch:
-    chars, steps = list(zip(text, range(len(text)), strict=True)), []
-    for step in wordpiece.steps(tokenizer.lowercase, tokenizer.strip_accents, tokenizer.tokenize_chinese_chars):
-        chars = list(step(chars))
-        steps.append((step.__name__, "".join(char for char, _ in chars)))
-    words = list(wordpiece.words(chars))
-    unknown = tokenizer.special_tokens["unk_token"]
-    pieces = [
-        TracedPiece(token, ids[token], begin + sources[start], begin + sources[end - 1] + 1, attempts, left_out)
-        for word, sources in words
-        for (token, start, end), attempts, left_out in attempted(word, ids, unknown)
-    ]
-    return Stretch(begin, begin + len(text), False, steps, [word for word, _ in words], pieces)
+    for begin, unit, special in tokenizer.stretches(text):
+        end = begin + len(unit)
+        if special:
+            yield Stretch(begin, end, True, [], [unit], [TracedPiece(unit, ids[unit], begin, end, [], 0)])
+            continue
+        chars, steps = list(zip(unit, range(begin, end), strict=True)), []
+        for step in wordpiece.steps(tokenizer.lowercase, tokenizer.strip_accents, tokenizer.tokenize_chinese_chars):
+            chars = list(step(chars))
+            steps.append((step.__name__, "".join(char for char, _ in chars)))
+        words = list(wordpiece.words(chars))
+        pieces = [
+            TracedPiece(token, ids[token], sources[start], sources[stop - 1] + 1, attempts, left_out)
+            for word, sources in words
+            for (token, start, stop), attempts, left_out in attempted(word, ids, tokenizer.special_tokens["unk_token"])
+        ]
+        yield Stretch(begin, end, False, steps, [word for word, _ in words], pieces)
 
 
 def attempted(word: str, vocab: Container[str], unknown: str) -> Iterator[tuple[wordpiece.Piece, list[Attempt], int]]:
