@@ -38,17 +38,17 @@ def logit_lens(model: BertBase, seen: Mapping[str, Tensor]) -> Tensor:
     Raises:
         ValueError: the model has no head.
     """
-    return head_logits(model, stacked(seen))
+    with torch.no_grad():
+        return head_logits(model, stacked(seen))
 
 
 def head_logits(model: BertBase, x: Tensor) -> Tensor:
     """The head's answer to any vectors. […, S, E] -> […, S, V]; a classifier's, which reads the first alone, […, L]."""
-    with torch.no_grad():
-        if isinstance(model, BertForSequenceClassification):
-            return model.classifier(model.bert.pooler(x[..., 0, :]))
-        if not hasattr(model, "mlm"):
-            raise ValueError(f"{type(model).__name__} has no head that could say something; load one with a head")
-        return model.mlm(x, model.bert.embeddings.token.weight)
+    if isinstance(model, BertForSequenceClassification):
+        return model.classifier(model.bert.pooler(x[..., 0, :]))
+    if not hasattr(model, "mlm"):
+        raise ValueError(f"{type(model).__name__} has no head that could say something; load one with a head")
+    return model.mlm(x, model.bert.embeddings.token.weight)
 
 
 def stacked(seen: Mapping[str, Tensor]) -> Tensor:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import html
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -31,26 +31,10 @@ from minibert.core.files import atomic_write
 from minibert.core.model import BertBase
 from minibert.core.tokenizer import check_text
 from minibert.fast.batches import check_vocabulary
-from minibert.fast.models import (
-    BertForMaskedLM,
-    BertForPreTraining,
-    BertForSequenceClassification,
-    BertModel,
-    BertOutput,
-    model_class,
-)
+from minibert.fast.models import BertForSequenceClassification, BertModel, BertOutput, model_class
 from minibert.io.bundled import resolve
-from minibert.look import page
+from minibert.look import analysis, page
 from minibert.look.activations import Capture, capture, encoder_of, places
-from minibert.look.analysis import (
-    gradient_times_heads,
-    gradient_times_input,
-    head_contributions,
-    head_logits,
-    rollout,
-    stacked,
-    token_contributions,
-)
 from minibert.look.options import ExplainOptions
 from minibert.look.wordpiece_trace import Stretch, trace
 from minibert.text.encode_table import ROWS
@@ -188,7 +172,7 @@ def explain(
         seen, lens, answer, contributions = looked_at(model.eval(), tokenizer, row)
     finally:
         model.train(training)
-    stream = stacked(seen)[:, 0]  # [N + 1, S, E]
+    stream = analysis.stacked(seen)[:, 0]  # [N + 1, S, E]
     probs = torch.stack([seen[f"layers.{i}.attention.probs"] for i in range(config.num_hidden_layers)])
     return Explanation(
         model=name,
@@ -206,7 +190,7 @@ def explain(
         answer=answer,
         contributions=contributions,
         names=seen.names(),
-        rollout=array(rollout(probs)[:, 0]),
+        rollout=array(analysis.rollout(probs)[:, 0]),
         tensors={key: array(x if key == "embeddings.position" else x[0]) for key, x in seen.items()},
     )
 
@@ -244,15 +228,17 @@ def looked_at(
     inputs = {key: torch.from_numpy(getattr(row, key)).to(device) for key in keys}
     wanted = [name for name in places(model) if not any(fnmatchcase(name, pattern) for pattern in TWICE)]
     with torch.no_grad(), capture(model, *wanted) as seen:
-        output = model(**inputs)
+        model(**inputs)
     if wrong := next((key for key, x in seen.items() if not x.isfinite().all()), None):
         raise ValueError(f"{wrong} is not finite; minibert doctor says what is wrong with a model's weights")
+    stream = analysis.stacked(seen)[:, 0]  # [N + 1, S, E]
     names = tokenizer.vocab
     if isinstance(model, BertForSequenceClassification):
         names = [model.config.id2label[i] for i in range(model.config.num_labels)]
-    answer, score = answered(model, names, output, row.input_ids[0] == tokenizer.mask_id, seen)
-    contributions = contributed(encoder_of(model), inputs, score, answer, tokenizer.mask_id)
-    return seen, lens_of(model, names, seen), answer, contributions
+    with torch.no_grad():
+        answer, score = answered(model, names, stream[-1:], row.input_ids[0] == tokenizer.mask_id)
+        lens = lens_of(model, names, stream)
+    return seen, lens, answer, contributed(encoder_of(model), inputs, score, answer, tokenizer.mask_id)
 
 
 def array(x: Tensor) -> NDArray:
@@ -263,53 +249,39 @@ def array(x: Tensor) -> NDArray:
 # ---- the answer, and what leads to it ----
 
 
-def answered(
-    model: BertBase, names: list[str], output: object, masked: NDArray[np.bool_], seen: Mapping[str, Tensor]
-) -> tuple[Prediction, Score]:
+def answered(model: BertBase, names: list[str], last: Tensor, masked: NDArray[np.bool_]) -> tuple[Prediction, Score]:
     """What the model says, and the score [B] that heads and tokens contribute to, of what its encoder returns.
 
     The score of a label or token is its logit minus the mean of all logits, since adding the same to all of them
     changes nothing; that of a vector its cosine to what it is when nothing is taken away.
 
-    names: of the labels or tokens. masked: [S], whether a token is [MASK].
+    names: of the labels or tokens. last: the encoder's vectors, [1, S, E]. masked: [S], whether a token is [MASK].
     """
-    if isinstance(model, BertForSequenceClassification):
-        guesses, best = guessed(output[0], names, len(names))
-        return Prediction("label", guesses, None), lambda out: centred(model.classifier(out.pooler_output), best)
-    if isinstance(model, BertForMaskedLM | BertForPreTraining) and masked.any():
-        at, embedding = int(masked.argmax()), model.bert.embeddings.token.weight
-        logits = output.prediction_logits if isinstance(model, BertForPreTraining) else output  # [1, S, V]
-        guesses, best = guessed(logits[0, at], names, GUESSES)
-
-        def at_mask(out: BertOutput) -> Tensor:
-            return centred(model.mlm(out.last_hidden_state[:, at], embedding), best)
-
-        return Prediction("token", guesses, at), at_mask
-    goal = seen[f"layers.{model.config.num_hidden_layers - 1}.output"].mean(dim=1)  # [1, E]
-    return Prediction("vector", [], None), lambda out: torch.cosine_similarity(out.last_hidden_state.mean(dim=1), goal)
-
-
-def guessed(logits: Tensor, names: list[str], most: int) -> tuple[list[Guess], int]:
-    """The best of [V] logits, and the index of the very best."""
+    labels = isinstance(model, BertForSequenceClassification)
+    if not labels and not (hasattr(model, "mlm") and masked.any()):
+        goal = last.mean(dim=1)  # [1, E]
+        return Prediction("vector", [], None), lambda out: torch.cosine_similarity(out.last_hidden_state.mean(1), goal)
+    at = None if labels else int(masked.argmax())
+    logits = analysis.head_logits(model, last)[0] if labels else analysis.head_logits(model, last)[0, at]  # [L] or [V]
     shares = logits.float().softmax(dim=0)
-    best = logits[: len(names)].topk(min(most, len(names))).indices.tolist()
-    return [Guess(names[i], logits[i].item(), shares[i].item()) for i in best], best[0]
+    best = logits[: len(names)].topk(len(names) if labels else GUESSES).indices.tolist()
+    guesses = [Guess(names[i], logits[i].item(), shares[i].item()) for i in best]
+
+    def score(out: BertOutput) -> Tensor:
+        x = out.last_hidden_state
+        found = analysis.head_logits(model, x if labels else x[:, at])  # [B, L] or [B, V]
+        return found[:, best[0]] - found.mean(dim=1)
+
+    return Prediction("label" if labels else "token", guesses, at), score
 
 
-def centred(logits: Tensor, best: int) -> Tensor:
-    """[B, V] -> [B]"""
-    return logits[:, best] - logits.mean(dim=1)
-
-
-def lens_of(model: BertBase, names: list[str], seen: Mapping[str, Tensor]) -> Lens | None:
-    """Layer by layer, as the logits of all, [N + 1, S, V], would not fit."""
+def lens_of(model: BertBase, names: list[str], stream: Tensor) -> Lens | None:
+    """Of [N + 1, S, E]. Layer by layer, as the logits of all, [N + 1, S, V], would not fit."""
     if isinstance(model, BertModel):
         return None
     most = len(names) if isinstance(model, BertForSequenceClassification) else GUESSES
-    best = []
-    for x in stacked(seen)[:, 0]:  # [S, E]
-        shares = head_logits(model, x).float().softmax(dim=-1)  # [S, V]; of labels [L]
-        best.append(shares[..., : len(names)].topk(most))
+    shares = (analysis.head_logits(model, x).float().softmax(dim=-1) for x in stream)  # [S, V]; of labels [L]
+    best = [share[..., : len(names)].topk(most) for share in shares]
     probabilities, indices = (torch.stack(part).cpu().numpy() for part in zip(*best, strict=True))
     chosen, places = np.unique(indices, return_inverse=True)
     return Lens([names[i] for i in chosen], places.reshape(indices.shape), probabilities)
@@ -326,10 +298,10 @@ def contributed(
     few_heads = S * layers * config.num_hidden_layers * config.num_attention_heads <= MOST_MULTIPLICATIONS
     few_tokens = S * layers * S <= MOST_MULTIPLICATIONS
     return Contributions(
-        array(head_contributions(encoder, inputs, score)[..., 0]) if few_heads else None,
-        array(gradient_times_heads(encoder, inputs, score)[..., 0]) if slopes else None,
-        array(token_contributions(encoder, inputs, score, mask_id)[0]) if few_tokens else None,
-        array(gradient_times_input(encoder, inputs, score)[0]) if slopes else None,
+        array(analysis.head_contributions(encoder, inputs, score)[..., 0]) if few_heads else None,
+        array(analysis.gradient_times_heads(encoder, inputs, score)[..., 0]) if slopes else None,
+        array(analysis.token_contributions(encoder, inputs, score, mask_id)[0]) if few_tokens else None,
+        array(analysis.gradient_times_input(encoder, inputs, score)[0]) if slopes else None,
     )
 
 

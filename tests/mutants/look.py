@@ -120,8 +120,8 @@ MUTATIONS = {
     "minibert/look/explanation.py": [
         (
             "the answer's logit alone is explained",
-            "return logits[:, best] - logits.mean(dim=1)",
-            "return logits[:, best]",
+            "return found[:, best[0]] - found.mean(dim=1)",
+            "return found[:, best[0]]",
             "tests/look/test_explain.py::test_contributions_are_of_the_answers_logit_above_the_mean",
         ),
         (
