@@ -73,7 +73,8 @@ from minibert.fast.models import BertModel
 Change = float | Tensor | Callable[[Tensor], Tensor]
 Tap = Callable[[str, Tensor], Tensor]  # name, what the model computed -> what it goes on with
 
-FORMED = ("scores", "probs")  # what fast backends never form
+ATTENTION_MAPS = ("scores", "probs")  # what fast backends never form
+INPUT_OF = {"sum": "norm", "context": "output", "act": "output"}  # what is no module's output, but a module's input
 # How far the formula may be from a backend, as a share of the largest number: some units of rounding.
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
@@ -124,38 +125,27 @@ class Place(NamedTuple):
 def places(model: BertBase) -> dict[str, Place]:
     """All names of this model, in the order of computation."""
     encoder = encoder_of(model)
-    embeddings = encoder.embeddings
-    found = {
-        "embeddings.token": Place(embeddings.token, "output"),
-        "embeddings.position": Place(embeddings.position, "output"),
-        "embeddings.segment": Place(embeddings.segment, "output"),
-        "embeddings.sum": Place(embeddings.norm, "input"),
-        "embeddings.norm": Place(embeddings.norm, "output"),
-        "embeddings.output": Place(embeddings, "output"),
-    }
+    found = places_in("embeddings", encoder.embeddings, "token position segment sum norm")
+    found["embeddings.output"] = Place(encoder.embeddings, "output")
     for i, layer in enumerate(encoder.layers):
-        found |= {f"layers.{i}.{name}": place for name, place in layer_places(layer).items()}
+        attention, at = layer.attention, f"layers.{i}"
+        found |= places_in(f"{at}.attention", attention, "query key value scores probs context")
+        found |= {f"{at}.heads.{h}": Place(attention.output, "head", h) for h in range(attention.heads)}
+        found |= places_in(f"{at}.attention", attention, "output sum norm")
+        found |= places_in(f"{at}.ffn", layer.ffn, "inner act output sum norm")
+        found[f"{at}.output"] = Place(layer.ffn, "output")
     heads = {"pooler": encoder.pooler, **{name: getattr(model, name, None) for name in ("classifier", "mlm", "nsp")}}
     return found | {name: Place(head, "output") for name, head in heads.items() if head is not None}
 
 
-def layer_places(layer: Layer) -> dict[str, Place]:
-    attention, ffn = layer.attention, layer.ffn
-    return {
-        **{f"attention.{name}": Place(getattr(attention, name), "output") for name in ("query", "key", "value")},
-        **{f"attention.{name}": Place(attention, "attend") for name in FORMED},
-        "attention.context": Place(attention.output, "input"),
-        **{f"heads.{h}": Place(attention.output, "head", h) for h in range(attention.heads)},
-        "attention.output": Place(attention.output, "output"),
-        "attention.sum": Place(attention.norm, "input"),
-        "attention.norm": Place(attention.norm, "output"),
-        "ffn.inner": Place(ffn.inner, "output"),
-        "ffn.act": Place(ffn.output, "input"),
-        "ffn.output": Place(ffn.output, "output"),
-        "ffn.sum": Place(ffn.norm, "input"),
-        "ffn.norm": Place(ffn.norm, "output"),
-        "output": Place(ffn, "output"),
-    }
+def places_in(at: str, module: nn.Module, names: str) -> dict[str, Place]:
+    """The places of names, with spaces between them, in a module of that name."""
+    found = {}
+    for name in names.split():
+        attending, given = name in ATTENTION_MAPS, INPUT_OF.get(name)
+        part = module if attending else getattr(module, given or name)
+        found[f"{at}.{name}"] = Place(part, "attend" if attending else "input" if given else "output")
+    return found
 
 
 def encoder_of(model: BertBase) -> BertModel:
@@ -188,15 +178,15 @@ def matching(pattern: str, names: Iterable[str], groups: bool) -> list[str]:
 # ---- the blocks ----
 
 
-class Watcher:
+class Block:
     """An open block of `capture` or `intervene`.
 
-    forms: whether the model has to go on with what `tap` returns, so that attention must form what is asked for.
+    replaces: whether the model goes on with what `tap` returns, so that attention has to form what is asked for.
     check: whether the formula has to equal the backend.
     wanted: what `tap(name, x)` is called for: what the model computed -> what it goes on with, of the same shape.
     """
 
-    forms: bool
+    replaces: bool
     check: bool
     wanted: dict[str, Place]
     tap: Tap
@@ -210,38 +200,38 @@ class Watcher:
 
     def __enter__(self) -> Self:
         session = ACTIVE.setdefault(self.encoder, Session(self.encoder))
-        session.install([*session.watchers, self])
+        session.install([*session.blocks, self])
         return self
 
     def __exit__(self, *error: object) -> None:
         session = ACTIVE[self.encoder]
-        session.install([other for other in session.watchers if other is not self])
-        if not session.watchers:
+        session.install([other for other in session.blocks if other is not self])
+        if not session.blocks:
             del ACTIVE[self.encoder]
 
 
-class Capture(Watcher, Mapping[str, Tensor]):
+class Capture(Block, Mapping[str, Tensor]):
     """What was captured, by name: a read-only dict in the order of computation, readable after the block too."""
 
     def __init__(self, model: BertBase, patterns: tuple[str, ...], grad: bool, check: bool) -> None:
         super().__init__(model)
         asked = {name for pattern in patterns for name in matching(pattern, self.places, groups=True)}
         self.wanted = {name: place for name, place in self.places.items() if name in asked}
-        self.forms, self.check = grad, check
+        self.replaces, self.check = grad, check
         self.captured: dict[str, Tensor] = {}
 
     def tap(self, name: str, x: Tensor) -> Tensor:
         """Keeps it. Where nothing before it has a gradient (frozen weights) the graph begins here."""
-        if self.forms and torch.is_grad_enabled():
+        if self.replaces and torch.is_grad_enabled():
             x = x if x.requires_grad else x.detach().requires_grad_()
             x.retain_grad()
-        self.captured[name] = x if self.forms else x.detach()
+        self.captured[name] = x if self.replaces else x.detach()
         return x
 
     @property
     def grad(self) -> dict[str, Tensor]:
         """Gradients of backward passes, by name, accumulated as parameters' are; none where no loss depends on it."""
-        if not self.forms:
+        if not self.replaces:
             raise ValueError("no gradients were asked for; give grad=True to capture")
         return {name: x.grad for name, x in self.items() if x.grad is not None}
 
@@ -258,10 +248,10 @@ class Capture(Watcher, Mapping[str, Tensor]):
         return len(self.captured)
 
 
-class Intervention(Watcher):
+class Intervention(Block):
     """What is to be changed."""
 
-    forms, check = True, False
+    replaces, check = True, False
 
     def __init__(self, model: BertBase, changes: Mapping[str, Change]) -> None:
         super().__init__(model)
@@ -291,20 +281,19 @@ class Session:
     """All blocks that are open on one encoder, and what was put into it for them."""
 
     def __init__(self, encoder: BertModel) -> None:
-        self.encoder = encoder
-        self.watchers: list[Watcher] = []
-        self.installed = ExitStack()
+        self.encoder, self.installed = encoder, ExitStack()
+        self.blocks: list[Block] = []
 
     def tap(self, name: str, x: Tensor) -> Tensor:
-        for watcher in self.watchers:
-            x = watcher.tap(name, x) if name in watcher.wanted else x
+        for block in self.blocks:
+            x = block.tap(name, x) if name in block.wanted else x
         return x
 
-    def install(self, watchers: list[Watcher]) -> None:
-        """Takes out what is there and puts in what these watchers want; interventions come before captures."""
-        self.watchers = sorted(watchers, key=lambda watcher: isinstance(watcher, Capture))
+    def install(self, blocks: list[Block]) -> None:
+        """Takes out what is there and puts in what these blocks want; interventions come before captures."""
+        self.blocks = sorted(blocks, key=lambda block: isinstance(block, Capture))
         self.installed.close()
-        wanted = {name: place for watcher in watchers for name, place in watcher.wanted.items()}
+        wanted = {name: place for block in blocks for name, place in block.wanted.items()}
         if not wanted:
             return
         with ExitStack() as stack:
@@ -312,13 +301,14 @@ class Session:
                 stack.enter_context(uncompiled(module))
             for name, place in wanted.items():
                 if place.side == "attend":
-                    attend = partial(attend_and_look, place.module, name.rpartition(".")[0], self)
+                    attend = partial(attend_and_show, place.module, name.rpartition(".")[0], self)
                     stack.enter_context(exchanged(place.module, "attend", attend))
                 else:
                     stack.callback(hooked(name, place, self.tap, self.encoder.config.head_size).remove)
-            layers = self.encoder.layers
-            if any(name.startswith(f"layers.{len(layers) - 1}.") for name in wanted):
-                stack.enter_context(exchanged(layers[-1], "forward", partial(whole_layer, layers[-1])))
+            last = len(self.encoder.layers) - 1
+            if any(name.startswith(f"layers.{last}.") for name in wanted):
+                forward = partial(forward_all_tokens, self.encoder.layers[last])
+                stack.enter_context(exchanged(self.encoder.layers[last], "forward", forward))
             self.installed = stack.pop_all()
 
 
@@ -364,95 +354,91 @@ def uncompiled(module: nn.Module) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def whole_layer(layer: Layer, x: Tensor, batch: Batch, last: bool = False) -> Tensor:
-    """The layer for all tokens, [B, S, E] or [T, E], also where the first ones are all that is wanted: [B, E]."""
+def forward_all_tokens(layer: Layer, x: Tensor, batch: Batch, last: bool = False) -> Tensor:
+    """Layer.forward for all tokens, [B, S, E] or [T, E], also where only the first ones' answers are wanted, [B, E]."""
     return batch.asking(Layer.forward(layer, x, batch), last)
 
 
 # ---- attention ----
 
 
-def attend_and_look(
+def attend_and_show(
     attention: SelfAttention, at: str, session: Session, q: Tensor, k: Tensor, v: Tensor, batch: Padded | Packed
 ) -> Tensor:
     """SelfAttention.attend with scores and probabilities shown.
 
     Padded: [B, S, H, D] three times -> [B, S, H, D]; packed [T, H, D] -> [T, H, D].
     """
-    watchers = [one for one in session.watchers if any(f"{at}.{name}" in one.wanted for name in FORMED)]
-    forms = any(watcher.forms for watcher in watchers)
-    dropping = attention.training and attention.dropout_p > 0
+    blocks = [block for block in session.blocks if any(f"{at}.{name}" in block.wanted for name in ATTENTION_MAPS)]
+    replaces = any(block.replaces for block in blocks)
     fused = attention.backend != "eager"  # which is the formula itself
-    check = fused and not dropping and all(watcher.check for watcher in watchers)
-    wanted = [name for name in FORMED if any(f"{at}.{name}" in watcher.wanted for watcher in watchers)]
+    random = attention.training and attention.dropout_p > 0
+    check = fused and not random and all(block.check for block in blocks)
+    wanted = [name for name in ATTENTION_MAPS if any(f"{at}.{name}" in block.wanted for block in blocks)]
 
     def tap(name: str, x: Tensor) -> Tensor:
         return session.tap(f"{at}.{name}", x)
 
-    with torch.set_grad_enabled(forms and torch.is_grad_enabled()):
-        ours = attend_by_formula(attention, (q, k, v), batch, tap, None if forms else wanted)
-    if forms and not check:
+    with torch.set_grad_enabled(replaces and torch.is_grad_enabled()):
+        ours = attend_by_formula(attention, (q, k, v), batch, tap, None if replaces else wanted)
+    if replaces and not check:
         return ours
-    with torch.set_grad_enabled(not forms and torch.is_grad_enabled()):
+    with torch.set_grad_enabled(not replaces and torch.is_grad_enabled()):
         theirs = SelfAttention.attend(attention, q, k, v, batch)
     if check:
         assert_equal(f"{at}.context", attention.backend, ours, theirs, batch)
-    return ours if forms else theirs
+    return ours if replaces else theirs
 
 
 def attend_by_formula(
-    attention: SelfAttention,
-    qkv: tuple[Tensor, Tensor, Tensor],
-    batch: Padded | Packed,
-    tap: Tap,
-    wanted: list[str] | None,
+    attention: SelfAttention, qkv: tuple[Tensor, ...], batch: Padded | Packed, tap: Tap, wanted: list[str] | None
 ) -> Tensor:
     """The same by the formula. qkv: [B, S, H, D] or [T, H, D] each -> the same shape.
 
-    wanted: which of FORMED `tap` is shown, without dropout; None: the model goes on with what `tap` returns.
+    wanted: which of ATTENTION_MAPS `tap` is shown, without dropout; None: the model goes on with what `tap` returns.
     Fused kernels keep scores in fp32 whatever the type of q; so does this, except for eager, which does not.
     """
-    hide, fused = isinstance(batch, Packed), attention.backend != "eager"
-    mask = batch.padded if hide else batch
-    q, k, v = ((pad(x, batch) if hide else x).transpose(1, 2) for x in qkv)  # [B, H, S, D]
+    packed, fused = isinstance(batch, Packed), attention.backend != "eager"
+    mask = batch.padded if packed else batch
+    q, k, v = ((pad(x, batch) if packed else x).transpose(1, 2) for x in qkv)  # [B, H, S, D]
     if fused and q.dtype != torch.float64:
         q, k, v = q.float(), k.float(), v.float()
     with torch.autocast(q.device.type, enabled=False) if fused else nullcontext():
         if wanted is None:
-            context = formula(q, k, v, mask, hide, tap, attention.dropout_p if attention.training else 0.0)
+            context = formula(q, k, v, mask, packed, tap, attention.dropout_p if attention.training else 0.0)
         else:
-            context = look_by_rows(q, k, v, mask, hide, tap, wanted)
+            context = formula_by_rows(q, k, v, mask, packed, tap, wanted)
     context = context.to(qkv[0].dtype).transpose(1, 2)  # [B, S, H, D]
-    return pack(context, batch) if hide else context
+    return pack(context, batch) if packed else context
 
 
-def formula(q: Tensor, k: Tensor, v: Tensor, mask: Padded, hide: bool, tap: Tap, dropout_p: float = 0.0) -> Tensor:
-    """[B, H, S, D] three times -> [B, H, S, D]. hide: whether queries that are padding get probabilities of 0."""
+def formula(q: Tensor, k: Tensor, v: Tensor, mask: Padded, packed: bool, tap: Tap, dropout_p: float = 0.0) -> Tensor:
+    """[B, H, S, D] three times -> [B, H, S, D]. packed: queries that are padding get probabilities of 0."""
     probs = spec.probabilities(tap("scores", spec.scores(q, k)), mask)  # [B, H, S, S]
-    if hide and mask.keys is not None:
+    if packed and mask.keys is not None:
         probs = probs.masked_fill(~mask.keys[:, None, :, None], 0)
     return F.dropout(tap("probs", probs), dropout_p) @ v
 
 
-def look_by_rows(q: Tensor, k: Tensor, v: Tensor, mask: Padded, hide: bool, tap: Tap, wanted: list[str]) -> Tensor:
-    """`formula` where nothing is changed, [B, H, S, D]; shows what is wanted of FORMED, [B, H, S, S] each. On a CPU one
+def formula_by_rows(q: Tensor, k: Tensor, v: Tensor, mask: Padded, packed: bool, tap: Tap, wanted: list[str]) -> Tensor:
+    """`formula` where nothing is changed, [B, H, S, D]; shows scores and probs, [B, H, S, S], where wanted. On a CPU a
     row at a time, which fits the cache, and where its real keys are the first ones only those: they need no mask."""
     B, H, S, _ = q.shape
     context, seen = torch.empty_like(q), {name: q.new_zeros(B, H, S, S) for name in wanted}
-    on_cpu, cuttable = q.device.type == "cpu", hide or "scores" not in wanted  # scores are shown before masking
+    on_cpu, cuttable = q.device.type == "cpu", packed or "scores" not in wanted  # scores are shown before masking
     step = 1 if on_cpu else B
     for rows in (slice(first, first + step) for first in range(0, B, step)):
         part, n = Padded.from_mask(None if mask.keys is None else mask.keys[rows]), S
         if on_cpu and cuttable and part.keys is not None and part.keys[0, : part.keys.sum()].all():
             part, n = Padded(None), int(part.keys.sum())
-        asking = slice(n if hide else S)
+        asking = slice(n if packed else S)
 
         def keep(name: str, x: Tensor, rows: slice = rows, asking: slice = asking, n: int = n) -> Tensor:
             if name in wanted:
                 seen[name][rows, :, asking, :n] = x
             return x
 
-        context[rows, :, asking] = formula(q[rows, :, asking], k[rows, :, :n], v[rows, :, :n], part, hide, keep)
+        context[rows, :, asking] = formula(q[rows, :, asking], k[rows, :, :n], v[rows, :, :n], part, packed, keep)
     for name, x in seen.items():
         tap(name, x)
     return context

@@ -1,4 +1,4 @@
-"""What people ask of the numbers inside: where an answer forms, where attention leads, what contributed how much.
+"""Analyses of a forward pass: logit lens, attention rollout, what heads and tokens contribute to a score.
 
 All of it stands on `capture` and `intervene` (activations.py) and takes padded batches, with any attention backend. A
 score is a function of what the model returns that gives one number a row, [B]: `lambda logits: logits[:, 1]`.
@@ -21,29 +21,21 @@ from minibert.look.activations import capture, encoder_of, exchanged, intervene,
 Inputs = Mapping[str, Tensor]  # input_ids, attention_mask, token_type_ids: [B, S]
 Score = Callable[[object], Tensor]  # what the model returns -> [B]
 STREAM = ("embeddings.output", "layers.*.output")
-VARIANTS = 64  # that go through the model at once where many forms of a batch are tried
+VARIANTS = 64  # rows of one forward pass where tokens are replaced
 
 
 def logit_lens(model: BertBase, seen: Mapping[str, Tensor]) -> Tensor:
-    """What the model's head says to the vectors of each layer, as if the layers after it were not there (nostalgebraist
-    2020, "interpreting GPT: the logit lens").
+    """The model's head applied to the vectors of each layer (nostalgebraist 2020, "interpreting GPT: the logit lens").
 
-    Args:
-        model: with a masked LM head, or a classifier.
-        seen: a capture of STREAM.
-
-    Returns:
-        Logits, [N + 1, B, S, V]; of a classifier [N + 1, B, L], what [CLS] would say.
-
-    Raises:
-        ValueError: the model has no head.
+    seen: a capture of STREAM. Returns logits, [N + 1, B, S, V]; of a classifier [N + 1, B, L], from [CLS].
+    Raises ValueError where the model has no head.
     """
     with torch.no_grad():
         return head_logits(model, stacked(seen))
 
 
 def head_logits(model: BertBase, x: Tensor) -> Tensor:
-    """The head's answer to any vectors. […, S, E] -> […, S, V]; a classifier's, which reads the first alone, […, L]."""
+    """The head's logits for any vectors: […, S, E] -> […, S, V]; a classifier's, for the first of them: […, L]."""
     if isinstance(model, BertForSequenceClassification):
         return model.classifier(model.bert.pooler(x[..., 0, :]))
     if not hasattr(model, "mlm"):
@@ -63,11 +55,8 @@ def rollout(probs: Tensor) -> Tensor:
 
     The heads' mean, half of it replaced by the token itself for the residual connection, layer upon layer.
 
-    Args:
-        probs: [N, B, H, S, S], a capture of "layers.*.attention.probs", stacked.
-
-    Returns:
-        [N, B, S, S]: after layer n, position s holds that much of token t. Rows sum to 1.
+    probs: [N, B, H, S, S], a capture of "layers.*.attention.probs", stacked. Returns [N, B, S, S]: after layer n,
+    position s holds that much of token t. Rows sum to 1.
     """
     mixed = (probs.mean(dim=2) + torch.eye(probs.shape[-1]).to(probs)) / 2  # [N, B, S, S]
     mixed = mixed / mixed.sum(dim=-1, keepdim=True)  # a row of padding may sum to less than 1

@@ -1,4 +1,4 @@
-"""One forward pass, every number of it: as an object for Python, as JSON, and as a page to look at.
+"""All activations of one forward pass and what they say: as an object, as JSON, and as an HTML page.
 
     explanation = explain(model, tokenizer, "The cat sat.")
     explanation.tensors["layers.0.attention.probs"]    # [H, S, S]
@@ -42,9 +42,8 @@ from minibert.text.tokenizer import Tokenizer
 
 GUESSES = 5  # tokens that the logit lens tells for each position
 MOST_MULTIPLICATIONS = 1e12  # multiplications that taking heads or tokens away may cost: 10 to 20 seconds of a CPU core
-TWICE = ("layers.*.heads.*", "embeddings.norm", "layers.*.ffn.norm", "mlm")  # names of what others hold, or too large
+LEFT_OUT = ("layers.*.heads.*", "embeddings.norm", "layers.*.ffn.norm", "mlm")  # held under other names, or too large
 
-Arrays = dict[str, NDArray]
 Source = tuple[int, int, int]  # of a token: text, stretch, piece
 Score = Callable[[BertOutput], Tensor]
 
@@ -102,7 +101,7 @@ class Explanation:
     contributions: Contributions
     names: list[str]  # everything that `capture` could give, also what is not in `tensors`
     rollout: NDArray  # [N, S, S]
-    tensors: Arrays  # by the names of activations.py, without its batch dimension
+    tensors: dict[str, NDArray]  # by the names of activations.py, without its batch dimension
 
     def to_dict(self) -> dict[str, object]:
         """Plain lists and numbers (six decimals), ready for JSON; of the tensors the embeddings and probabilities."""
@@ -166,10 +165,10 @@ def explain(
     check_vocabulary(tokenizer, config, name or "the model")
     limit = min(tokenizer.model_max_length, config.max_position_embeddings)
     row = tokenizer([text], None if pair is None else [pair], max_length=min(limit, max_length or limit))
-    stretches, sources, left_out = traced(tokenizer, texts, row)
+    stretches, sources, left_out = trace_tokens(tokenizer, texts, row)
     training = model.training
     try:
-        seen, lens, answer, contributions = looked_at(model.eval(), tokenizer, row)
+        seen, lens, answer, contributions = run_and_analyse(model.eval(), tokenizer, row)
     finally:
         model.train(training)
     stream = analysis.stacked(seen)[:, 0]  # [N + 1, S, E]
@@ -195,7 +194,7 @@ def explain(
     )
 
 
-def traced(
+def trace_tokens(
     tokenizer: Tokenizer, texts: list[str], row: Encoding
 ) -> tuple[list[list[Stretch]], list[Source | None], int]:
     """The stretches of each text, as far as the row holds its tokens (what is cut off may be a whole book); where each
@@ -219,14 +218,14 @@ def traced(
     return stretches, sources, left_out
 
 
-def looked_at(
+def run_and_analyse(
     model: BertBase, tokenizer: Tokenizer, row: Encoding
 ) -> tuple[Capture, Lens | None, Prediction, Contributions]:
     """All that takes forward passes."""
     device = next(model.parameters()).device
     keys = ("input_ids", "attention_mask", "token_type_ids")
     inputs = {key: torch.from_numpy(getattr(row, key)).to(device) for key in keys}
-    wanted = [name for name in places(model) if not any(fnmatchcase(name, pattern) for pattern in TWICE)]
+    wanted = [name for name in places(model) if not any(fnmatchcase(name, pattern) for pattern in LEFT_OUT)]
     with torch.no_grad(), capture(model, *wanted) as seen:
         model(**inputs)
     if wrong := next((key for key, x in seen.items() if not x.isfinite().all()), None):
@@ -236,9 +235,9 @@ def looked_at(
     if isinstance(model, BertForSequenceClassification):
         names = [model.config.id2label[i] for i in range(model.config.num_labels)]
     with torch.no_grad():
-        answer, score = answered(model, names, stream[-1:], row.input_ids[0] == tokenizer.mask_id)
+        answer, score = predict(model, names, stream[-1:], row.input_ids[0] == tokenizer.mask_id)
         lens = lens_of(model, names, stream)
-    return seen, lens, answer, contributed(encoder_of(model), inputs, score, answer, tokenizer.mask_id)
+    return seen, lens, answer, contributions_of(encoder_of(model), inputs, score, answer, tokenizer.mask_id)
 
 
 def array(x: Tensor) -> NDArray:
@@ -249,7 +248,7 @@ def array(x: Tensor) -> NDArray:
 # ---- the answer, and what leads to it ----
 
 
-def answered(model: BertBase, names: list[str], last: Tensor, masked: NDArray[np.bool_]) -> tuple[Prediction, Score]:
+def predict(model: BertBase, names: list[str], last: Tensor, masked: NDArray[np.bool_]) -> tuple[Prediction, Score]:
     """What the model says, and the score [B] that heads and tokens contribute to, of what its encoder returns.
 
     The score of a label or token is its logit minus the mean of all logits, since adding the same to all of them
@@ -287,7 +286,7 @@ def lens_of(model: BertBase, names: list[str], stream: Tensor) -> Lens | None:
     return Lens([names[i] for i in chosen], places.reshape(indices.shape), probabilities)
 
 
-def contributed(
+def contributions_of(
     encoder: BertModel, inputs: dict[str, Tensor], score: Score, answer: Prediction, mask_id: int
 ) -> Contributions:
     """As far as it does not take too long; inputs are [1, S]. A vector's cosine to itself is at its largest, so its

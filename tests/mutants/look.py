@@ -10,7 +10,7 @@ MUTATIONS = {
         ),
         (
             "capture: probabilities of padding queries in a packed batch",
-            "if hide and mask.keys is not None:",
+            "if packed and mask.keys is not None:",
             "if False:",
             "tests/look/test_activations.py::test_nobody_asks_for_the_padding_of_a_packed_batch",
         ),
@@ -35,13 +35,13 @@ MUTATIONS = {
         ),
         (
             "capture: the formula draws random numbers of the forward pass",
-            "v[rows, :, :n], part, hide, keep)",
-            "v[rows, :, :n], part, hide, keep, 0.1)",
+            "v[rows, :, :n], part, packed, keep)",
+            "v[rows, :, :n], part, packed, keep, 0.1)",
             "tests/look/test_activations.py::test_looking_changes_no_digit_and_no_random_number_in_training",
         ),
         (
             "capture: the graph is kept without being asked for",
-            "self.captured[name] = x if self.forms else x.detach()",
+            "self.captured[name] = x if self.replaces else x.detach()",
             "self.captured[name] = x",
             "tests/look/test_activations.py::test_without_grad_what_was_seen_holds_no_graph",
         ),
@@ -66,14 +66,14 @@ MUTATIONS = {
         ),
         (
             "intervene: the fast backend's context is kept",
-            "    forms = any(watcher.forms for watcher in watchers)",
-            "    forms = False",
+            "    replaces = any(block.replaces for block in blocks)",
+            "    replaces = False",
             "tests/look/test_activations.py::test_a_changed_number_counts_with_every_backend",
         ),
         (
             "intervene: those who look come first",
-            "key=lambda watcher: isinstance(watcher, Capture))",
-            "key=lambda watcher: isinstance(watcher, Intervention))",
+            "key=lambda block: isinstance(block, Capture))",
+            "key=lambda block: isinstance(block, Intervention))",
             "tests/look/test_activations.py"
             "::test_a_capture_sees_what_the_model_goes_on_with_whichever_block_stands_outside",
         ),
@@ -216,7 +216,7 @@ MUTATIONS = {
         ),
         (
             "an unknown word's attempts end where one was found",
-            "if len(ends) != len(pieces) or (ends and ends[-1] != len(watched.asked)):",
+            "if len(ends) != len(pieces) or (ends and ends[-1] != len(recording.asked)):",
             "if len(ends) != len(pieces):",
             "tests/look/test_explain.py::test_an_unknown_word_shows_all_that_was_tried",
         ),
