@@ -27,7 +27,9 @@ VARIANTS = 64  # rows of one forward pass where tokens are replaced
 def logit_lens(model: BertBase, seen: Mapping[str, Tensor]) -> Tensor:
     """The model's head applied to the vectors of each layer (nostalgebraist 2020, "interpreting GPT: the logit lens").
 
-    seen: a capture of STREAM. Returns logits, [N + 1, B, S, V]; of a classifier [N + 1, B, L], from [CLS].
+    seen: a capture of STREAM.
+
+    Returns logits, [N + 1, B, S, V]; of a classifier [N + 1, B, L], from [CLS].
     Raises ValueError where the model has no head.
     """
     with torch.no_grad():
@@ -55,8 +57,11 @@ def rollout(probs: Tensor) -> Tensor:
 
     The heads' mean, half of it replaced by the token itself for the residual connection, layer upon layer.
 
-    probs: [N, B, H, S, S], a capture of "layers.*.attention.probs", stacked. Returns [N, B, S, S]: after layer n,
-    position s holds that much of token t. Rows sum to 1.
+    Args:
+        probs: [N, B, H, S, S], a capture of "layers.*.attention.probs", stacked.
+
+    Returns:
+        [N, B, S, S]: after layer n, position s holds that much of token t. Rows sum to 1.
     """
     mixed = (probs.mean(dim=2) + torch.eye(probs.shape[-1]).to(probs)) / 2  # [N, B, S, S]
     mixed = mixed / mixed.sum(dim=-1, keepdim=True)  # a row of padding may sum to less than 1

@@ -105,18 +105,20 @@ class Explanation:
 
     def to_dict(self) -> dict[str, object]:
         """Plain lists and numbers (six decimals), ready for JSON; of the tensors the embeddings and probabilities."""
-        chosen = {k: x for k, x in self.tensors.items() if k.startswith("embeddings.") or k.endswith(".probs")}
-        return {**self.facts(), "rollout": plain(self.rollout), "tensors": {k: plain(x) for k, x in chosen.items()}}
+        chosen = {key: x for key, x in self.tensors.items() if key.startswith("embeddings.") or key.endswith(".probs")}
+        return {**self.facts(), **as_json({"rollout": self.rollout, "tensors": chosen})}
 
     def facts(self) -> dict[str, object]:
-        """All but the large arrays."""
-        return {x.name: as_json(getattr(self, x.name)) for x in fields(self) if x.name not in ("rollout", "tensors")}
+        """All but the large arrays, ready for JSON."""
+        names = [field.name for field in fields(self) if field.name not in ("rollout", "tensors")]
+        return as_json({name: getattr(self, name) for name in names})
 
     def to_html(self) -> str:
         """The page: one file that needs no network."""
         rollouts = {f"layers.{i}.rollout": x for i, x in enumerate(self.rollout)}
-        ends = [(part[-1].end if part else 0) if self.left_out else None for part in self.stretches]
-        texts = [text[:end] for text, end in zip(self.texts, ends, strict=True)]
+        texts = self.texts
+        if self.left_out:
+            texts = [text[: part[-1].end if part else 0] for text, part in zip(texts, self.stretches, strict=True)]
         return page.render({**self.facts(), "texts": texts}, {**self.tensors, **rollouts})
 
     def _repr_html_(self) -> str:
@@ -126,17 +128,15 @@ class Explanation:
 
 
 def as_json(value: object) -> object:
-    """Named tuples as objects, arrays as lists."""
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return {name: as_json(item) for name, item in value._asdict().items()}
-    if isinstance(value, list | tuple):
-        return [as_json(item) for item in value]
-    return plain(value) if isinstance(value, np.ndarray) else value
-
-
-def plain(x: NDArray) -> list:
-    """Any shape, as nested lists."""
-    return (np.round(x.astype(np.float64), 6) if x.dtype.kind == "f" else x).tolist()
+    """Named tuples as objects, arrays of any shape as nested lists of six decimals."""
+    if isinstance(value, np.ndarray):
+        numbers = value.astype(np.float64) if value.dtype.kind == "f" else value
+        return numbers.round(6).tolist()
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, dict):
+        return {name: as_json(item) for name, item in value.items()}
+    return [as_json(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 # ---- from texts to an explanation ----
@@ -259,9 +259,14 @@ def predict(model: BertBase, names: list[str], last: Tensor, masked: NDArray[np.
     labels = isinstance(model, BertForSequenceClassification)
     if not labels and not (hasattr(model, "mlm") and masked.any()):
         goal = last.mean(dim=1)  # [1, E]
-        return Prediction("vector", [], None), lambda out: torch.cosine_similarity(out.last_hidden_state.mean(1), goal)
+
+        def nearness(out: BertOutput) -> Tensor:
+            return torch.cosine_similarity(out.last_hidden_state.mean(dim=1), goal)
+
+        return Prediction("vector", [], None), nearness
     at = None if labels else int(masked.argmax())
-    logits = analysis.head_logits(model, last)[0] if labels else analysis.head_logits(model, last)[0, at]  # [L] or [V]
+    logits = analysis.head_logits(model, last)[0]  # [L]; of tokens [S, V]
+    logits = logits if labels else logits[at]
     shares = logits.float().softmax(dim=0)
     best = logits[: len(names)].topk(len(names) if labels else GUESSES).indices.tolist()
     guesses = [Guess(names[i], logits[i].item(), shares[i].item()) for i in best]
@@ -279,9 +284,12 @@ def lens_of(model: BertBase, names: list[str], stream: Tensor) -> Lens | None:
     if isinstance(model, BertModel):
         return None
     most = len(names) if isinstance(model, BertForSequenceClassification) else GUESSES
-    shares = (analysis.head_logits(model, x).float().softmax(dim=-1) for x in stream)  # [S, V]; of labels [L]
-    best = [share[..., : len(names)].topk(most) for share in shares]
-    probabilities, indices = (torch.stack(part).cpu().numpy() for part in zip(*best, strict=True))
+    best = []
+    for x in stream:
+        shares = analysis.head_logits(model, x).float().softmax(dim=-1)  # [S, V]; of labels [L]
+        best.append(shares[..., : len(names)].topk(most))
+    probabilities = torch.stack([part.values for part in best]).cpu().numpy()
+    indices = torch.stack([part.indices for part in best]).cpu().numpy()
     chosen, places = np.unique(indices, return_inverse=True)
     return Lens([names[i] for i in chosen], places.reshape(indices.shape), probabilities)
 
@@ -292,10 +300,11 @@ def contributions_of(
     """As far as it does not take too long; inputs are [1, S]. A vector's cosine to itself is at its largest, so its
     gradient is 0."""
     S, config = inputs["input_ids"].shape[1], encoder.config
-    layers = config.num_hidden_layers * (4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size)
+    N, E, F = config.num_hidden_layers, config.hidden_size, config.intermediate_size
+    multiplications = S * N * (4 * E**2 + 2 * E * F)  # of a forward pass
+    few_heads = multiplications * N * config.num_attention_heads <= MOST_MULTIPLICATIONS
+    few_tokens = multiplications * S <= MOST_MULTIPLICATIONS
     slopes = answer.kind != "vector"
-    few_heads = S * layers * config.num_hidden_layers * config.num_attention_heads <= MOST_MULTIPLICATIONS
-    few_tokens = S * layers * S <= MOST_MULTIPLICATIONS
     return Contributions(
         array(analysis.head_contributions(encoder, inputs, score)[..., 0]) if few_heads else None,
         array(analysis.gradient_times_heads(encoder, inputs, score)[..., 0]) if slopes else None,
@@ -313,7 +322,9 @@ def explained(options: ExplainOptions) -> Explanation:
     tokenizer = Tokenizer.from_pretrained(directory)
     kind = model_class(read_weights(directory)[1])
     model = kind.from_pretrained(directory, options.attention, fresh_heads=False, mapped=True)
-    name = Path(options.model).resolve().name if Path(options.model).is_dir() else options.model  # pages are passed on
+    name, path = options.model, Path(options.model)
+    if path.is_dir():
+        name = path.resolve().name  # pages are passed on: no path of this computer
     return explain(model, tokenizer, options.text, options.pair, name, options.max_length)
 
 

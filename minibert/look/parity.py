@@ -33,6 +33,9 @@ from minibert.look.options import LENGTHS, ParityOptions
 TOLERANCE = 1e-5
 BACKENDS = ("eager", "sdpa")  # of the others the tests take care
 
+Batch = tuple[Tensor, Tensor, Tensor]  # ids, mask, segments: [B, S]
+Stages = dict[str, NDArray]
+
 
 @dataclass
 class Rung:
@@ -70,7 +73,8 @@ def merged(rungs: list[Rung], name: Callable[[str], str] = str) -> list[Rung]:
     """One rung for all whose stages have the same name: of each difference the largest; NaN is above any number."""
     found: dict[str, Rung] = {}
     for rung in rungs:
-        into = found.setdefault(name(rung.stage), Rung(name(rung.stage), 0.0, {}))
+        stage = name(rung.stage)
+        into = found.setdefault(stage, Rung(stage, 0.0, {}))
         into.size = max(into.size, rung.size)
         for who, difference in rung.differences.items():
             into.differences[who] = float(np.maximum(difference, into.differences.get(who, 0)))
@@ -99,7 +103,10 @@ def load_candidates(name: str) -> dict[str, nn.Module]:
 
 
 def pick_lengths(wanted: str | None, config: BertConfig) -> list[int]:
-    """The lengths to try, none longer than the model goes."""
+    """The lengths to try, none longer than the model goes.
+
+    Raises ValueError where `wanted` holds anything but lengths that the model has.
+    """
     limit = config.max_position_embeddings
     if wanted is None:
         return [length for length in LENGTHS if length <= limit]
@@ -109,12 +116,13 @@ def pick_lengths(wanted: str | None, config: BertConfig) -> list[int]:
     return lengths
 
 
-def padded_batch(length: int, config: BertConfig, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+def padded_batch(length: int, config: BertConfig, seed: int) -> Batch:
     """Random ids, mask and segments [3, length]: a full row, one half full, one with a single real token."""
     random = torch.Generator().manual_seed(seed + length)
     ids = torch.randint(config.vocab_size, (3, length), generator=random)
-    mask = (torch.arange(length) < torch.tensor([[length], [-(-length // 2)], [1]])).long()
-    segments = (torch.arange(length) >= torch.tensor([[-(-length // 3)], [length], [0]])).long()
+    places = torch.arange(length)
+    mask = (places < torch.tensor([[length], [-(-length // 2)], [1]])).long()
+    segments = (places >= torch.tensor([[-(-length // 3)], [length], [0]])).long()
     return ids, mask, segments * (config.type_vocab_size > 1)
 
 
@@ -131,14 +139,14 @@ def largest(stage: NDArray, real: NDArray[np.bool_]) -> float:
 # ---- the stages of a model that runs ----
 
 
-def reference_stages(model: BertBase, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, NDArray]:
+def reference_stages(model: BertBase, batch: Batch) -> Stages:
     """What a model of these weights computes from ids, mask, segments [B, S], in numpy's float64, which shares no line
     with model.py."""
     weights = {name: tensor.detach().numpy() for name, tensor in export_weights(model).items()}
     return reference.forward(weights, model.config, *(tensor.numpy() for tensor in batch))
 
 
-def record_stages(model: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, NDArray]:
+def record_stages(model: nn.Module, batch: Batch) -> Stages:
     """One forward pass over ids, mask, segments [B, S]; what was computed on the way, under the reference's names."""
     ids, mask, segments = batch
     ours = isinstance(model, BertBase)
@@ -198,14 +206,15 @@ def to_table(rungs: list[Rung], layers: bool) -> str:
     lines.append(f"{'stage':{width}}  {'largest':>8}  {'allowed':>8}" + "".join(f"  {who:>12}" for who in columns))
     for rung in rows:
         cells = [f"{rung.differences[who]:.1e}" if who in rung.differences else "–" for who in columns]
-        figures = "".join(f"  {cell:>12}" for cell in cells)
-        lines.append(f"{rung.stage:{width}}  {rung.size:8.3g}  {rung.limit:8.1e}{figures}")
+        start = f"{rung.stage:{width}}  {rung.size:8.3g}  {rung.limit:8.1e}"
+        lines.append(start + "".join(f"  {cell:>12}" for cell in cells))
     above = ", ".join(f"{stage} ({who})" for stage, who in failures(rungs)[:3])
     lines.append(f"above what float32 explains, first of all: {above}" if above else "equal, as far as float32 goes")
     return "\n".join(lines)
 
 
 def to_dict(rungs: list[Rung]) -> dict[str, object]:
+    """All that `to_table` shows, for every layer, ready for JSON."""
     return {
         "tolerance": TOLERANCE,
         "above": failures(rungs),

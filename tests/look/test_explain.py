@@ -375,6 +375,13 @@ def test_a_directory_is_loaded_with_the_heads_that_it_has(name, tmp_path):
     assert explained(ExplainOptions("the cat", model=str(tmp_path))).architecture == name
 
 
+def test_a_directory_is_named_on_the_page_without_the_way_to_it(saved, monkeypatch):
+    assert explained(ExplainOptions("the cat", model=str(saved))).model == "model"
+    monkeypatch.chdir(saved)
+    assert explained(ExplainOptions("the cat", model=".")).model == "model"
+    assert explained(ExplainOptions("the cat", model=BUNDLED)).model == BUNDLED
+
+
 def test_the_command_writes_the_next_free_page_and_says_where(saved, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for number in (1, 2):
