@@ -324,10 +324,11 @@ def hooked(name: str, place: Place, tap: Tap, head_size: int) -> RemovableHandle
     def whole_input(module: nn.Module, inputs: tuple) -> Tensor:
         return tap(name, *inputs)
 
-    def head(module: nn.Module, inputs: tuple) -> Tensor:
+    def head(module: nn.Module, inputs: tuple) -> Tensor | None:
         heads = list(inputs[0].split(head_size, dim=-1))
-        heads[place.head] = tap(name, heads[place.head])
-        return torch.cat(heads, dim=-1)  # of parts, so that a part has a gradient
+        before, heads[place.head] = heads[place.head], tap(name, heads[place.head])
+        unchanged = heads[place.head] is before and not before.requires_grad
+        return None if unchanged else torch.cat(heads, dim=-1)  # of parts, so that a part has a gradient
 
     if place.side == "output":
         return place.module.register_forward_hook(output)

@@ -46,6 +46,12 @@ MUTATIONS = {
             "tests/look/test_activations.py::test_without_grad_what_was_seen_holds_no_graph",
         ),
         (
+            "capture: a head beside the graph, without a gradient",
+            "heads[place.head] is before and not before.requires_grad",
+            "heads[place.head] is before",
+            "tests/look/test_activations.py::test_gradients_are_those_of_autograd_and_the_parameters_keep_theirs",
+        ),
+        (
             "lesson: a bug stays where its method was inherited",
             "delattr(owner, name) if inherited else setattr(owner, name, before)",
             "setattr(owner, name, before)",
