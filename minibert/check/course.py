@@ -222,12 +222,15 @@ def ladder_of(bug: Bug) -> list[Rung]:
         with bug.put_in():
             torch.manual_seed(0)
             broken = bug.experiment()
-    rungs = [Rung(stage, float(np.abs(value).max()), {}) for stage, value in wanted.items()]
-    for rung in rungs:
-        for who, seen in (("right", right), ("broken", broken)):
-            if rung.stage in seen:
-                rung.take(who, distance(seen[rung.stage], wanted[rung.stage]))
-    return rungs
+    seen = {"right": right, "broken": broken}
+    return [
+        Rung(
+            stage,
+            float(np.abs(value).max()),
+            {who: distance(stages[stage], value) for who, stages in seen.items() if stage in stages},
+        )
+        for stage, value in wanted.items()
+    ]
 
 
 def distance(a: NDArray, b: NDArray) -> float:

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 class Batch(Protocol):
@@ -156,24 +154,13 @@ def eager(q: Tensor, k: Tensor, v: Tensor, batch: Padded, dropout_p: float = 0.0
     return F.dropout(probs, dropout_p) @ v  # [B, H, S, D]
 
 
-def sdpa(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    batch: Padded,
-    dropout_p: float = 0.0,
-    scale: float | None = None,
-    kernel: SDPBackend | None = None,
-) -> Tensor:
+def sdpa(q: Tensor, k: Tensor, v: Tensor, batch: Padded, dropout_p: float = 0.0, scale: float | None = None) -> Tensor:
     """`torch.nn.functional.scaled_dot_product_attention`: never forms the [B, H, S, S] probabilities where it can.
 
-    Arguments and result as in `eager`. kernel: the one to take; None lets PyTorch choose. Without padding no mask is
-    passed, because any mask closes the flash kernels.
+    Arguments and result as in `eager`. Without padding no mask is passed, because any mask closes the flash kernels.
     """
     mask = None if batch.keys is None else batch.keep(("bias", q.dtype), lambda: bias(batch, q.dtype))
-    backward = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
-    with choice(kernel, mask, backward):
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout_p, scale=scale)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout_p, scale=scale)
     return out.masked_fill(~batch.keys.any(dim=1)[:, None, None, None], 0) if batch.may_be_empty else out
 
 
@@ -189,19 +176,6 @@ def bias(batch: Padded, dtype: torch.dtype) -> Tensor:
         hidden = hidden & batch.keys.any(dim=1, keepdim=True)
     zeros = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
     return zeros.masked_fill(hidden, torch.finfo(dtype).min / 2)[:, None, None, :]
-
-
-def choice(kernel: SDPBackend | None, mask: Tensor | None, backward: bool) -> AbstractContextManager:
-    """Which kernels SDPA may take."""
-    if kernel is None and mask is not None and mask.device.type == "cuda" and backward and breaks_cudnn(mask.shape[-1]):
-        return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
-    return nullcontext() if kernel is None else sdpa_kernel(kernel)
-
-
-def breaks_cudnn(width: int) -> bool:
-    """Whether cuDNN's gradient with a mask may be NaN (pytorch#196678, since 2.11): the upper half of its last block of
-    128 keys counts with score 0, which is endlessly much where all real scores are below -88.7."""
-    return width % 128 == 64
 
 
 # What a name stands for: a function with the arguments of `eager`. minibert.fast adds others when it is imported.

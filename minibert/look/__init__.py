@@ -1,5 +1,5 @@
-"""Inside a forward pass: capture and change any number of it, what it says about an answer, a page that draws it, and
-where a model first differs from the reference.
+"""Inside a forward pass: capture and change any activation, analyses of a prediction, a page that draws them, and where
+a model first differs from the reference.
 
 Not here: training, of which nothing in this folder knows.
 Read activations.py first.

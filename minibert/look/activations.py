@@ -1,4 +1,4 @@
-"""Every number of a forward pass, by name: look at it, take its gradient, or change it.
+"""Every activation of a forward pass, by name: read it, take its gradient, or change it.
 
     with minibert.capture(model, "layers.*.attention.probs", "pooler", grad=True) as seen:
         model(ids, mask).last_hidden_state.sum().backward()
@@ -39,26 +39,21 @@ reference.py, in the order of computation; {i} counts layers from 0, {h} heads f
     mlm                           [B, S, V]      logits of BertForMaskedLM and BertForPreTraining; of positions [M, V]
     nsp                           [B, 2]         logits of BertForPreTraining
 
-A fast backend forms neither scores nor probs. Only the layers that are asked for them compute them, from their queries
-and keys by the formula (core/attention.py), and what the formula's probabilities make of the values must equal what
-the backend answered. Attention dropout is random, so with it nothing is compared. What stands in a row of padding
-depends on the backend.
+Fast backends form neither scores nor probs. Layers that are asked for them compute both from their queries and keys by
+the formula (core/attention.py), and its context must equal the backend's; with attention dropout, which is random,
+nothing is compared. What stands in a row of padding depends on the backend. A classifier's packed batch computes its
+last layer for [CLS] alone, unless something of that layer is asked for.
 
-A classifier's packed batch computes its last layer for [CLS] alone; as soon as something of that layer is asked for, it
-is computed for all tokens.
-
-Blocks may stand inside each other, in any order: changes are made from the outer block to the inner, and a capture sees
-what the model goes on with. Of several forward passes the last is kept.
-
-While a block is open the model has hooks, and asked layers another `attend`; afterwards nothing is left, and a model
-that nobody looks into runs as if this module did not exist. As it is the model that changes, all threads that run it
-are seen: look from one at a time.
+Blocks may be nested in any order: changes are made from the outer block to the inner, and a capture sees what the model
+goes on with. Of several forward passes the last is kept. Inside a block the model has hooks, and layers asked for
+scores or probs another `attend`; afterwards nothing is left. The model itself changes, so all threads that run it are
+seen.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from fnmatch import fnmatchcase
 from functools import partial
@@ -67,6 +62,7 @@ from typing import NamedTuple, Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from minibert.core import attention as spec
 from minibert.core.attention import Batch, Padded
@@ -77,7 +73,8 @@ from minibert.fast.models import BertModel
 Change = float | Tensor | Callable[[Tensor], Tensor]
 Tap = Callable[[str, Tensor], Tensor]  # name, what the model computed -> what it goes on with
 
-FORMED = ("scores", "probs")  # what fast backends never form
+ATTENTION_MAPS = ("scores", "probs")  # what fast backends never form
+INPUT_OF = {"sum": "norm", "context": "output", "act": "output"}  # what is no module's output, but a module's input
 # How far the formula may be from a backend, as a share of the largest number: some units of rounding.
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
@@ -87,13 +84,11 @@ def capture(model: BertBase, *patterns: str, grad: bool = False, check: bool = T
 
     Args:
         model: a BertModel or one with a head.
-        patterns: names of the table above, with * and ? as in paths, so that * stands for what is between two dots; or
-            what names begin with: "layers.3.ffn" is all of that feed-forward, "*" is everything. Without any nothing is
-            kept; `names()` lists all.
-        grad: keep gradients as well: `seen.grad[name]` after a backward pass. The tensors are then the graph's own (a
-            loss may be made of them); else they are detached. Probabilities get gradients only where they are formed,
-            so that layers whose scores or probs are asked for go on with the formula's context.
-        check: whether the formula has to equal the backend (AssertionError); to look into a broken one, False.
+        patterns: names of the table above, with * and ? between two dots, or what names begin with: "layers.3.ffn" is
+            all of that feed-forward, "*" is everything; none keeps nothing.
+        grad: keep gradients as well: `seen.grad[name]` after a backward pass. The tensors are then part of the graph,
+            and layers whose scores or probs are asked for go on with the formula's context; else they are detached.
+        check: whether the formula has to equal the backend (AssertionError); False for a broken backend.
 
     Raises:
         ValueError: the model is none of ours, or a pattern fits nothing.
@@ -102,9 +97,7 @@ def capture(model: BertBase, *patterns: str, grad: bool = False, check: bool = T
 
 
 def intervene(model: BertBase, changes: Mapping[str, Change]) -> Intervention:
-    """A context manager inside which the model goes on with other numbers than it computed.
-
-    Layers whose scores or probs are changed compute attention by the formula; all others keep their backend.
+    """A context manager inside which activations are replaced; where scores or probs are, attention is the formula's.
 
     Args:
         model: a BertModel or one with a head.
@@ -132,40 +125,27 @@ class Place(NamedTuple):
 def places(model: BertBase) -> dict[str, Place]:
     """All names of this model, in the order of computation."""
     encoder = encoder_of(model)
-    embeddings = encoder.embeddings
-    found = {
-        "embeddings.token": Place(embeddings.token, "output"),
-        "embeddings.position": Place(embeddings.position, "output"),
-        "embeddings.segment": Place(embeddings.segment, "output"),
-        "embeddings.sum": Place(embeddings.norm, "input"),
-        "embeddings.norm": Place(embeddings.norm, "output"),
-        "embeddings.output": Place(embeddings, "output"),
-    }
+    found = places_in("embeddings", encoder.embeddings, "token position segment sum norm")
+    found["embeddings.output"] = Place(encoder.embeddings, "output")
     for i, layer in enumerate(encoder.layers):
-        found |= {f"layers.{i}.{name}": place for name, place in layer_places(layer).items()}
-    if encoder.pooler is not None:
-        found["pooler"] = Place(encoder.pooler, "output")
-    heads = {name: getattr(model, name, None) for name in ("classifier", "mlm", "nsp")}
+        attention, at = layer.attention, f"layers.{i}"
+        found |= places_in(f"{at}.attention", attention, "query key value scores probs context")
+        found |= {f"{at}.heads.{h}": Place(attention.output, "head", h) for h in range(attention.heads)}
+        found |= places_in(f"{at}.attention", attention, "output sum norm")
+        found |= places_in(f"{at}.ffn", layer.ffn, "inner act output sum norm")
+        found[f"{at}.output"] = Place(layer.ffn, "output")
+    heads = {"pooler": encoder.pooler, **{name: getattr(model, name, None) for name in ("classifier", "mlm", "nsp")}}
     return found | {name: Place(head, "output") for name, head in heads.items() if head is not None}
 
 
-def layer_places(layer: Layer) -> dict[str, Place]:
-    attention, ffn = layer.attention, layer.ffn
-    return {
-        **{f"attention.{name}": Place(getattr(attention, name), "output") for name in ("query", "key", "value")},
-        **{f"attention.{name}": Place(attention, "attend") for name in FORMED},
-        "attention.context": Place(attention.output, "input"),
-        **{f"heads.{h}": Place(attention.output, "head", h) for h in range(attention.heads)},
-        "attention.output": Place(attention.output, "output"),
-        "attention.sum": Place(attention.norm, "input"),
-        "attention.norm": Place(attention.norm, "output"),
-        "ffn.inner": Place(ffn.inner, "output"),
-        "ffn.act": Place(ffn.output, "input"),
-        "ffn.output": Place(ffn.output, "output"),
-        "ffn.sum": Place(ffn.norm, "input"),
-        "ffn.norm": Place(ffn.norm, "output"),
-        "output": Place(ffn, "output"),
-    }
+def places_in(at: str, module: nn.Module, names: str) -> dict[str, Place]:
+    """The places of names, with spaces between them, in a module of that name."""
+    found = {}
+    for name in names.split():
+        attending, given = name in ATTENTION_MAPS, INPUT_OF.get(name)
+        part = module if attending else getattr(module, given or name)
+        found[f"{at}.{name}"] = Place(part, "attend" if attending else "input" if given else "output")
+    return found
 
 
 def encoder_of(model: BertBase) -> BertModel:
@@ -195,68 +175,63 @@ def matching(pattern: str, names: Iterable[str], groups: bool) -> list[str]:
     return found
 
 
-# ---- who looks ----
+# ---- the blocks ----
 
 
-class Watcher:
-    """A block: what it wants, and for how long.
+class Block:
+    """An open block of `capture` or `intervene`.
 
-    forms: whether the model has to go on with what `tap` returns, so that attention must form what is asked for.
+    replaces: whether the model goes on with what `tap` returns, so that attention has to form what is asked for.
     check: whether the formula has to equal the backend.
-    wanted: the names that `tap` is called for.
+    wanted: what `tap(name, x)` is called for: what the model computed -> what it goes on with, of the same shape.
     """
 
-    forms: bool
+    replaces: bool
     check: bool
-    wanted: Container[str]
+    wanted: dict[str, Place]
+    tap: Tap
 
     def __init__(self, model: BertBase) -> None:
-        self.model = model
-        self.places = places(model)
-
-    def tap(self, name: str, x: Tensor) -> Tensor:
-        """What the model computed -> what it goes on with, of the same shape."""
-        raise NotImplementedError
+        self.encoder, self.places = encoder_of(model), places(model)
 
     def names(self) -> list[str]:
         """All that can be asked for in this model, in the order of computation."""
         return list(self.places)
 
     def __enter__(self) -> Self:
-        encoder = encoder_of(self.model)
-        session = ACTIVE.setdefault(encoder, Session(encoder))
-        session.install([*session.watchers, self])
+        session = ACTIVE.setdefault(self.encoder, Session(self.encoder))
+        session.install([*session.blocks, self])
         return self
 
     def __exit__(self, *error: object) -> None:
-        encoder = encoder_of(self.model)
-        session = ACTIVE[encoder]
-        session.install([other for other in session.watchers if other is not self])
-        if not session.watchers:
-            del ACTIVE[encoder]
+        session = ACTIVE[self.encoder]
+        session.install([other for other in session.blocks if other is not self])
+        if not session.blocks:
+            del ACTIVE[self.encoder]
 
 
-class Capture(Watcher, Mapping[str, Tensor]):
-    """What was seen, by name: a read-only dict in the order of computation. It can be read after the block too."""
+class Capture(Block, Mapping[str, Tensor]):
+    """What was captured, by name: a read-only dict in the order of computation, readable after the block too."""
 
     def __init__(self, model: BertBase, patterns: tuple[str, ...], grad: bool, check: bool) -> None:
         super().__init__(model)
-        self.wanted = {name for pattern in patterns for name in matching(pattern, self.places, groups=True)}
-        self.forms, self.check = grad, check
+        asked = {name for pattern in patterns for name in matching(pattern, self.places, groups=True)}
+        self.wanted = {name: place for name, place in self.places.items() if name in asked}
+        self.replaces, self.check = grad, check
         self.captured: dict[str, Tensor] = {}
 
     def tap(self, name: str, x: Tensor) -> Tensor:
         """Keeps it. Where nothing before it has a gradient (frozen weights) the graph begins here."""
-        if self.forms and torch.is_grad_enabled():
+        if self.replaces and torch.is_grad_enabled():
             x = x if x.requires_grad else x.detach().requires_grad_()
             x.retain_grad()
-        self.captured[name] = x if self.forms else x.detach()
+        self.captured[name] = x if self.replaces else x.detach()
         return x
 
     @property
     def grad(self) -> dict[str, Tensor]:
-        """What backward passes left, by name, added up as parameters have it; what no loss depends on has none."""
-        if not self.forms:
+        """Gradients of backward passes, by name, accumulated as parameters' are; none where no loss depends on it."""
+        if not self.replaces:
             raise ValueError("no gradients were asked for; give grad=True to capture")
         return {name: x.grad for name, x in self.items() if x.grad is not None}
 
@@ -267,116 +242,97 @@ class Capture(Watcher, Mapping[str, Tensor]):
         return self.captured[name]
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name in self.places if name in self.captured)
+        return (name for name in self.wanted if name in self.captured)
 
     def __len__(self) -> int:
         return len(self.captured)
 
 
-class Intervention(Watcher):
+class Intervention(Block):
     """What is to be changed."""
 
-    forms, check = True, False
+    replaces, check = True, False
 
     def __init__(self, model: BertBase, changes: Mapping[str, Change]) -> None:
         super().__init__(model)
-        self.wanted: dict[str, list[Change]] = {}
+        self.wanted, self.changes = {}, []
         for pattern, change in changes.items():
             if isinstance(change, bool) or not (isinstance(change, int | float | Tensor) or callable(change)):
                 raise ValueError(f"{pattern!r} is to become {change!r}; give a number, a tensor or a function")
             for name in matching(pattern, self.places, groups=False):
-                self.wanted.setdefault(name, []).append(change)
+                self.wanted[name] = self.places[name]
+                self.changes.append((name, change))
 
     def tap(self, name: str, x: Tensor) -> Tensor:
-        for change in self.wanted[name]:
-            x = changed(name, x, change)
+        for change in (change for changing, change in self.changes if changing == name):
+            number = isinstance(change, int | float)
+            new = torch.full_like(x, change) if number else change(x) if callable(change) else change
+            if not isinstance(new, Tensor) or new.shape != x.shape:
+                given = f"of shape {list(new.shape)}" if isinstance(new, Tensor) else f"a {type(new).__name__}"
+                raise ValueError(f"{name} is to become something {given}; give a tensor of shape {list(x.shape)}")
+            x = new.to(x)
         return x
-
-
-def changed(name: str, x: Tensor, change: Change) -> Tensor:
-    """x of any shape -> what a change makes of it, of the same shape and type."""
-    if isinstance(change, int | float):
-        return torch.full_like(x, change)
-    new = change if isinstance(change, Tensor) else change(x)
-    if not isinstance(new, Tensor) or new.shape != x.shape:
-        given = f"of shape {list(new.shape)}" if isinstance(new, Tensor) else f"a {type(new).__name__}"
-        raise ValueError(f"{name} is to become something {given}; give a tensor of shape {list(x.shape)}")
-    return new.to(x)
 
 
 # ---- what is put into the model ----
 
 
 class Session:
-    """All that looks into one encoder now, and what was put into it for that."""
+    """All blocks that are open on one encoder, and what was put into it for them."""
 
     def __init__(self, encoder: BertModel) -> None:
-        self.encoder = encoder
-        self.watchers: list[Watcher] = []
-        self.installed = ExitStack()
-
-    def who_wants(self, *names: str) -> list[Watcher]:
-        """Those who change come before those who look."""
-        asked = [watcher for watcher in self.watchers if any(name in watcher.wanted for name in names)]
-        return sorted(asked, key=lambda watcher: isinstance(watcher, Capture))
+        self.encoder, self.installed = encoder, ExitStack()
+        self.blocks: list[Block] = []
 
     def tap(self, name: str, x: Tensor) -> Tensor:
-        for watcher in self.who_wants(name):
-            x = watcher.tap(name, x)
+        for block in self.blocks:
+            x = block.tap(name, x) if name in block.wanted else x
         return x
 
-    def install(self, watchers: list[Watcher]) -> None:
-        """Takes out what is there and puts in what these watchers want."""
-        self.watchers = watchers
+    def install(self, blocks: list[Block]) -> None:
+        """Takes out what is there and puts in what these blocks want; interventions come before captures."""
+        self.blocks = sorted(blocks, key=lambda block: isinstance(block, Capture))
         self.installed.close()
-        everywhere = {name: place for watcher in self.watchers for name, place in watcher.places.items()}
-        wanted = {name: place for name, place in everywhere.items() if self.who_wants(name)}
+        wanted = {name: place for block in blocks for name, place in block.wanted.items()}
         if not wanted:
             return
         with ExitStack() as stack:
             for module in self.encoder.modules():
                 stack.enter_context(uncompiled(module))
             for name, place in wanted.items():
-                if place.side != "attend":
-                    stack.enter_context(hooked(name, place, self.tap, self.encoder.config.head_size))
-            layers = self.encoder.layers
-            for i, layer in enumerate(layers):
-                if any(place.module is layer.attention for place in wanted.values()):
-                    attend = partial(attend_and_look, layer.attention, f"layers.{i}.attention", self)
-                    stack.enter_context(exchanged(layer.attention, "attend", attend))
-            if any(name.startswith(f"layers.{len(layers) - 1}.") for name in wanted):
-                stack.enter_context(exchanged(layers[-1], "forward", partial(whole_layer, layers[-1])))
+                if place.side == "attend":
+                    attend = partial(attend_and_show, place.module, name.rpartition(".")[0], self)
+                    stack.enter_context(exchanged(place.module, "attend", attend))
+                else:
+                    stack.callback(hooked(name, place, self.tap, self.encoder.config.head_size).remove)
+            last = len(self.encoder.layers) - 1
+            if any(name.startswith(f"layers.{last}.") for name in wanted):
+                forward = partial(forward_all_tokens, self.encoder.layers[last])
+                stack.enter_context(exchanged(self.encoder.layers[last], "forward", forward))
             self.installed = stack.pop_all()
 
 
 ACTIVE: dict[BertModel, Session] = {}  # empty whenever no block is open
 
 
-@contextmanager
-def hooked(name: str, place: Place, tap: Tap, head_size: int) -> Iterator[None]:
+def hooked(name: str, place: Place, tap: Tap, head_size: int) -> RemovableHandle:
     """A hook that shows and replaces what passes."""
 
     def output(module: nn.Module, inputs: tuple, x: Tensor) -> Tensor:
         return tap(name, x)
 
-    def first_input(module: nn.Module, inputs: tuple) -> tuple:
-        return tap(name, inputs[0]), *inputs[1:]
+    def whole_input(module: nn.Module, inputs: tuple) -> Tensor:
+        return tap(name, *inputs)
 
-    def head(module: nn.Module, inputs: tuple) -> tuple | None:
+    def head(module: nn.Module, inputs: tuple) -> Tensor | None:
         heads = list(inputs[0].split(head_size, dim=-1))
         before, heads[place.head] = heads[place.head], tap(name, heads[place.head])
-        if heads[place.head] is before and not (before.requires_grad and torch.is_grad_enabled()):
-            return None
-        return (torch.cat(heads, dim=-1),)  # of parts, so that a part has a gradient
+        unchanged = heads[place.head] is before and not before.requires_grad
+        return None if unchanged else torch.cat(heads, dim=-1)  # of parts, so that a part has a gradient
 
     if place.side == "output":
-        handle = place.module.register_forward_hook(output)
-    else:
-        handle = place.module.register_forward_pre_hook(head if place.side == "head" else first_input)
-    try:
-        yield
-    finally:
-        handle.remove()
+        return place.module.register_forward_hook(output)
+    return place.module.register_forward_pre_hook(head if place.side == "head" else whole_input)
 
 
 @contextmanager
@@ -399,103 +355,94 @@ def uncompiled(module: nn.Module) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def whole_layer(layer: Layer, x: Tensor, batch: Batch, last: bool = False) -> Tensor:
-    """The layer for all tokens, [B, S, E] or [T, E], also where the first ones are all that is wanted: [B, E]."""
+def forward_all_tokens(layer: Layer, x: Tensor, batch: Batch, last: bool = False) -> Tensor:
+    """Layer.forward for all tokens, [B, S, E] or [T, E], also where only the first ones' answers are wanted, [B, E]."""
     return batch.asking(Layer.forward(layer, x, batch), last)
 
 
 # ---- attention ----
 
 
-def attend_and_look(
-    attention: SelfAttention,
-    at: str,
-    session: Session,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    batch: Padded | Packed,
+def attend_and_show(
+    attention: SelfAttention, at: str, session: Session, q: Tensor, k: Tensor, v: Tensor, batch: Padded | Packed
 ) -> Tensor:
     """SelfAttention.attend with scores and probabilities shown.
 
     Padded: [B, S, H, D] three times -> [B, S, H, D]; packed [T, H, D] -> [T, H, D].
     """
-    assert len(q) == len(k), "whole_layer lets all tokens ask"
-    watchers = session.who_wants(*(f"{at}.{name}" for name in FORMED))
-    forms = any(watcher.forms for watcher in watchers)
+    blocks = [block for block in session.blocks if any(f"{at}.{name}" in block.wanted for name in ATTENTION_MAPS)]
+    replaces = any(block.replaces for block in blocks)
     fused = attention.backend != "eager"  # which is the formula itself
-    dropping = attention.training and attention.dropout_p > 0
-    check = fused and not dropping and all(watcher.check for watcher in watchers)
-    with torch.set_grad_enabled(forms and torch.is_grad_enabled()):
-        ours = attend_by_formula(attention, at, session, (q, k, v), batch, forms)
-    if check or not forms:
-        with torch.set_grad_enabled(not forms and torch.is_grad_enabled()):
-            theirs = SelfAttention.attend(attention, q, k, v, batch)
+    random = attention.training and attention.dropout_p > 0
+    check = fused and not random and all(block.check for block in blocks)
+    wanted = [name for name in ATTENTION_MAPS if any(f"{at}.{name}" in block.wanted for block in blocks)]
+
+    def tap(name: str, x: Tensor) -> Tensor:
+        return session.tap(f"{at}.{name}", x)
+
+    with torch.set_grad_enabled(replaces and torch.is_grad_enabled()):
+        ours = attend_by_formula(attention, (q, k, v), batch, tap, None if replaces else wanted)
+    if replaces and not check:
+        return ours
+    with torch.set_grad_enabled(not replaces and torch.is_grad_enabled()):
+        theirs = SelfAttention.attend(attention, q, k, v, batch)
     if check:
         assert_equal(f"{at}.context", attention.backend, ours, theirs, batch)
-    return ours if forms else theirs
+    return ours if replaces else theirs
 
 
 def attend_by_formula(
-    attention: SelfAttention,
-    at: str,
-    session: Session,
-    qkv: tuple[Tensor, Tensor, Tensor],
-    batch: Padded | Packed,
-    forms: bool,
+    attention: SelfAttention, qkv: tuple[Tensor, ...], batch: Padded | Packed, tap: Tap, wanted: list[str] | None
 ) -> Tensor:
-    """The same by the formula, with scores and probabilities shown; where nobody goes on with it (forms), undropped.
+    """The same by the formula. qkv: [B, S, H, D] or [T, H, D] each -> the same shape.
 
-    qkv: [B, S, H, D] or [T, H, D] each -> the same shape. Fused kernels keep scores in fp32 whatever the type of q; so
-    does this, except for eager, which does not.
+    wanted: which of ATTENTION_MAPS `tap` is shown, without dropout; None: the model goes on with what `tap` returns.
+    Fused kernels keep scores in fp32 whatever the type of q; so does this, except for eager, which does not.
     """
-    hide, fused = isinstance(batch, Packed), attention.backend != "eager"
-    mask = batch.padded if hide else batch
-    q, k, v = ((pad(x, batch) if hide else x).transpose(1, 2) for x in qkv)  # [B, H, S, D]
+    packed, fused = isinstance(batch, Packed), attention.backend != "eager"
+    mask = batch.padded if packed else batch
+    q, k, v = ((pad(x, batch) if packed else x).transpose(1, 2) for x in qkv)  # [B, H, S, D]
     if fused and q.dtype != torch.float64:
         q, k, v = q.float(), k.float(), v.float()
-    dropout_p = attention.dropout_p if attention.training else 0.0
     with torch.autocast(q.device.type, enabled=False) if fused else nullcontext():
-        if forms:
-            context = formula(q, k, v, mask, hide, lambda name, x: session.tap(f"{at}.{name}", x), dropout_p)
+        if wanted is None:
+            context = formula(q, k, v, mask, packed, tap, attention.dropout_p if attention.training else 0.0)
         else:
-            context, seen = look_by_rows(q, k, v, mask, hide, [n for n in FORMED if session.who_wants(f"{at}.{n}")])
-            for name, x in seen.items():
-                session.tap(f"{at}.{name}", x)
+            context = formula_by_rows(q, k, v, mask, packed, tap, wanted)
     context = context.to(qkv[0].dtype).transpose(1, 2)  # [B, S, H, D]
-    return pack(context, batch) if hide else context
+    return pack(context, batch) if packed else context
 
 
-def formula(q: Tensor, k: Tensor, v: Tensor, mask: Padded, hide: bool, tap: Tap, dropout_p: float = 0.0) -> Tensor:
-    """[B, H, S, D] three times -> [B, H, S, D]. hide: whether queries that are padding get probabilities of 0."""
+def formula(q: Tensor, k: Tensor, v: Tensor, mask: Padded, packed: bool, tap: Tap, dropout_p: float = 0.0) -> Tensor:
+    """[B, H, S, D] three times -> [B, H, S, D]. packed: queries that are padding get probabilities of 0."""
     probs = spec.probabilities(tap("scores", spec.scores(q, k)), mask)  # [B, H, S, S]
-    if hide and mask.keys is not None:
+    if packed and mask.keys is not None:
         probs = probs.masked_fill(~mask.keys[:, None, :, None], 0)
     return F.dropout(tap("probs", probs), dropout_p) @ v
 
 
-def look_by_rows(
-    q: Tensor, k: Tensor, v: Tensor, mask: Padded, hide: bool, wanted: list[str]
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """`formula` where nothing is changed, [B, H, S, D], and what is wanted of FORMED, [B, H, S, S] each. On a CPU a row
-    at a time, which stays in the cache, and where its real keys are the first ones only those: they need no mask."""
+def formula_by_rows(q: Tensor, k: Tensor, v: Tensor, mask: Padded, packed: bool, tap: Tap, wanted: list[str]) -> Tensor:
+    """`formula` where nothing is changed, [B, H, S, D]; shows scores and probs, [B, H, S, S], where wanted. On a CPU a
+    row at a time, which fits the cache, and where its real keys are the first ones only those: they need no mask."""
     B, H, S, _ = q.shape
     context, seen = torch.empty_like(q), {name: q.new_zeros(B, H, S, S) for name in wanted}
-    on_cpu, cuttable = q.device.type == "cpu", hide or "scores" not in wanted  # scores are shown before masking
+    on_cpu, cuttable = q.device.type == "cpu", packed or "scores" not in wanted  # scores are shown before masking
     step = 1 if on_cpu else B
     for rows in (slice(first, first + step) for first in range(0, B, step)):
         part, n = Padded.from_mask(None if mask.keys is None else mask.keys[rows]), S
         if on_cpu and cuttable and part.keys is not None and part.keys[0, : part.keys.sum()].all():
             part, n = Padded(None), int(part.keys.sum())
-        asking = slice(n if hide else S)
+        asking = slice(n if packed else S)
 
         def keep(name: str, x: Tensor, rows: slice = rows, asking: slice = asking, n: int = n) -> Tensor:
             if name in wanted:
                 seen[name][rows, :, asking, :n] = x
             return x
 
-        context[rows, :, asking] = formula(q[rows, :, asking], k[rows, :, :n], v[rows, :, :n], part, hide, keep)
-    return context, seen
+        context[rows, :, asking] = formula(q[rows, :, asking], k[rows, :, :n], v[rows, :, :n], part, packed, keep)
+    for name, x in seen.items():
+        tap(name, x)
+    return context
 
 
 def assert_equal(name: str, backend: str, ours: Tensor, theirs: Tensor, batch: Padded | Packed) -> None:
@@ -503,7 +450,5 @@ def assert_equal(name: str, backend: str, ours: Tensor, theirs: Tensor, batch: P
     if isinstance(batch, Padded) and batch.keys is not None:
         ours, theirs = (x[batch.keys] for x in (ours, theirs))  # [T, H, D]
     size = theirs.abs().nan_to_num_(0, 0, 0).max().item() if theirs.numel() else 0.0
-    limit = TOLERANCE[theirs.dtype] * size
-    same = bool(theirs.numel()) and bool((ours - theirs).abs_().max() <= limit)  # the usual case, by fewer passes
-    same = same or torch.allclose(ours, theirs, rtol=0, atol=limit, equal_nan=True)
+    same = torch.allclose(ours, theirs, rtol=0, atol=TOLERANCE[theirs.dtype] * size, equal_nan=True)
     assert same, f"{name}: attention backend {backend!r} differs from the formula by {(ours - theirs).abs().max():.1e}"

@@ -1,4 +1,4 @@
-"""What people ask of the numbers inside: where an answer forms, where attention leads, what contributed how much.
+"""Analyses of a forward pass: logit lens, attention rollout, what heads and tokens contribute to a score.
 
 All of it stands on `capture` and `intervene` (activations.py) and takes padded batches, with any attention backend. A
 score is a function of what the model returns that gives one number a row, [B]: `lambda logits: logits[:, 1]`.
@@ -10,12 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from minibert.core.attention import Batch
 from minibert.core.model import BertBase
 from minibert.fast.models import BertForSequenceClassification
 from minibert.look.activations import capture, encoder_of, exchanged, intervene, matching
@@ -23,56 +21,32 @@ from minibert.look.activations import capture, encoder_of, exchanged, intervene,
 Inputs = Mapping[str, Tensor]  # input_ids, attention_mask, token_type_ids: [B, S]
 Score = Callable[[object], Tensor]  # what the model returns -> [B]
 STREAM = ("embeddings.output", "layers.*.output")
-VARIANTS = 64  # that go through the model at once where many forms of a batch are tried
-
-
-class Stream(NamedTuple):
-    """How each token's vector changes from the embeddings (0) through the layers (1 … N), [N + 1, B, S]."""
-
-    norm: Tensor
-    cosine: Tensor  # to where it began
-
-
-def residual_stream(seen: Mapping[str, Tensor]) -> Stream:
-    """seen: a capture of STREAM, [B, S, E] each."""
-    x = stacked(seen)  # [N + 1, B, S, E]
-    return Stream(x.norm(dim=-1), torch.cosine_similarity(x, x[:1], dim=-1))
+VARIANTS = 64  # rows of one forward pass where tokens are replaced
 
 
 def logit_lens(model: BertBase, seen: Mapping[str, Tensor]) -> Tensor:
-    """What the model's head says to the vectors of each layer, as if the layers after it were not there (nostalgebraist
-    2020, "interpreting GPT: the logit lens").
+    """The model's head applied to the vectors of each layer (nostalgebraist 2020, "interpreting GPT: the logit lens").
 
-    Args:
-        model: with a masked LM head, or a classifier.
-        seen: a capture of STREAM.
+    seen: a capture of STREAM.
 
-    Returns:
-        Logits, [N + 1, B, S, V]; of a classifier [N + 1, B, L], what [CLS] would say.
-
-    Raises:
-        ValueError: the model has no head.
-    """
-    return answers_to(model, stacked(seen))
-
-
-def answers_to(model: BertBase, x: Tensor) -> Tensor:
-    """What the model's head says to vectors as if they were the last layer's. [..., S, E] -> [..., S, V]; a classifier,
-    which looks at the first position alone, [..., L].
-
-    Raises:
-        ValueError: the model has no head.
+    Returns logits, [N + 1, B, S, V]; of a classifier [N + 1, B, L], from [CLS].
+    Raises ValueError where the model has no head.
     """
     with torch.no_grad():
-        if isinstance(model, BertForSequenceClassification):
-            return model.classifier(model.bert.pooler(x[..., 0, :]))
-        if not hasattr(model, "mlm"):
-            raise ValueError(f"{type(model).__name__} has no head that could say something; load one with a head")
-        return model.mlm(x, model.bert.embeddings.token.weight)
+        return head_logits(model, stacked(seen))
+
+
+def head_logits(model: BertBase, x: Tensor) -> Tensor:
+    """The head's logits for any vectors: […, S, E] -> […, S, V]; a classifier's, for the first of them: […, L]."""
+    if isinstance(model, BertForSequenceClassification):
+        return model.classifier(model.bert.pooler(x[..., 0, :]))
+    if not hasattr(model, "mlm"):
+        raise ValueError(f"{type(model).__name__} has no head that could say something; load one with a head")
+    return model.mlm(x, model.bert.embeddings.token.weight)
 
 
 def stacked(seen: Mapping[str, Tensor]) -> Tensor:
-    """The residual stream between the layers, [N + 1, B, S, E]."""
+    """The residual stream after the embeddings (0) and each layer (1 … N), [N + 1, B, S, E]."""
     names = (name for pattern in STREAM for name in matching(pattern, seen, groups=False))
     return torch.stack([seen[name] for name in names])
 
@@ -118,15 +92,10 @@ def head_contributions(model: BertBase, inputs: Inputs, score: Score) -> Tensor:
         }
         with torch.no_grad(), ExitStack() as stack:
             for layer in encoder.layers[:i]:
-                stack.enter_context(exchanged(layer, "forward", passed_over))
+                stack.enter_context(exchanged(layer, "forward", lambda x, batch, last: x))
             stack.enter_context(intervene(model, changes))
             lost.append(whole - score(model(**copies)).view(H, B))
     return torch.stack(lost)
-
-
-def passed_over(x: Tensor, batch: Batch, last: bool = False) -> Tensor:
-    """A layer that does nothing. [B, S, E] -> [B, S, E]."""
-    return x
 
 
 def token_contributions(model: BertBase, inputs: Inputs, score: Score, instead: int) -> Tensor:

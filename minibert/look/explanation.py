@@ -1,4 +1,4 @@
-"""One forward pass, every number of it: as an object for Python, as JSON, and as a page to look at.
+"""All activations of one forward pass and what they say: as an object, as JSON, and as an HTML page.
 
     explanation = explain(model, tokenizer, "The cat sat.")
     explanation.tensors["layers.0.attention.probs"]    # [H, S, S]
@@ -13,8 +13,8 @@ Letters: S tokens, E hidden size, H heads, N layers, V vocabulary, L labels.
 from __future__ import annotations
 
 import html
-import math
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -32,25 +32,10 @@ from minibert.core.model import BertBase
 from minibert.core.tokenizer import check_text
 from minibert.fast.architecture import model_class
 from minibert.fast.batches import check_vocabulary
-from minibert.fast.models import (
-    BertForMaskedLM,
-    BertForPreTraining,
-    BertForSequenceClassification,
-    BertModel,
-    BertOutput,
-)
+from minibert.fast.models import BertForSequenceClassification, BertModel, BertOutput
 from minibert.io.bundled import resolve
-from minibert.look import page
+from minibert.look import analysis, page
 from minibert.look.activations import Capture, capture, encoder_of, places
-from minibert.look.analysis import (
-    answers_to,
-    gradient_times_heads,
-    gradient_times_input,
-    head_contributions,
-    residual_stream,
-    rollout,
-    token_contributions,
-)
 from minibert.look.options import ExplainOptions
 from minibert.look.wordpiece_trace import Stretch, trace
 from minibert.text.encode_table import ROWS
@@ -58,9 +43,9 @@ from minibert.text.tokenizer import Tokenizer
 
 GUESSES = 5  # tokens that the logit lens tells for each position
 MOST_MULTIPLICATIONS = 1e12  # multiplications that taking heads or tokens away may cost: 10 to 20 seconds of a CPU core
-TWICE = ("layers.*.heads.*", "embeddings.norm", "layers.*.ffn.norm", "mlm")  # names of what others hold, or too large
+LEFT_OUT = ("layers.*.heads.*", "embeddings.norm", "layers.*.ffn.norm", "mlm")  # held under other names, or too large
 
-Arrays = dict[str, NDArray]
+Source = tuple[int, int, int]  # of a token: text, stretch, piece
 Score = Callable[[BertOutput], Tensor]
 
 
@@ -109,7 +94,7 @@ class Explanation:
     encoding: dict[str, list[int]]  # table.ROWS
     left_out: int  # tokens that were too many
     stretches: list[list[Stretch]]  # of each text, as far as it was read
-    sources: list[tuple[int, int, int] | None]  # of each token: text, stretch, piece; None: put there by the tokenizer
+    sources: list[Source | None]  # of each token; None: put there by the tokenizer
     norm: NDArray  # [N + 1, S] length of each token's vector, from the embeddings on
     cosine: NDArray  # [N + 1, S] to where it began
     lens: Lens | None
@@ -117,22 +102,24 @@ class Explanation:
     contributions: Contributions
     names: list[str]  # everything that `capture` could give, also what is not in `tensors`
     rollout: NDArray  # [N, S, S]
-    tensors: Arrays  # by the names of activations.py, without its batch dimension
+    tensors: dict[str, NDArray]  # by the names of activations.py, without its batch dimension
 
     def to_dict(self) -> dict[str, object]:
         """Plain lists and numbers (six decimals), ready for JSON; of the tensors the embeddings and probabilities."""
-        chosen = {k: x for k, x in self.tensors.items() if k.startswith("embeddings.") or k.endswith(".probs")}
-        return {**self.facts(), "rollout": plain(self.rollout), "tensors": {k: plain(x) for k, x in chosen.items()}}
+        chosen = {key: x for key, x in self.tensors.items() if key.startswith("embeddings.") or key.endswith(".probs")}
+        return {**self.facts(), **as_json({"rollout": self.rollout, "tensors": chosen})}
 
     def facts(self) -> dict[str, object]:
-        """All but the large arrays."""
-        return {x.name: as_json(getattr(self, x.name)) for x in fields(self) if x.name not in ("rollout", "tensors")}
+        """All but the large arrays, ready for JSON."""
+        names = [field.name for field in fields(self) if field.name not in ("rollout", "tensors")]
+        return as_json({name: getattr(self, name) for name in names})
 
     def to_html(self) -> str:
         """The page: one file that needs no network."""
         rollouts = {f"layers.{i}.rollout": x for i, x in enumerate(self.rollout)}
-        ends = [(part[-1].end if part else 0) if self.left_out else None for part in self.stretches]
-        texts = [text[:end] for text, end in zip(self.texts, ends, strict=True)]
+        texts = self.texts
+        if self.left_out:
+            texts = [text[: part[-1].end if part else 0] for text, part in zip(texts, self.stretches, strict=True)]
         return page.render({**self.facts(), "texts": texts}, {**self.tensors, **rollouts})
 
     def _repr_html_(self) -> str:
@@ -142,17 +129,15 @@ class Explanation:
 
 
 def as_json(value: object) -> object:
-    """Named tuples as objects, arrays as lists."""
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return {name: as_json(item) for name, item in value._asdict().items()}
-    if isinstance(value, list | tuple):
-        return [as_json(item) for item in value]
-    return plain(value) if isinstance(value, np.ndarray) else value
-
-
-def plain(x: NDArray) -> list:
-    """Any shape, as nested lists."""
-    return (np.round(x.astype(np.float64), 6) if x.dtype.kind == "f" else x).tolist()
+    """Named tuples as objects, arrays of any shape as nested lists of six decimals."""
+    if isinstance(value, np.ndarray):
+        numbers = value.astype(np.float64) if value.dtype.kind == "f" else value
+        return numbers.round(6).tolist()
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    if isinstance(value, dict):
+        return {name: as_json(item) for name, item in value.items()}
+    return [as_json(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 # ---- from texts to an explanation ----
@@ -181,52 +166,79 @@ def explain(
     check_vocabulary(tokenizer, config, name or "the model")
     limit = min(tokenizer.model_max_length, config.max_position_embeddings)
     row = tokenizer([text], None if pair is None else [pair], max_length=min(limit, max_length or limit))
-    totals = [len(tokenizer.encode(part)) - 2 for part in texts]
-    stretches = [read_part(tokenizer, *part) for part in zip(texts, read_of(row, len(texts)), totals, strict=True)]
-    sources = sources_of(stretches, row)
+    stretches, sources, left_out = trace_tokens(tokenizer, texts, row)
     training = model.training
     try:
-        seen, lens, answer, contributions = looked_at(model.eval(), tokenizer, row)
+        seen, lens, answer, contributions = run_and_analyse(model.eval(), tokenizer, row)
     finally:
         model.train(training)
-    stream = residual_stream(seen)
+    stream = analysis.stacked(seen)[:, 0]  # [N + 1, S, E]
     probs = torch.stack([seen[f"layers.{i}.attention.probs"] for i in range(config.num_hidden_layers)])
     return Explanation(
         model=name,
         architecture=type(model).__name__,
         config=config.to_dict(),
         texts=texts,
-        stretches=stretches,
         tokens=tokenizer.ids_to_tokens(row.input_ids[0]),
         encoding={key: np.atleast_1d(getattr(row, key)[0]).tolist() for key in ROWS},
+        left_out=left_out,
+        stretches=stretches,
         sources=sources,
-        left_out=sum(totals) - sum(source is not None for source in sources),
-        tensors={key: array(x if key == "embeddings.position" else x[0]) for key, x in seen.items()},
-        rollout=array(rollout(probs)[:, 0]),
-        norm=array(stream.norm[:, 0]),
-        cosine=array(stream.cosine[:, 0]),
+        norm=array(stream.norm(dim=-1)),
+        cosine=array(torch.cosine_similarity(stream, stream[:1], dim=-1)),
         lens=lens,
         answer=answer,
         contributions=contributions,
         names=seen.names(),
+        rollout=array(analysis.rollout(probs)[:, 0]),
+        tensors={key: array(x if key == "embeddings.position" else x[0]) for key, x in seen.items()},
     )
 
 
-def looked_at(
+def trace_tokens(
+    tokenizer: Tokenizer, texts: list[str], row: Encoding
+) -> tuple[list[list[Stretch]], list[Source | None], int]:
+    """The stretches of each text, as far as the row holds its tokens (what is cut off may be a whole book); where each
+    token comes from; and how many tokens were too many."""
+    ids, special, segments = row.input_ids[0], row.special_tokens_mask[0], row.token_type_ids[0]
+    stretches: list[list[Stretch]] = [[] for _ in texts]
+    sources: list[Source | None] = [None] * len(ids)
+    left_out = 0
+    for number, text in enumerate(texts):
+        places = np.flatnonzero((special == 0) & (segments == number)).tolist()
+        missing = len(tokenizer.encode(text)) - 2 - len(places)
+        left_out += missing
+        for stretch in trace(tokenizer, text):
+            if missing and not places:
+                break
+            for k, piece in enumerate(stretch.pieces[: len(places)]):
+                place = places.pop(0)
+                assert piece.id == ids[place], "the trace is not what the tokenizer did"
+                sources[place] = number, len(stretches[number]), k
+            stretches[number].append(stretch)
+    return stretches, sources, left_out
+
+
+def run_and_analyse(
     model: BertBase, tokenizer: Tokenizer, row: Encoding
 ) -> tuple[Capture, Lens | None, Prediction, Contributions]:
     """All that takes forward passes."""
     device = next(model.parameters()).device
     keys = ("input_ids", "attention_mask", "token_type_ids")
     inputs = {key: torch.from_numpy(getattr(row, key)).to(device) for key in keys}
-    wanted = [name for name in places(model) if not any(fnmatchcase(name, pattern) for pattern in TWICE)]
+    wanted = [name for name in places(model) if not any(fnmatchcase(name, pattern) for pattern in LEFT_OUT)]
     with torch.no_grad(), capture(model, *wanted) as seen:
-        output = model(**inputs)
+        model(**inputs)
     if wrong := next((key for key, x in seen.items() if not x.isfinite().all()), None):
         raise ValueError(f"{wrong} is not finite; minibert doctor says what is wrong with a model's weights")
-    answer, score = answered(model, tokenizer, output, row.input_ids[0], seen)
-    contributions = contributed(encoder_of(model), inputs, score, answer, tokenizer.mask_id)
-    return seen, lens_of(model, tokenizer, seen), answer, contributions
+    stream = analysis.stacked(seen)[:, 0]  # [N + 1, S, E]
+    names = tokenizer.vocab
+    if isinstance(model, BertForSequenceClassification):
+        names = [model.config.id2label[i] for i in range(model.config.num_labels)]
+    with torch.no_grad():
+        answer, score = predict(model, names, stream[-1:], row.input_ids[0] == tokenizer.mask_id)
+        lens = lens_of(model, names, stream)
+    return seen, lens, answer, contributions_of(encoder_of(model), inputs, score, answer, tokenizer.mask_id)
 
 
 def array(x: Tensor) -> NDArray:
@@ -234,143 +246,87 @@ def array(x: Tensor) -> NDArray:
     return x.detach().float().cpu().numpy()
 
 
-def read_of(row: Encoding, texts: int) -> list[int]:
-    """How many tokens of each text are read."""
-    segments = row.token_type_ids[0][row.special_tokens_mask[0] == 0]
-    return np.bincount(segments, minlength=texts).tolist()
-
-
-def read_part(tokenizer: Tokenizer, text: str, read: int, total: int) -> list[Stretch]:
-    """The stretches of the text's first `read` pieces, of `total`: what is cut off may be a whole book."""
-    found: list[Stretch] = []
-    missing = read if read < total else math.inf
-    for stretch in trace(tokenizer, text):
-        if missing <= 0:
-            break
-        found.append(stretch)
-        missing -= len(stretch.pieces)
-    return found
-
-
-def sources_of(stretches: list[list[Stretch]], row: Encoding) -> list[tuple[int, int, int] | None]:
-    """Where each token comes from."""
-    queues = [
-        iter([(number, i, k) for i, stretch in enumerate(part) for k in range(len(stretch.pieces))])
-        for number, part in enumerate(stretches)
-    ]
-    ids, special, segments = row.input_ids[0], row.special_tokens_mask[0], row.token_type_ids[0]
-    found = [None if put else next(queues[segment]) for put, segment in zip(special, segments, strict=True)]
-    for number, source in zip(ids, found, strict=True):
-        if source is not None:
-            text, stretch, piece = source
-            assert stretches[text][stretch].pieces[piece].id == number, "the trace is not what the tokenizer did"
-    return found
-
-
 # ---- the answer, and what leads to it ----
 
 
-def answered(
-    model: BertBase, tokenizer: Tokenizer, output: object, ids: NDArray, seen: Mapping[str, Tensor]
-) -> tuple[Prediction, Score]:
+def predict(model: BertBase, names: list[str], last: Tensor, masked: NDArray[np.bool_]) -> tuple[Prediction, Score]:
     """What the model says, and the score [B] that heads and tokens contribute to, of what its encoder returns.
 
     The score of a label or token is its logit minus the mean of all logits, since adding the same to all of them
     changes nothing; that of a vector its cosine to what it is when nothing is taken away.
+
+    names: of the labels or tokens. last: the encoder's vectors, [1, S, E]. masked: [S], whether a token is [MASK].
     """
-    if isinstance(model, BertForSequenceClassification):
-        names = [model.config.id2label[i] for i in range(model.config.num_labels)]
-        guesses, best = guessed(output[0], names, len(names))
-        return Prediction("label", guesses, None), lambda out: centred(model.classifier(out.pooler_output), best)
-    masks = np.flatnonzero(ids == tokenizer.mask_id)
-    if isinstance(model, BertForMaskedLM | BertForPreTraining) and len(masks):
-        at, embedding = int(masks[0]), model.bert.embeddings.token.weight
-        logits = output.prediction_logits if isinstance(model, BertForPreTraining) else output  # [1, S, V]
-        guesses, best = guessed(logits[0, at], tokenizer.vocab, GUESSES)
+    labels = isinstance(model, BertForSequenceClassification)
+    if not labels and not (hasattr(model, "mlm") and masked.any()):
+        goal = last.mean(dim=1)  # [1, E]
 
-        def at_mask(out: BertOutput) -> Tensor:
-            return centred(model.mlm(out.last_hidden_state[:, at], embedding), best)
+        def nearness(out: BertOutput) -> Tensor:
+            return torch.cosine_similarity(out.last_hidden_state.mean(dim=1), goal)
 
-        return Prediction("token", guesses, at), at_mask
-    goal = seen[f"layers.{model.config.num_hidden_layers - 1}.output"].mean(dim=1)  # [1, E]
-
-    def nearness(out: BertOutput) -> Tensor:
-        return torch.cosine_similarity(out.last_hidden_state.mean(dim=1), goal)
-
-    return Prediction("vector", [], None), nearness
-
-
-def guessed(logits: Tensor, names: list[str], most: int) -> tuple[list[Guess], int]:
-    """The best of [V] logits, and the index of the very best."""
+        return Prediction("vector", [], None), nearness
+    at = None if labels else int(masked.argmax())
+    logits = analysis.head_logits(model, last)[0]  # [L]; of tokens [S, V]
+    logits = logits if labels else logits[at]
     shares = logits.float().softmax(dim=0)
-    best = logits[: len(names)].topk(min(most, len(names))).indices.tolist()
-    return [Guess(names[i], logits[i].item(), shares[i].item()) for i in best], best[0]
+    best = logits[: len(names)].topk(len(names) if labels else GUESSES).indices.tolist()
+    guesses = [Guess(names[i], logits[i].item(), shares[i].item()) for i in best]
+
+    def score(out: BertOutput) -> Tensor:
+        x = out.last_hidden_state
+        found = analysis.head_logits(model, x if labels else x[:, at])  # [B, L] or [B, V]
+        return found[:, best[0]] - found.mean(dim=1)
+
+    return Prediction("label" if labels else "token", guesses, at), score
 
 
-def centred(logits: Tensor, best: int) -> Tensor:
-    """[B, V] -> [B]"""
-    return logits[:, best] - logits.mean(dim=1)
-
-
-def lens_of(model: BertBase, tokenizer: Tokenizer, seen: Mapping[str, Tensor]) -> Lens | None:
-    """Layer by layer, as the logits of all, [N + 1, S, V], would not fit."""
+def lens_of(model: BertBase, names: list[str], stream: Tensor) -> Lens | None:
+    """Of [N + 1, S, E]. Layer by layer, as the logits of all, [N + 1, S, V], would not fit."""
     if isinstance(model, BertModel):
         return None
-    N = model.config.num_hidden_layers
-    shares = [
-        answers_to(model, seen[name][0]).float().softmax(dim=-1)  # [S, V]; of labels [L]
-        for name in ("embeddings.output", *(f"layers.{i}.output" for i in range(N)))
-    ]
-    if isinstance(model, BertForSequenceClassification):
-        names = [model.config.id2label[i] for i in range(model.config.num_labels)]
-        best = [share.topk(len(names)) for share in shares]
-        return Lens(names, stack(best, 1), stack(best, 0))
-    best = [share[:, : tokenizer.vocab_size].topk(GUESSES) for share in shares]
-    ids, places = np.unique(stack(best, 1), return_inverse=True)
-    return Lens(tokenizer.ids_to_tokens(ids), places.reshape(N + 1, -1, GUESSES), stack(best, 0))
+    most = len(names) if isinstance(model, BertForSequenceClassification) else GUESSES
+    best = []
+    for x in stream:
+        shares = analysis.head_logits(model, x).float().softmax(dim=-1)  # [S, V]; of labels [L]
+        best.append(shares[..., : len(names)].topk(most))
+    probabilities = torch.stack([part.values for part in best]).cpu().numpy()
+    indices = torch.stack([part.indices for part in best]).cpu().numpy()
+    chosen, places = np.unique(indices, return_inverse=True)
+    return Lens([names[i] for i in chosen], places.reshape(indices.shape), probabilities)
 
 
-def stack(parts: list, which: int) -> NDArray:
-    """Values (0) or indices (1) of N + 1 calls of topk, [S, GUESSES] or [L] each -> [N + 1, …]."""
-    return torch.stack([part[which] for part in parts]).cpu().numpy()
-
-
-def contributed(
+def contributions_of(
     encoder: BertModel, inputs: dict[str, Tensor], score: Score, answer: Prediction, mask_id: int
 ) -> Contributions:
     """As far as it does not take too long; inputs are [1, S]. A vector's cosine to itself is at its largest, so its
     gradient is 0."""
     S, config = inputs["input_ids"].shape[1], encoder.config
-    layers = config.num_hidden_layers * (4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size)
+    N, E, F = config.num_hidden_layers, config.hidden_size, config.intermediate_size
+    multiplications = S * N * (4 * E**2 + 2 * E * F)  # of a forward pass
+    few_heads = multiplications * N * config.num_attention_heads <= MOST_MULTIPLICATIONS
+    few_tokens = multiplications * S <= MOST_MULTIPLICATIONS
     slopes = answer.kind != "vector"
-    few_heads = S * layers * config.num_hidden_layers * config.num_attention_heads <= MOST_MULTIPLICATIONS
-    few_tokens = S * layers * S <= MOST_MULTIPLICATIONS
     return Contributions(
-        array(head_contributions(encoder, inputs, score)[..., 0]) if few_heads else None,
-        array(gradient_times_heads(encoder, inputs, score)[..., 0]) if slopes else None,
-        array(token_contributions(encoder, inputs, score, mask_id)[0]) if few_tokens else None,
-        array(gradient_times_input(encoder, inputs, score)[0]) if slopes else None,
+        array(analysis.head_contributions(encoder, inputs, score)[..., 0]) if few_heads else None,
+        array(analysis.gradient_times_heads(encoder, inputs, score)[..., 0]) if slopes else None,
+        array(analysis.token_contributions(encoder, inputs, score, mask_id)[0]) if few_tokens else None,
+        array(analysis.gradient_times_input(encoder, inputs, score)[0]) if slopes else None,
     )
 
 
 # ---- from a directory to a page ----
 
 
-def load(name: str, attention: str) -> tuple[BertBase, Tokenizer]:
-    """A model with the heads that its files have, and its tokenizer.
-
-    Raises:
-        ValueError: they cannot be used.
-    """
-    directory = resolve(name)
+def explained(options: ExplainOptions) -> Explanation:
+    """Of a model with the heads that its files have. Raises ValueError where they cannot be used."""
+    directory = resolve(options.model)
     tokenizer = Tokenizer.from_pretrained(directory)
     kind = model_class(read_weights(directory)[1])
-    return kind.from_pretrained(directory, attention, fresh_heads=False, mapped=True), tokenizer
-
-
-def explained(options: ExplainOptions) -> Explanation:
-    model, tokenizer = load(options.model, options.attention)
-    return explain(model, tokenizer, options.text, options.pair, options.model, options.max_length)
+    model = kind.from_pretrained(directory, options.attention, fresh_heads=False, mapped=True)
+    name, path = options.model, Path(options.model)
+    if path.is_dir():
+        name = path.resolve().name  # pages are passed on: no path of this computer
+    return explain(model, tokenizer, options.text, options.pair, name, options.max_length)
 
 
 def write_page(explanation: Explanation, out: str | None) -> Path:
@@ -382,7 +338,6 @@ def write_page(explanation: Explanation, out: str | None) -> Path:
 
 
 def next_page() -> Path:
-    number = 1
-    while (path := Path(f"runs/explain-{number}.html")).exists():
-        number += 1
-    return path
+    """The first of runs/explain-1.html, runs/explain-2.html … that does not exist."""
+    pages = (Path(f"runs/explain-{number}.html") for number in itertools.count(1))
+    return next(page for page in pages if not page.exists())

@@ -4,8 +4,8 @@ What comes from outside (texts, tokens, names) reaches the page as JSON only, in
 puts it there as text, never as markup. The Content-Security-Policy names the page's own script by its hash: nothing
 else runs, and nothing is fetched.
 
-Arrays are one block of bytes, compressed, in base64: in single precision where all of them find room, else in half;
-the probabilities of a long text as bytes of their square root. What finds no room is left out, and the page says so.
+Arrays are compressed, in base64. Those of a short text are in single precision; of a longer one probabilities are two
+bytes or one, other numbers one. What finds no room is left out, and the page says so.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import NDArray
 
-LIMIT = 2_000_000  # bytes before compression and base64: a page of 64 tokens shall not be larger than 3 MB
-LARGEST_HALF = 65504.0
+LIMIT = 1_500_000  # bytes before compression and base64: a page of 64 tokens shall not be larger than 2 MB
 
 # Patterns of names, those that are used most first; the first two are always on the page.
 PARTS = (
@@ -37,7 +36,6 @@ PARTS = (
 
 def render(facts: Mapping[str, object], arrays: Mapping[str, NDArray]) -> str:
     """The whole page. facts: ready for JSON."""
-    table, block = packed(arrays)
     script, style = asset("page.js"), asset("page.css")
     policy = (
         f"default-src 'none'; script-src '{fingerprint(script)}'; style-src 'unsafe-inline'; img-src data: blob:;"
@@ -47,7 +45,7 @@ def render(facts: Mapping[str, object], arrays: Mapping[str, NDArray]) -> str:
         "POLICY": html.escape(policy),
         "STYLE": style,
         "WORDS": embedded(json.loads(asset("words.json"))),
-        "DATA": embedded({**facts, "arrays": table, "block": base64.b64encode(block).decode()}),
+        "DATA": embedded({**facts, "arrays": packed(arrays)}),
         "SCRIPT": script,
     }
     return re.sub(r"\{\{([A-Z]+)\}\}", lambda match: parts[match[1]], asset("page.html"))
@@ -70,25 +68,21 @@ def embedded(value: object) -> str:
 # ---- arrays ----
 
 
-def packed(arrays: Mapping[str, NDArray]) -> tuple[dict[str, dict], bytes]:
-    """What is on the page, {name: shape, coding, offset in bytes}, and the compressed bytes."""
-    width = 4 if sum(x.size for x in arrays.values()) * 4 <= LIMIT else 2
+def packed(arrays: Mapping[str, NDArray]) -> dict[str, dict]:
+    """What is on the page: {name: shape, coding, compressed bytes in base64}, in the order of `arrays`."""
+    exact = sum(x.size for x in arrays.values()) * 4 <= LIMIT
     probabilities = sum(x.size for name, x in arrays.items() if part_of(name) == 0)
-    found: dict[str, tuple[str, bytes]] = {}
-    room = LIMIT
+    found, room = {}, LIMIT
     for name in sorted(arrays, key=part_of):
-        small = part_of(name) == 0 and probabilities * width > LIMIT
-        coding, data = coded(arrays[name], 1 if small else width)
-        if part_of(name) <= 1 or len(data) <= room:
-            found[name] = coding, data + bytes(-len(data) % 4)  # aligned for JavaScript's typed arrays
+        x, part = arrays[name], part_of(name)
+        coding = "i1" if part else "u2" if probabilities * 2 <= LIMIT else "u1"
+        coding = "f4" if exact or x.ndim == 1 else coding
+        data = encoded(x, coding)
+        if part <= 1 or len(data) <= room:
             room -= len(data)
-    table: dict[str, dict] = {}
-    offset = 0
-    for name in filter(found.__contains__, arrays):  # in the order of computation again
-        coding, data = found[name]
-        table[name] = {"shape": list(arrays[name].shape), "coding": coding, "offset": offset}
-        offset += len(data)
-    return table, zlib.compress(b"".join(found[name][1] for name in table), 6)
+            block = base64.b64encode(zlib.compress(data, 6)).decode()
+            found[name] = {"shape": list(x.shape), "coding": coding, "data": block}
+    return {name: found[name] for name in arrays if name in found}
 
 
 def part_of(name: str) -> int:
@@ -96,11 +90,16 @@ def part_of(name: str) -> int:
     return next(number for number, pattern in enumerate(PARTS) if re.fullmatch(pattern, name))
 
 
-def coded(x: NDArray, width: int) -> tuple[str, bytes]:
-    """Little-endian bytes of x, of any shape, and what they are. The square root gives small probabilities more steps:
-    the smallest is 1/255², 0.000015."""
-    if width == 1:
-        return "u1", np.rint(np.sqrt(x.clip(0, 1)) * 255).astype(np.uint8).tobytes()
-    if width == 2 and np.abs(x).max(initial=0) <= LARGEST_HALF:
-        return "f2", x.astype("<f2").tobytes()
-    return "f4", x.astype("<f4").tobytes()
+def encoded(x: NDArray, coding: str) -> bytes:
+    """Little-endian bytes of x, of any shape.
+
+    f4: single precision. u1, u2: the square root of probabilities, which gives small ones more steps; to within 0.004
+    and 0.00002. i1: each row's largest size in single precision, then all numbers as 127ths of their row's.
+    """
+    if coding == "f4":
+        return x.astype("<f4").tobytes()
+    if coding != "i1":
+        return np.rint(np.sqrt(x.clip(0, 1)) * np.iinfo(coding).max).astype(f"<{coding}").tobytes()
+    largest = np.abs(x).max(axis=-1, keepdims=True).astype("<f4")
+    shares = np.rint(x / np.where(largest > 0, largest, 1) * 127)
+    return largest.tobytes() + shares.astype("i1").tobytes()

@@ -1,19 +1,18 @@
 """The ladder of parity: where, on the way from ids to logits, does a model first differ from the reference?
 
-Every stage of the forward pass is compared with `reference.py` in float64, for each attention backend and (where it is
-installed) for `transformers`, over a sweep of lengths, each as a padded batch of pairs of which the real tokens count.
-
-A stage has to agree within TOLERANCE; where its numbers are larger than 1 (one of MiniLM's feed-forward outputs
-reaches 186, its last vectors 6), within TOLERANCE of the largest, for float32 keeps seven digits. How many of them are
-right depends on the processor's kernels. The first stage above the limit is where to start looking.
+Every stage of the forward pass is compared with core/reference.py in float64, for the backends eager and sdpa and
+(where it is installed) `transformers`, over a sweep of lengths, each as a padded batch of pairs of which the real
+tokens count. A stage has to agree within TOLERANCE, or where its numbers are larger than 1, within TOLERANCE of the
+largest, for float32 keeps seven digits. The first stage above the limit is where to start looking.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -34,10 +33,13 @@ from minibert.look.options import LENGTHS, ParityOptions
 TOLERANCE = 1e-5
 BACKENDS = ("eager", "sdpa")  # of the others the tests take care
 
+Batch = tuple[Tensor, Tensor, Tensor]  # ids, mask, segments: [B, S]
+Stages = dict[str, NDArray]
+
 
 @dataclass
 class Rung:
-    """One stage: how far each candidate is from the reference, at worst over the sweep."""
+    """One stage: how far each candidate is from the reference, at worst."""
 
     stage: str
     size: float  # largest absolute value of the stage in the reference
@@ -48,16 +50,12 @@ class Rung:
         """The largest difference that float32 explains."""
         return TOLERANCE * max(1.0, self.size)
 
-    def take(self, who: str, difference: float) -> None:
-        """The worst that a candidate has shown; NaN is worse than any number."""
-        self.differences[who] = float(np.maximum(difference, self.differences.get(who, 0)))
-
 
 def ladder(options: ParityOptions) -> list[Rung]:
     """Runs the sweep. One rung per stage, in the order of computation."""
     candidates = load_candidates(options.model)
     config = candidates["eager"].config
-    rungs: dict[str, Rung] = {}
+    rungs: list[Rung] = []
     for length in pick_lengths(options.lengths, config):
         say(f"length {length}")
         batch = padded_batch(length, config, options.seed)
@@ -66,11 +64,26 @@ def ladder(options: ParityOptions) -> list[Rung]:
         for who, model in candidates.items():
             seen = record_stages(model, batch)
             for stage, value in wanted.items():
-                rung = rungs.setdefault(stage, Rung(stage, 0.0, {}))
-                rung.size = max(rung.size, float(np.abs(of_real_tokens(value, real)).max()))
-                if stage in seen:
-                    rung.take(who, np.abs(of_real_tokens(seen[stage] - value, real)).max())
-    return list(rungs.values())
+                difference = {who: largest(seen[stage] - value, real)} if stage in seen else {}
+                rungs.append(Rung(stage, largest(value, real), difference))
+    return merged(rungs)
+
+
+def merged(rungs: list[Rung], name: Callable[[str], str] = str) -> list[Rung]:
+    """One rung for all whose stages have the same name: of each difference the largest; NaN is above any number."""
+    found: dict[str, Rung] = {}
+    for rung in rungs:
+        stage = name(rung.stage)
+        into = found.setdefault(stage, Rung(stage, 0.0, {}))
+        into.size = max(into.size, rung.size)
+        for who, difference in rung.differences.items():
+            into.differences[who] = float(np.maximum(difference, into.differences.get(who, 0)))
+    return list(found.values())
+
+
+def merge_layers(rungs: list[Rung]) -> list[Rung]:
+    """One rung per kind of stage, for all layers."""
+    return merged(rungs, lambda stage: re.sub(r"layers\.\d+", "layers.*", stage))
 
 
 def load_candidates(name: str) -> dict[str, nn.Module]:
@@ -84,14 +97,16 @@ def load_candidates(name: str) -> dict[str, nn.Module]:
         return candidates
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    candidates["transformers"] = (
-        getattr(transformers, kind.__name__).from_pretrained(resolve(name), dtype=torch.float32).eval()
-    )
+    theirs = getattr(transformers, kind.__name__).from_pretrained(resolve(name), dtype=torch.float32)
+    candidates["transformers"] = theirs.eval()
     return candidates
 
 
 def pick_lengths(wanted: str | None, config: BertConfig) -> list[int]:
-    """The lengths to try, none longer than the model goes."""
+    """The lengths to try, none longer than the model goes.
+
+    Raises ValueError where `wanted` holds anything but lengths that the model has.
+    """
     limit = config.max_position_embeddings
     if wanted is None:
         return [length for length in LENGTHS if length <= limit]
@@ -101,33 +116,37 @@ def pick_lengths(wanted: str | None, config: BertConfig) -> list[int]:
     return lengths
 
 
-def padded_batch(length: int, config: BertConfig, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+def padded_batch(length: int, config: BertConfig, seed: int) -> Batch:
     """Random ids, mask and segments [3, length]: a full row, one half full, one with a single real token."""
     random = torch.Generator().manual_seed(seed + length)
     ids = torch.randint(config.vocab_size, (3, length), generator=random)
-    mask = (torch.arange(length) < torch.tensor([[length], [-(-length // 2)], [1]])).long()
-    segments = (torch.arange(length) >= torch.tensor([[-(-length // 3)], [length], [0]])).long()
+    places = torch.arange(length)
+    mask = (places < torch.tensor([[length], [-(-length // 2)], [1]])).long()
+    segments = (places >= torch.tensor([[-(-length // 3)], [length], [0]])).long()
     return ids, mask, segments * (config.type_vocab_size > 1)
 
 
-def of_real_tokens(stage: NDArray, real: NDArray[np.bool_]) -> NDArray:
-    """Without what stands at padding, of which nothing is promised: [T, *] of a [B, S, *], pairs of a [B, H, S, S]."""
+def largest(stage: NDArray, real: NDArray[np.bool_]) -> float:
+    """The largest size at real tokens [B, S] (of what stands at padding nothing is promised), in [B, S, *], between
+    pairs in [B, H, S, S], or of all."""
     if stage.ndim == 4:
-        return stage.transpose(0, 2, 3, 1)[real[:, :, None] & real[:, None, :]]
-    return stage[real] if stage.ndim == 3 and stage.shape[:2] == real.shape else stage
+        stage = stage.transpose(0, 2, 3, 1)[real[:, :, None] & real[:, None, :]]
+    elif stage.ndim == 3 and stage.shape[:2] == real.shape:
+        stage = stage[real]
+    return float(np.abs(stage).max())
 
 
 # ---- the stages of a model that runs ----
 
 
-def reference_stages(model: BertBase, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, NDArray]:
+def reference_stages(model: BertBase, batch: Batch) -> Stages:
     """What a model of these weights computes from ids, mask, segments [B, S], in numpy's float64, which shares no line
     with model.py."""
     weights = {name: tensor.detach().numpy() for name, tensor in export_weights(model).items()}
     return reference.forward(weights, model.config, *(tensor.numpy() for tensor in batch))
 
 
-def record_stages(model: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, NDArray]:
+def record_stages(model: nn.Module, batch: Batch) -> Stages:
     """One forward pass over ids, mask, segments [B, S]; what was computed on the way, under the reference's names."""
     ids, mask, segments = batch
     ours = isinstance(model, BertBase)
@@ -140,31 +159,21 @@ def record_stages(model: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> dic
 
 @contextmanager
 def recording(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """What transformers' modules take and give. Scores and probabilities it does not show."""
+    """What the modules of a model of transformers take and give; not scores and probabilities, which are of none."""
     seen: dict[str, Tensor] = {}
 
-    def keep(stage: str) -> Callable[[nn.Module, tuple, object], None]:
+    def keep(stage: str, module: nn.Module, inputs: tuple, output: object) -> None:
         part, _, last = stage.rpartition(".")
-        taken = {"norm": "sum", "output": "act" if part.endswith("ffn") else "context"}.get(last)
+        if taken := {"norm": "sum", "output": "act" if part.endswith("ffn") else "context"}.get(last):
+            seen[f"{part}.{taken}"] = inputs[0]
+        if isinstance(output, Tensor):
+            seen[stage] = output
 
-        def hook(module: nn.Module, inputs: tuple, output: object) -> None:
-            if taken:
-                seen[f"{part}.{taken}"] = inputs[0]
-            if isinstance(output, Tensor):
-                seen[stage] = output
-
-        return hook
-
-    handles = [
-        module.register_forward_hook(keep(stage))
-        for name, module in model.named_modules()
-        if (stage := stage_name(name))
-    ]
-    try:
+    with ExitStack() as stack:
+        for name, module in model.named_modules():
+            if stage := stage_name(name):
+                stack.callback(module.register_forward_hook(partial(keep, stage)).remove)
         yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def stage_name(module: str) -> str | None:
@@ -188,37 +197,24 @@ def failures(rungs: list[Rung]) -> list[tuple[str, str]]:
     ]
 
 
-def merge_layers(rungs: list[Rung]) -> list[Rung]:
-    """One rung per kind of stage: of each difference the worst layer's."""
-    merged: dict[str, Rung] = {}
-    for rung in rungs:
-        stage = re.sub(r"layers\.\d+", "layers.*", rung.stage)
-        into = merged.setdefault(stage, Rung(stage, 0.0, {}))
-        into.size = max(into.size, rung.size)
-        for who, difference in rung.differences.items():
-            into.take(who, difference)
-    return list(merged.values())
-
-
 def to_table(rungs: list[Rung], layers: bool) -> str:
     """Largest |difference| to the float64 reference, a row per stage."""
     rows = rungs if layers else merge_layers(rungs)
     columns = list(dict.fromkeys(who for rung in rows for who in rung.differences))
     width = max(len(rung.stage) for rung in rows)
-    names = "".join(f"  {who:>12}" for who in columns)
     lines = ["largest absolute difference to the float64 reference"]
-    lines.append(f"{'stage':{width}}  {'largest':>8}  {'allowed':>8}{names}")
+    lines.append(f"{'stage':{width}}  {'largest':>8}  {'allowed':>8}" + "".join(f"  {who:>12}" for who in columns))
     for rung in rows:
-        cells = (f"{rung.differences[who]:12.1e}" if who in rung.differences else f"{'–':>12}" for who in columns)
-        lines.append(
-            f"{rung.stage:{width}}  {rung.size:8.3g}  {rung.limit:8.1e}" + "".join(f"  {cell}" for cell in cells)
-        )
+        cells = [f"{rung.differences[who]:.1e}" if who in rung.differences else "–" for who in columns]
+        start = f"{rung.stage:{width}}  {rung.size:8.3g}  {rung.limit:8.1e}"
+        lines.append(start + "".join(f"  {cell:>12}" for cell in cells))
     above = ", ".join(f"{stage} ({who})" for stage, who in failures(rungs)[:3])
     lines.append(f"above what float32 explains, first of all: {above}" if above else "equal, as far as float32 goes")
     return "\n".join(lines)
 
 
 def to_dict(rungs: list[Rung]) -> dict[str, object]:
+    """All that `to_table` shows, for every layer, ready for JSON."""
     return {
         "tolerance": TOLERANCE,
         "above": failures(rungs),

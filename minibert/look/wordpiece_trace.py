@@ -8,7 +8,7 @@ from typing import NamedTuple
 from minibert.core import wordpiece
 from minibert.text.tokenizer import Tokenizer
 
-MOST = 24  # attempts that are kept of a piece; a word of 100 characters may have 5,050
+MAX_ATTEMPTS = 24  # attempts that are kept of a piece; a word of 100 characters may have 5,050
 
 
 class Attempt(NamedTuple):
@@ -40,56 +40,48 @@ class Stretch(NamedTuple):
     pieces: list[TracedPiece]
 
 
-class Watched(Container[str]):
-    """A vocabulary that remembers what it was asked for."""
+class RecordingVocabulary(Container[str]):
+    """A vocabulary that records what it was asked for."""
 
     def __init__(self, vocab: Container[str]) -> None:
-        self.vocab = vocab
-        self.asked: list[Attempt] = []
+        self.vocab, self.asked = vocab, []
 
-    def __contains__(self, token: object) -> bool:
-        found = token in self.vocab
-        self.asked.append(Attempt(str(token), found))
-        return found
+    def __contains__(self, token: str) -> bool:
+        self.asked.append(Attempt(token, token in self.vocab))
+        return self.asked[-1].found
 
 
 def trace(tokenizer: Tokenizer, text: str) -> Iterator[Stretch]:
     """All stretches of a text, each with its steps, also those of which nothing remains; their pieces one after the
     other are the text's tokens, without [CLS] and [SEP]."""
     ids = {token: number for number, token in enumerate(tokenizer.vocab)}
-    for begin, chars, special in tokenizer.stretches(text):
-        yield special_stretch(chars, begin, ids) if special else traced(tokenizer, chars, begin, ids)
-
-
-def special_stretch(chars: str, begin: int, ids: dict[str, int]) -> Stretch:
-    end = begin + len(chars)
-    return Stretch(begin, end, True, [], [chars], [TracedPiece(chars, ids[chars], begin, end, [], 0)])
-
-
-def traced(tokenizer: Tokenizer, text: str, begin: int, ids: dict[str, int]) -> Stretch:
-    chars, steps = list(zip(text, range(len(text)), strict=True)), []
-    for step in wordpiece.steps(tokenizer.lowercase, tokenizer.strip_accents, tokenizer.tokenize_chinese_chars):
-        chars = list(step(chars))
-        steps.append((step.__name__, "".join(char for char, _ in chars)))
-    words = list(wordpiece.words(chars))
-    unknown = tokenizer.special_tokens["unk_token"]
-    pieces = [
-        TracedPiece(token, ids[token], begin + sources[start], begin + sources[end - 1] + 1, attempts, left_out)
-        for word, sources in words
-        for (token, start, end), attempts, left_out in attempted(word, ids, unknown)
-    ]
-    return Stretch(begin, begin + len(text), False, steps, [word for word, _ in words], pieces)
+    for begin, unit, special in tokenizer.stretches(text):
+        end = begin + len(unit)
+        if special:
+            yield Stretch(begin, end, True, [], [unit], [TracedPiece(unit, ids[unit], begin, end, [], 0)])
+            continue
+        chars, steps = list(zip(unit, range(begin, end), strict=True)), []
+        for step in wordpiece.steps(tokenizer.lowercase, tokenizer.strip_accents, tokenizer.tokenize_chinese_chars):
+            chars = list(step(chars))
+            steps.append((step.__name__, "".join(char for char, _ in chars)))
+        words = list(wordpiece.words(chars))
+        pieces = [
+            TracedPiece(token, ids[token], sources[start], sources[stop - 1] + 1, attempts, left_out)
+            for word, sources in words
+            for (token, start, stop), attempts, left_out in attempted(word, ids, tokenizer.special_tokens["unk_token"])
+        ]
+        yield Stretch(begin, end, False, steps, [word for word, _ in words], pieces)
 
 
 def attempted(word: str, vocab: Container[str], unknown: str) -> Iterator[tuple[wordpiece.Piece, list[Attempt], int]]:
     """The pieces of a word, each with what was asked for until it was found; an unknown word's with everything."""
-    watched = Watched(vocab)
-    pieces = wordpiece.wordpiece(word, watched, unknown)
-    ends = [number for number, attempt in enumerate(watched.asked, 1) if attempt.found]
-    if len(ends) != len(pieces) or (ends and ends[-1] != len(watched.asked)):  # the rest of the word was not found
-        ends = [len(watched.asked)]
+    recording = RecordingVocabulary(vocab)
+    pieces = wordpiece.wordpiece(word, recording, unknown)
+    ends = [number for number, attempt in enumerate(recording.asked, 1) if attempt.found]
+    if len(ends) != len(pieces) or (ends and ends[-1] != len(recording.asked)):  # the rest of the word was not found
+        ends = [len(recording.asked)]
     for piece, start, end in zip(pieces, [0, *ends], ends, strict=False):
-        asked = watched.asked[start:end]
-        left_out = max(0, len(asked) - MOST)
-        kept = [*asked[: MOST - 1], *asked[len(asked) - 1 :]] if left_out else asked
+        asked = recording.asked[start:end]
+        left_out = max(0, len(asked) - MAX_ATTEMPTS)
+        kept = [*asked[: MAX_ATTEMPTS - 1], asked[-1]] if left_out else asked
         yield piece, kept, left_out

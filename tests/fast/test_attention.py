@@ -26,6 +26,7 @@ from minibert.fast.attention import (
     resolve_backend,
 )
 from minibert.fast.attention.backend import Case
+from minibert.fast.attention.torch_backends import kernels
 from minibert.fast.layout import Packed, pack, pad
 
 B, H, S, D = 3, 2, 7, 5
@@ -534,12 +535,12 @@ def test_arrays_too_large_for_int32_are_refused_where_it_is_used(gpu):
 
 
 def test_sdpa_leaves_cudnn_out_where_its_gradient_may_be_nan():
-    mask = SimpleNamespace(device=torch.device("cuda"), shape=(2, 1, 1, 192))
-    wide = SimpleNamespace(device=torch.device("cuda"), shape=(2, 1, 1, 256))
+    mask = SimpleNamespace(device=torch.device("cuda"), shape=(2, 192))
+    wide = SimpleNamespace(device=torch.device("cuda"), shape=(2, 256))
     for given, backward, kept in ((mask, True, False), (mask, False, True), (wide, True, True), (None, True, True)):
-        with formula.choice(None, given, backward):
+        with kernels(None, given, backward):
             assert torch.backends.cuda.cudnn_sdp_enabled() == kept
-    with formula.choice(SDPBackend.MATH, mask, True):
+    with kernels(SDPBackend.MATH, mask, True):
         assert not torch.backends.cuda.flash_sdp_enabled()
 
 

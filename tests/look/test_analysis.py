@@ -11,7 +11,6 @@ from minibert.look.analysis import (
     gradient_times_input,
     head_contributions,
     logit_lens,
-    residual_stream,
     rollout,
     token_contributions,
 )
@@ -29,19 +28,6 @@ def score(logits: torch.Tensor) -> torch.Tensor:
 
 BATCH = padded_batch(rows=3, length=7)
 REAL = BATCH["attention_mask"].bool()
-
-
-def test_the_stream_begins_at_itself_and_its_lengths_are_those_of_the_vectors():
-    model = build()
-    with torch.no_grad(), capture(model, "*") as seen:
-        model(**BATCH)
-    norm, cosine = residual_stream(seen)
-    assert norm.shape == cosine.shape == (3, 3, 7)
-    torch.testing.assert_close(cosine[0], torch.ones(3, 7))
-    last = seen["layers.1.ffn.norm"]
-    torch.testing.assert_close(norm[2], last.pow(2).sum(dim=-1).sqrt())
-    along = (last * seen["embeddings.norm"]).sum(dim=-1) / norm[2] / norm[0]
-    torch.testing.assert_close(cosine[2], along)
 
 
 @pytest.mark.parametrize("name", ["BertForMaskedLM", "BertForPreTraining", "BertForSequenceClassification"])

@@ -18,57 +18,42 @@ const texts = data.texts.map((text) => Array.from(text)); // by code points, as 
 const special = data.sources.map((source) => source === null);
 const all = data.tokens.map((_, i) => i);
 
-// ---- arrays: one block, unpacked once; each becomes numbers when it is first asked for ----
+// ---- arrays: unpacked at the start; each becomes numbers when it is first asked for ----
 
-let block = null;
 const unpacked = new Map();
 
 async function unpack() {
-  const text = atob(data.block);
-  data.block = null;
-  const bytes = new Uint8Array(text.length);
-  for (let i = 0; i < bytes.length; i++) bytes[i] = text.charCodeAt(i);
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  block = await new Response(stream).arrayBuffer();
+  for (const entry of Object.values(data.arrays)) {
+    const text = atob(entry.data);
+    const bytes = new Uint8Array(text.length);
+    for (let i = 0; i < bytes.length; i++) bytes[i] = text.charCodeAt(i);
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    entry.data = await new Response(stream).arrayBuffer();
+  }
 }
 
 function array(name) {
   // {shape, values}, or null for what is not on the page.
   if (!(name in data.arrays)) return null;
   if (!unpacked.has(name)) {
-    const { shape, coding, offset } = data.arrays[name];
-    const size = shape.reduce((product, n) => product * n, 1);
-    unpacked.set(name, { shape, values: DECODE[coding](offset, size) });
+    const { shape, coding, data: bytes } = data.arrays[name];
+    unpacked.set(name, { shape, values: DECODE[coding](bytes, shape) });
   }
   return unpacked.get(name);
 }
 
 const DECODE = {
-  f4: (offset, size) => new Float32Array(block, offset, size),
-  f2: (offset, size) => looked(new Uint16Array(block, offset, size), 65536, half),
-  u1: (offset, size) => looked(new Uint8Array(block, offset, size), 256, (byte) => (byte / 255) ** 2),
+  f4: (bytes) => new Float32Array(bytes),
+  u2: (bytes) => Float32Array.from(new Uint16Array(bytes), (code) => (code / 65535) ** 2),
+  u1: (bytes) => Float32Array.from(new Uint8Array(bytes), (code) => (code / 255) ** 2),
+  i1: (bytes, shape) => {
+    const width = shape.at(-1);
+    const rows = shape.slice(0, -1).reduce((product, n) => product * n, 1);
+    const largest = new Float32Array(bytes, 0, rows);
+    const codes = new Int8Array(bytes, 4 * rows);
+    return Float32Array.from(codes, (code, i) => (code / 127) * largest[Math.floor(i / width)]);
+  },
 };
-const tables = new Map();
-
-// What each code means, from a table made once.
-function looked(codes, count, meaning) {
-  if (!tables.has(count))
-    tables.set(
-      count,
-      Float32Array.from({ length: count }, (_, code) => meaning(code)),
-    );
-  const table = tables.get(count);
-  const values = new Float32Array(codes.length);
-  for (let i = 0; i < codes.length; i++) values[i] = table[codes[i]];
-  return values;
-}
-
-function half(bits) {
-  const exponent = (bits >> 10) & 31;
-  const fraction = bits & 1023;
-  const size = exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -14 * (fraction / 1024);
-  return bits >> 15 ? -size : size;
-}
 
 const vector = (name, i) => {
   const { shape, values } = array(name);

@@ -8,19 +8,47 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from minibert.core.attention import Padded, breaks_cudnn, sdpa
-from minibert.fast.attention.backend import AMPERE, HALF, Backend, Case, no_obstacle
+from minibert.core.attention import Padded, sdpa
+from minibert.fast.attention.backend import AMPERE, HALF, Backend, Case, needs_grad, no_obstacle
 from minibert.fast.dropout import keep_mask
 from minibert.fast.layout import Packed, pack, pad
 
 MATH, FLASH = SDPBackend.MATH, SDPBackend.FLASH_ATTENTION
 EFFICIENT, CUDNN = SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION
+
+
+def padded_sdpa(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    batch: Padded,
+    dropout_p: float = 0.0,
+    scale: float | None = None,
+    kernel: SDPBackend | None = None,
+) -> Tensor:
+    """core's `sdpa` by one kernel, or (None) by the one that PyTorch chooses. [B, H, S, D] three times -> the same."""
+    with kernels(kernel, batch.keys, needs_grad(q, k, v)):
+        return sdpa(q, k, v, batch, dropout_p, scale)
+
+
+def kernels(kernel: SDPBackend | None, keys: Tensor | None, backward: bool) -> AbstractContextManager:
+    """Which kernels SDPA may take. keys: bool [B, S], where they become a mask."""
+    if kernel is None and keys is not None and keys.device.type == "cuda" and backward and breaks_cudnn(keys.shape[-1]):
+        return sdpa_kernel([FLASH, EFFICIENT, MATH])
+    return nullcontext() if kernel is None else sdpa_kernel(kernel)
+
+
+def breaks_cudnn(width: int) -> bool:
+    """Whether cuDNN's gradient with a mask may be NaN (pytorch#196678, since 2.11): the upper half of its last block of
+    128 keys counts with score 0, which is endlessly much where all real scores are below -88.7."""
+    return width % 128 == 64
 
 
 def packed_sdpa(
@@ -42,7 +70,7 @@ def packed_sdpa(
     first = len(q) < len(k)
     k, v = (pad(tensor, layout).transpose(1, 2) for tensor in (k, v))  # [B, H, S, D]
     q = q[:, :, None] if first else pad(q, layout).transpose(1, 2)  # [B, H, 1 or S, D]
-    out = sdpa(q, k, v, layout.padded, dropout_p, scale, kernel)
+    out = padded_sdpa(q, k, v, layout.padded, dropout_p, scale, kernel)
     return out[:, :, 0] if first else pack(out.transpose(1, 2), layout)
 
 
@@ -75,7 +103,7 @@ def by_length(
         if cheap:
             answer = torch.softmax(a @ b.transpose(-2, -1), dim=-1) * mask.view(shape) @ c
         else:
-            answer = sdpa(a, b, c, Padded(None), dropout_p, scale, kernel)
+            answer = padded_sdpa(a, b, c, Padded(None), dropout_p, scale, kernel)
         answers.append(answer.transpose(1, 2).flatten(0, 1))  # [R · m, H, D]
     out = torch.cat(answers)
     if order is None:
@@ -122,7 +150,7 @@ def varlen_obstacle(case: Case) -> str | None:
 
 
 def sdpa_backend(kernel: SDPBackend | None, note: str, obstacle: Callable[[Case], str | None] = no_obstacle) -> Backend:
-    return Backend((Padded,), note, obstacle, partial(packed_sdpa, kernel=kernel), partial(sdpa, kernel=kernel))
+    return Backend((Padded,), note, obstacle, partial(packed_sdpa, kernel=kernel), partial(padded_sdpa, kernel=kernel))
 
 
 SDPA = {
