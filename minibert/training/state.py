@@ -26,22 +26,18 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import tokenizers
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
 from minibert.core.files import atomic_write, write_json
 from minibert.io.bundled import resolve
 from minibert.io.stderr import say
 from minibert.training.ranks import Ranks
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 VERSION = 1
 RECORD, METRICS, LOCK = "run.json", "metrics.jsonl", ".lock"
@@ -424,46 +420,37 @@ def locked(directory: Path, ranks: Ranks) -> Iterator[None]:
     """Rank 0 holds the directory's lock, and removes what a killed run has left half-written; in the end the
     directories that it made if nothing came into them.
 
-    The kernel releases the lock when the process ends, however it ends. On NFS Linux asks the server, so that other
-    machines see it too; where a file system cannot lock, and on Windows, a line says that nothing is locked.
+    The system releases the lock when the process ends, however it ends; on NFS other machines see it too.
 
     Raises:
         ValueError: another process holds it.
     """
-    file, made = None, [path for path in (directory, *directory.parents) if not path.exists()]
+    made, lock = [path for path in (directory, *directory.parents) if not path.exists()], FileLock(directory / LOCK)
     with ranks.agreed():
         if ranks.main:
-            file = take_lock(directory)
+            directory.mkdir(parents=True, exist_ok=True)
+            take(lock, directory)
             for path in directory.iterdir():
                 if LEFTOVER.fullmatch(path.name):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
     try:
         yield
     finally:
-        if file is not None:
+        if ranks.main:
             with suppress(OSError):  # Windows removes no open file
                 (directory / LOCK).unlink()
-            file.close()
+            lock.release()
             with suppress(OSError):  # one holds something
                 for path in made:
                     path.rmdir()
 
 
-def take_lock(directory: Path) -> TextIO:
-    """The open lock file."""
-    directory.mkdir(parents=True, exist_ok=True)
-    file = (directory / LOCK).open("a", encoding="utf-8")
+def take(lock: FileLock, directory: Path) -> None:
+    """Takes the lock at once; where the file system has none, says so and goes on."""
     try:
-        if fcntl is None:
-            raise OSError("no flock on this system")
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        same = os.path.samestat(os.fstat(file.fileno()), os.stat(directory / LOCK))
-    except (BlockingIOError, FileNotFoundError):
-        same = False
-    except OSError as error:
-        say(f"{directory}: cannot be locked ({error.strerror or error}); see that no second run writes there")
-        return file
-    if not same:  # taken, or its holder has removed it between our open() and flock()
-        file.close()
-        raise ValueError(f"{directory}: another process is writing there; wait for it, or choose another directory")
-    return file
+        lock.acquire(timeout=0)
+    except Timeout:
+        reason = "another process is writing there; wait for it, or choose another directory"
+        raise ValueError(f"{directory}: {reason}") from None
+    except (OSError, NotImplementedError) as error:
+        say(f"{directory}: cannot be locked ({error}); see that no second run writes there")
