@@ -30,7 +30,7 @@ from minibert.text.corpus import Corpus, Sentences, checked_corpus, open_corpus
 from minibert.text.token_file import description
 from minibert.text.tokenizer import Tokenizer
 from minibert.text.vocab import learn_vocabulary
-from minibert.training.engine import Step, Task, config_for, device_for, epoch_order, run
+from minibert.training.engine import Step, Task, check_loss, config_for, device_for, epoch_order, run
 from minibert.training.instances import HELD_OUT, HIDDEN, MaskedBatch, Plan, VocabTables, batch, plan
 from minibert.training.options import PretrainOptions
 from minibert.training.ranks import Ranks
@@ -305,6 +305,7 @@ class Pretraining(Task):
             return
         before = time.perf_counter()
         scores = self.scores()
+        check_loss(self, scores["loss"])
         self.log({"measured": self.progress.step, **scores})
         line = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in scores.items())
         say(f"held out, step {self.progress.step}  {line}")

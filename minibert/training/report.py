@@ -1,6 +1,6 @@
 """The page a training run leaves behind: curves, confusion matrix, baselines, worst mistakes. One HTML string.
 
-Order: `Report`, `render`, the sections as they stand on the page, the line chart, small helpers, the style sheet.
+Order: `Report`, `render`, the sections as they stand on the page, the line chart, small helpers.
 What comes from outside (labels, texts, options) is escaped where it enters the markup, by `_esc`.
 No script and no network: the page opens from disk, and its Content-Security-Policy forbids anything more.
 """
@@ -12,6 +12,8 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from minibert.io.bundled import ASSETS
+
 
 @dataclass(frozen=True)
 class Report:
@@ -21,20 +23,17 @@ class Report:
     summary: dict[str, str]  # model, data, parameters, seconds, device, versions, …
     labels: list[str]  # class names, in the order of the confusion matrix
     steps: list[dict]  # a logged training step: step, loss, accuracy, lr
-    epochs: list[dict]  # epoch (from 1), train_loss, train_accuracy, dev_loss, dev_accuracy (None: no dev), seconds
+    epochs: list[
+        dict
+    ]  # epoch (from 1), train_loss, train_accuracy, dev_loss, dev_accuracy, seconds (None: of another process)
     steps_per_epoch: int
-    confusion: list[list[int]]  # rows true, columns predicted; [] where nothing was evaluated
+    confusion: list[list[int]]  # [L, L], rows true, columns predicted
     split: str  # what confusion, result, baselines and mistakes were measured on: "test" or "dev"
     result: dict[str, float]  # accuracy, loss, macro_f1
     baselines: dict[str, float]  # name -> accuracy
     mistakes: list[dict]  # worst first: text, pair (or None), label, predicted, probability of the wrong prediction
     options: dict[str, object]  # all that is needed to run it again
     command: str
-
-    def __post_init__(self):
-        side, widths = len(self.labels), [len(row) for row in self.confusion]
-        if widths and widths != [side] * side:
-            raise ValueError(f"confusion has rows of {widths} columns; {side} labels need {side} rows of {side}")
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,8 @@ def _page(title: str, body: str) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<style>{_STYLE}</style>
+<style>
+{(ASSETS / "report.css").read_text(encoding="utf-8")}</style>
 </head>
 <body>
 <main>
@@ -89,10 +89,9 @@ def _page(title: str, body: str) -> str:
 
 def _header(run: Report) -> str:
     """Title, the three results, and the facts of the run."""
-    total, accuracy, note = sum(map(sum, run.confusion)), run.result["accuracy"], f"on the {_esc(run.split)} split"
-    if total and _finite(accuracy):
-        low, high = (_percent(edge, 1) for edge in _wilson(accuracy, total))
-        note = f"on {total:,} {_esc(run.split)} examples<br>95% interval {low} to {high}"
+    total, accuracy = sum(map(sum, run.confusion)), run.result["accuracy"]
+    low, high = (_percent(edge, 1) for edge in _wilson(accuracy, total))
+    note = f"on {total:,} {_esc(run.split)} examples<br>95% interval {low} to {high}"
     tiles = (
         ("accuracy", _percent(accuracy), note),
         ("loss", _number(run.result["loss"]), "cross-entropy, nats"),
@@ -115,7 +114,7 @@ def _training(run: Report) -> str:
 
 
 def _curves(run: Report | Pretraining, figures: str) -> str:
-    rates, note = [(s["step"], s["lr"]) for s in run.steps if _finite(s["lr"])], ""
+    rates, note = [(s["step"], s["lr"]) for s in run.steps], ""
     if rates:
         step, peak = max(rates, key=lambda rate: rate[1])
         note = f"<p>The learning rate peaked at {peak:.3g} in step {step:,} and ended at {rates[-1][1]:.3g}.</p>\n"
@@ -131,13 +130,13 @@ def _epochs(run: Report) -> str:
             cells += [_number(e[f"{part}_loss"]), _percent(e[f"{part}_accuracy"])]
         rows.append([*cells, _number(e["seconds"], 1)])
     head = ["epoch", "train loss", "train accuracy", "dev loss", "dev accuracy", "seconds"]
-    return _section("Epochs", _table("Epochs", head, rows) if rows else "<p>No epoch was finished.</p>\n")
+    return _section("Epochs", _table("Epochs", head, rows))
 
 
 def _classes(run: Report) -> str:
     """The confusion matrix, and precision, recall and F1 of each class; a dash where a denominator is zero."""
     matrix, scores = [], []
-    for k, (name, row) in enumerate(zip(map(_label, run.labels), run.confusion, strict=False)):
+    for k, (name, row) in enumerate(zip(map(_label, run.labels), run.confusion, strict=True)):
         true, predicted = sum(row), sum(other[k] for other in run.confusion)
         cells = []
         for j, count in enumerate(row):
@@ -148,8 +147,6 @@ def _classes(run: Report) -> str:
         ratios = ((row[k], predicted), (row[k], true), (2 * row[k], true + predicted))
         scores.append([name, *(_number(a / b if b else None) for a, b in ratios), f"{true:,}", f"{predicted:,}"])
     title = f"Classes, on the {_esc(run.split)} split"
-    if not matrix:
-        return _section(title, "<p>Nothing was evaluated.</p>\n")
     head = ["true ↓ predicted →", *map(_label, run.labels)]
     tables = _table("Confusion matrix", head, matrix, "confusion" if len(matrix) < 6 else "confusion many")
     tables += _table("Classes", ["class", "precision", "recall", "F1", "true", "predicted"], scores)
@@ -158,9 +155,7 @@ def _classes(run: Report) -> str:
 
 def _baselines(run: Report) -> str:
     """What BERT adds, or fails to add, to simpler ways of answering."""
-    ours, others = run.result["accuracy"], [(_esc(name), a, "") for name, a in run.baselines.items() if _finite(a)]
-    if not others or not _finite(ours):
-        return ""
+    ours, others = run.result["accuracy"], [(_esc(name), a, "") for name, a in run.baselines.items()]
     best, accuracy, _ = max(others, key=lambda bar: bar[1])
     points = round(100 * (ours - accuracy), 2)
     verdict = f"{abs(points):.2f} points {'above' if points > 0 else 'below'}" if points else "level with"
@@ -188,7 +183,7 @@ def _options(run: Report) -> str:
     """How to run it again."""
     rows = [[_esc(name), f"<code>{_esc(value)}</code>"] for name, value in run.options.items()]
     table = _table("Options", ["option", "value"], rows, "options")
-    details = f"<details>\n<summary>all {len(rows)} options</summary>\n{table}</details>\n" if rows else ""
+    details = f"<details>\n<summary>all {len(rows)} options</summary>\n{table}</details>\n"
     return _section("Run it again", f"<pre><code>{_esc(run.command)}</code></pre>\n{details}")
 
 
@@ -241,8 +236,8 @@ def _figure(run: Report | Pretraining, metric: str, unit: str, title: str = "") 
     pretraining its value on held-out documents wherever it was measured."""
     epochs = isinstance(run, Report)
     every, name = (run.steps_per_epoch, "epoch") if epochs else (1, "step")
-    raw = sorted((s["step"], s[metric]) for s in run.steps if _finite(s.get(metric)))
-    dev = [(e["epoch"] * every, e[f"dev_{metric}"], e) for e in run.epochs if _finite(e[f"dev_{metric}"])]
+    raw = sorted((s["step"], s[metric]) for s in run.steps if s.get(metric) is not None)
+    dev = [(e["epoch"] * every, e[f"dev_{metric}"], e) for e in run.epochs if e[f"dev_{metric}"] is not None]
     percent = metric != "loss"
     heading, show = f"<h3>{(title or metric).capitalize()} <small>{unit}</small></h3>", _percent if percent else _number
     if not raw and not dev:
@@ -262,8 +257,6 @@ def _figure(run: Report | Pretraining, metric: str, unit: str, title: str = "") 
         best = _best_epoch(run) if epochs else None
         lines += [axes.dot(x, y, f"{name} {e['epoch']}, {show(y)}", e is best) for x, y, e in dev]
         legend.append(f'<span class="key dev"></span>{"dev, after each epoch" if epochs else "held-out documents"}')
-    if len(raw) < len(run.steps):
-        legend.append(f"steps left out as not finite: {len(run.steps) - len(raw):,}")
     keys, label = "".join(f"<li>{entry}</li>" for entry in legend), f"<title>{title or metric} by training step</title>"
     svg = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">{label}\n' + "\n".join(lines) + "\n</svg>"
     return f"<figure>\n<figcaption>{heading}<ul>{keys}</ul></figcaption>\n{svg}\n</figure>\n"
@@ -332,9 +325,9 @@ def _thin(points: list[tuple[float, float]], limit: int = 600) -> list[tuple[flo
     return [point for bucket in buckets for point in sorted({bucket[0], bucket[-1]})]
 
 
-def _best_epoch(run: Report) -> dict | None:
+def _best_epoch(run: Report) -> dict:
     """The epoch of the highest dev accuracy, the first one of equals."""
-    return max((e for e in run.epochs if _finite(e["dev_accuracy"])), key=lambda e: e["dev_accuracy"], default=None)
+    return max(run.epochs, key=lambda e: e["dev_accuracy"])
 
 
 def _wilson(share: float, total: int, z: float = 1.96) -> tuple[float, float]:
@@ -344,16 +337,12 @@ def _wilson(share: float, total: int, z: float = 1.96) -> tuple[float, float]:
     return (middle - reach) / scale, (middle + reach) / scale
 
 
-def _finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
-
-
 def _number(value: float | None, digits: int = 4) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}" if _finite(value) else "not finite"
+    return "–" if value is None else f"{value:,.{digits}f}"
 
 
 def _percent(value: float | None, digits: int = 2) -> str:
-    return f"{100 * value:.{digits}f}%" if _finite(value) else _number(value)
+    return "–" if value is None else f"{100 * value:.{digits}f}%"
 
 
 def _esc(value: object) -> str:
@@ -390,62 +379,4 @@ def _table(name: str, head: list[str], rows: list[list[str]], kind: str = "plain
 {body}
 </tbody>
 </table></div>
-"""
-
-
-_STYLE = """
-:root { --paper: #fff; --card: #f5f6f8; --ink: #1b2330; --soft: #596373; --line: #dde1e7;
-  --blue: 43 104 214; --orange: 190 78 0 }
-@media (prefers-color-scheme: dark) { :root { --paper: #13161c; --card: #1c2129; --ink: #e6e9ef; --soft: #9ba5b4;
-  --line: #303744; --blue: 116 165 255; --orange: 255 158 84 } }
-* { box-sizing: border-box }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif;
-  font-variant-numeric: tabular-nums; overflow-wrap: anywhere }
-main { max-width: 1120px; margin: auto; padding: 24px 16px 64px }
-h1 { font-size: 28px; line-height: 1.2; margin: 8px 0 20px } h2 { font-size: 20px; margin: 48px 0 12px }
-h3 { font-size: 16px; margin: 0; color: var(--ink) } p { margin: 8px 0 } figure, dd { margin: 0; min-width: 0 }
-small, figcaption, summary, thead th, dt, li > p:first-child { color: var(--soft); font-size: 14px; font-weight: 400 }
-dl { display: grid; margin: 0; gap: 16px 24px; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)) }
-.results { background: var(--card); border-radius: 12px; padding: 20px; margin-bottom: 20px }
-.results dd { font-size: 32px; line-height: 1.3; font-weight: 650 } .results small { display: block; line-height: 1.4 }
-.pair { display: grid; gap: 32px 24px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)) }
-.scroll { overflow: auto; max-height: 90vh } .scroll + .scroll { margin-top: 24px } .pair .scroll { margin: 0 }
-
-figcaption ul { display: flex; flex-wrap: wrap; gap: 0 16px; list-style: none; margin: 4px 0 8px; padding: 0 }
-.key { display: inline-block; width: 20px; margin-right: 6px; vertical-align: middle; border-top: 3px solid }
-.key { border-color: rgb(var(--blue)) } .raw { opacity: .5 } .key.raw { border-width: 1px }
-.key.dev { border-top: 2px dashed rgb(var(--orange)) }
-svg { display: block; width: 100% } svg text { fill: var(--soft); font-size: 13px; text-anchor: middle }
-svg path { fill: none; stroke: rgb(var(--blue)); stroke-linecap: round; stroke-linejoin: round }
-svg .grid { stroke: var(--line) } svg .mean { stroke-width: 2.5 }
-svg .dev { stroke: rgb(var(--orange)); stroke-width: 2; stroke-dasharray: 5 5 }
-svg path.best { stroke: var(--soft); stroke-dasharray: 1 5 } svg text.best { fill: var(--ink); font-weight: 600 }
-svg circle { fill: rgb(var(--orange)); stroke: var(--paper); stroke-width: 1.5 }
-svg .before { text-anchor: end } svg .after { text-anchor: start }
-
-table { border-collapse: collapse }
-th, td { padding: 6px 12px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }
-.confusion th, .confusion td { border: 0; padding: 2px 4px } .confusion thead th { text-align: center }
-.confusion div { padding: 8px 12px; min-width: 80px; border-radius: 6px; line-height: 1.25; text-align: center }
-.confusion div small { display: block; color: inherit; font-size: 12px }
-.hit { background: rgb(var(--blue) / calc(var(--share) * .5 + .04)) }
-.miss { background: rgb(var(--orange) / calc(var(--share) * .6 + .04)) }
-.many div.hit, .many div.miss { padding: 6px 4px; min-width: 56px }
-.many thead th { position: sticky; top: 0; z-index: 1; background: var(--paper); vertical-align: bottom }
-.many thead th + th { writing-mode: vertical-rl; text-align: end; vertical-align: middle }
-th:first-child { text-align: left; padding-left: 0; font-weight: 500; background: var(--paper) }
-th:first-child { position: sticky; left: 0 } .many thead th:first-child { text-align: left; z-index: 2 }
-.label { display: inline-block; max-inline-size: 11em; overflow: hidden; text-overflow: ellipsis; vertical-align: top }
-.bars, .options { width: 100% } .bars tbody th, .options td { white-space: normal; min-width: 7em }
-.bars td:nth-child(2) { width: 55% } .bars th:nth-child(2), .options th, .options td { text-align: left }
-.bar { height: 18px; border-radius: 3px; background: var(--soft); opacity: .55 }
-.bar.ours { background: rgb(var(--blue)); opacity: 1 } th b, li bdi { color: rgb(var(--orange)); font-weight: 600 }
-
-ol { padding: 0; margin: 12px 0 } li .true { color: rgb(var(--blue)) }
-ol li { list-style: none; background: var(--card); border-radius: 10px; padding: 10px 16px; margin: 10px 0 }
-ol li { overflow: clip } .text { white-space: pre-wrap; line-height: 1.6; unicode-bidi: plaintext }
-pre { background: var(--card); border-radius: 10px; padding: 12px 16px; white-space: pre-wrap }
-code { font: 14px/1.5 ui-monospace, monospace } summary { cursor: pointer; padding: 4px 0 }
-:focus-visible { outline: 2px solid rgb(var(--blue)); outline-offset: 2px }
-@media (max-width: 600px) { svg text { font-size: 17px } th, td { padding: 6px 8px } .label { max-inline-size: 8em } }
 """
