@@ -19,26 +19,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from minibert.core.data import Examples, label_names
-from minibert.fast.batches import (
-    Batch,
-    by_length,
-    collate,
-    collate_packed,
-    encode_examples,
-    token_chunks,
-)
+from minibert.fast.batches import Batch, by_length, collate, collate_packed, encode_examples
 from minibert.fast.models import BertForSequenceClassification
-from minibert.inference.text_models import Scores, classify, score, token_budget
+from minibert.inference.text_models import Scores, classify, score
 from minibert.io.bundled import resolve
 from minibert.io.examples import hold_out, label_ids, read_examples
 from minibert.io.stderr import say
 from minibert.text.tokenizer import Encoding, Tokenizer
 from minibert.text.vocab import learn_vocabulary
 from minibert.training.baselines import bag_of_tokens_accuracy, majority_accuracy
-from minibert.training.engine import Step, Task, check_loss, config_for, device_for, epoch_order, run
+from minibert.training.engine import Step, Task, check_loss, config_for, device_for, epoch_order, model_for, run
 from minibert.training.options import TrainOptions
 from minibert.training.ranks import Ranks
-from minibert.training.report import Report, render
+from minibert.training.report import Report
 from minibert.training.state import Command, Means, Progress, hashes, model_hashes, read_metrics
 
 CHANGEABLE = ("attention", "device", "keep", "log_every", "parallel", "save_every", "threads")  # when resuming
@@ -90,8 +83,7 @@ def prepare(options: TrainOptions, out: Path, ranks: Ranks, record: dict | None 
 
 def read_files(options: TrainOptions) -> dict[str, str]:
     """Hashes of the data files and, under the model's own name, of its files."""
-    found = hashes(path for path in (options.data, options.dev, options.test) if path is not None)
-    return found if options.model is None else found | model_hashes(options.model)
+    return hashes(filter(None, (options.data, options.dev, options.test))) | model_hashes(options.model)
 
 
 COMMAND = Command("train", TrainOptions, CHANGEABLE, read_files)
@@ -111,14 +103,9 @@ def build(options: TrainOptions, rows: Examples, names: list[str]) -> tuple[Toke
     tokenizer.model_max_length = options.max_length  # goes into the trained directory, where texts are cut alike
     changes: dict[str, object] = {"id2label": dict(enumerate(names))}
     if options.dropout is not None:
-        rates = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
-        changes |= dict.fromkeys(rates, options.dropout)
-    config = config_for(options, tokenizer, changes)
-    torch.manual_seed(options.seed)
-    if options.model is None:
-        return tokenizer, BertForSequenceClassification(config, options.attention)
-    model = BertForSequenceClassification.from_pretrained(resolve(options.model), options.attention, config=config)
-    if options.pooler == "fresh":
+        changes["classifier_dropout"] = options.dropout
+    model = model_for(BertForSequenceClassification, options, config_for(options, tokenizer, changes))
+    if options.model is not None and options.pooler == "fresh":
         model.init_weights(model.bert.pooler)
     return tokenizer, model
 
@@ -171,8 +158,6 @@ class FineTuning(Task):
     @cached_property
     def counts(self) -> list[int]:
         """Batches of each epoch. Their number differs where they are cut by tokens."""
-        if self.options.tokens_per_batch is None:
-            return [len(self.order(0))] * self.options.epochs
         return [len(self.order(epoch)) for epoch in range(self.options.epochs)]
 
     @cached_property
@@ -267,24 +252,14 @@ class FineTuning(Task):
 
     def scores(self, split: Split) -> Scores:
         """Of one split, without dropout and without gradients."""
-        predicted = self.predict if self.ranks.world == 1 else self.predict_together
-        return score(predicted(self.model.eval(), split), split.labels)
+        return score(self.predict(self.model.eval(), split, self.ranks), split.labels)
 
-    def predict(self, model: BertForSequenceClassification, split: Split) -> Tensor:
-        """Logits of one split, [N, L]; the model is expected in eval mode."""
+    def predict(self, model: BertForSequenceClassification, split: Split, ranks: Ranks) -> Tensor:
+        """Logits of one split, [N, L], of which each rank computes its share; the model is expected in eval mode."""
+        lengths = split.encoding.length
         with self.autocast():
-            return classify(model, split.encoding)
-
-    @torch.no_grad()
-    def predict_together(self, model: BertForSequenceClassification, split: Split) -> Tensor:
-        """The same by all ranks, each its share of every batch."""
-        lengths, logits = split.encoding.length, torch.zeros(len(split.labels), model.config.num_labels)
-        for rows in token_chunks(by_length(lengths), lengths, self.ranks.world * token_budget(None, model)):
-            if mine := self.ranks.own_rows(rows, lengths):
-                batch = collate_packed(split.encoding, None, mine, self.device, first_only=True)
-                with self.autocast():
-                    logits[mine] = model(*batch[:-1]).float().cpu()
-        return self.ranks.summed(logits)
+            logits = classify(model, split.encoding, order=ranks.own_rows(by_length(lengths), lengths))
+        return ranks.summed(logits)
 
     # ---- after the loop ----
 
@@ -292,7 +267,7 @@ class FineTuning(Task):
         """Scores the best epoch's model on the test file (else the validation rows); see Task.finish."""
         name, split = ("test", self.test) if self.test is not None else ("dev", self.dev)
         model = BertForSequenceClassification.from_pretrained(self.out, self.options.attention).to(self.device)
-        logits = self.predict(model.eval(), split)
+        logits = self.predict(model.eval(), split, Ranks())  # the others have left
         scores = score(logits, split.labels)
         baselines = self.baselines(split)
         result = {"accuracy": scores.accuracy, "loss": scores.loss, "macro_f1": scores.macro_f1}
@@ -304,7 +279,6 @@ class FineTuning(Task):
             "rows": ", ".join(f"{count:,} {part}" for part, count in self.facts()["rows"].items()),
         }
         self.report(
-            render,
             Report,
             seconds,
             sizes,

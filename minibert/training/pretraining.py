@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +29,11 @@ from minibert.text.corpus import Corpus, Sentences, checked_corpus, open_corpus
 from minibert.text.token_file import description
 from minibert.text.tokenizer import Tokenizer
 from minibert.text.vocab import learn_vocabulary
-from minibert.training.engine import Step, Task, check_loss, config_for, device_for, epoch_order, run
+from minibert.training.engine import Step, Task, check_loss, config_for, device_for, epoch_order, model_for, run
 from minibert.training.instances import HELD_OUT, HIDDEN, MaskedBatch, Plan, VocabTables, batch, plan
 from minibert.training.options import PretrainOptions
 from minibert.training.ranks import Ranks
-from minibert.training.report import Pretraining as Page
-from minibert.training.report import render_pretraining
+from minibert.training.report import PretrainingReport
 from minibert.training.state import Command, Means, Progress, hashes, locked, model_hashes, read_metrics
 
 CHANGEABLE = ("attention", "cache", "device", "eval_every", "keep", "log_every", "parallel", "save_every", "threads")
@@ -60,12 +58,7 @@ def pretrain(options: PretrainOptions) -> tuple[dict[str, float], Path] | None:
 
 def read_files(options: PretrainOptions) -> dict[str, str]:
     """Hashes of the corpus, and of the files of the model or the vocabulary that is given."""
-    return hashes(checked_corpus(options.corpus)) | given_hashes(options)
-
-
-def given_hashes(options: PretrainOptions) -> dict[str, str]:
-    name = options.model or options.vocab
-    return {} if name is None else model_hashes(name)
+    return hashes(checked_corpus(options.corpus)) | model_hashes(options.model or options.vocab)
 
 
 COMMAND = Command("pretrain", PretrainOptions, CHANGEABLE, read_files, spare=(CACHE,))
@@ -87,25 +80,16 @@ def prepare(options: PretrainOptions, out: Path, ranks: Ranks | None = None, rec
     with ranks.agreed():
         tokenizer = ranks.told(tokenizer)
         config = config_for(options, tokenizer, changes(options))
-        cache = Path(options.cache or out / CACHE)
-        corpus = open_corpus(options.corpus, tokenizer, cache, say, alone_in) if ranks.main else None
+        cache, alone = Path(options.cache or out / CACHE), partial(locked, ranks=Ranks())  # several runs may share it
+        corpus = open_corpus(options.corpus, tokenizer, cache, say, alone) if ranks.main else None
     with ranks.agreed():
         corpus = ranks.told(corpus)  # the others map the same files
-        torch.manual_seed(options.seed)
-        kind = BertForPreTraining if options.nsp == "on" else BertForMaskedLM
-        if options.model is None:
-            model = kind(config, options.attention)
-        else:
-            model = kind.from_pretrained(resolve(options.model), options.attention, config=config)
-        sources = {source["name"]: source["sha256"] for source in corpus.sources} | given_hashes(options)
+        model = model_for(BertForPreTraining if options.nsp == "on" else BertForMaskedLM, options, config)
+        sources = {source["name"]: source["sha256"] for source in corpus.sources}
+        sources |= model_hashes(options.model or options.vocab)
     task = Pretraining(options, out, ranks, device, model, tokenizer, sources)
     task.use(corpus)
     return task
-
-
-def alone_in(cache: Path) -> AbstractContextManager[None]:
-    """The lock of a cache, which several runs may share."""
-    return locked(cache, Ranks())
 
 
 def find_vocabulary(options: PretrainOptions, out: Path, record: dict | None) -> Tokenizer:
@@ -130,11 +114,7 @@ def find_vocabulary(options: PretrainOptions, out: Path, record: dict | None) ->
 
 def changes(options: PretrainOptions) -> dict[str, object]:
     """What differs from the model's config, or from the preset's."""
-    found: dict[str, object] = {}
-    if options.dropout is not None:
-        found |= dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), options.dropout)
-    if options.layers:
-        found["num_hidden_layers"] = options.layers
+    found: dict[str, object] = {"num_hidden_layers": options.layers} if options.layers else {}
     if width := options.width:
         found |= {"hidden_size": width, "num_attention_heads": width // 64, "intermediate_size": 4 * width}
     return found
@@ -156,19 +136,12 @@ class PretrainProgress(Progress):
         self.pairs.add(losses[1], hits[1], counts[1])
 
 
-@dataclass
-class Work:
-    """What has been computed since the last log line."""
-
-    since: float = field(default_factory=time.perf_counter)
-    tokens: float = 0
-
-
 class Pretraining(Task):
     """Text with hidden tokens, in pairs; measured every `eval_every` steps on the documents that are held out.
 
     documents, held_out: those of the corpus to train on and to measure on, [D, 2].
     epoch: the number of one, its examples, its batches.
+    logged: the time of the last log line, and how many tokens had been seen by then.
     """
 
     command = COMMAND
@@ -186,7 +159,7 @@ class Pretraining(Task):
         self.corpus = corpus
         self.documents, self.held_out = corpus.split(options.held_out, options.seed)
         self.progress = PretrainProgress()
-        self.schedule, self.work = options.schedule, Work()
+        self.schedule = options.schedule
         _, order = self.epoch_batches(0)
         # Epochs are of nearly one size, and the first stands for all.
         self.steps = options.steps or -(-options.epochs * len(order) // options.accumulation)
@@ -261,7 +234,6 @@ class Pretraining(Task):
         tokens = sum(int(part.lengths.sum()) for part in parts)
         *counts, tokens = self.ranks.total(*answers, tokens)
         self.progress.tokens += int(tokens)
-        self.work.tokens += tokens
         return counts
 
     def announce(self) -> None:
@@ -278,7 +250,7 @@ class Pretraining(Task):
             say(
                 f"{random:.0%} of the pairs are random, as most documents have one sentence; --nsp off may serve better"
             )
-        self.work = Work()
+        self.logged = time.perf_counter(), self.progress.tokens
 
     @staticmethod
     def loss(model: nn.Module, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
@@ -295,9 +267,9 @@ class Pretraining(Task):
             row |= {"nsp_loss": pairs.loss, "nsp_accuracy": pairs.accuracy}
             line += f"  nsp {pairs.accuracy:.3f}"
         self.log(row | {"lr": rate, "tokens": progress.tokens})
-        work, seconds = self.work, time.perf_counter() - self.work.since
-        say(f"{line}  {work.tokens / seconds:,.0f} tokens/s")
-        progress.window, progress.pairs, self.work = Means(), Means(), Work()
+        before, now = self.logged, (time.perf_counter(), progress.tokens)
+        say(f"{line}  {(now[1] - before[1]) / (now[0] - before[0]):,.0f} tokens/s")
+        progress.window, progress.pairs, self.logged = Means(), Means(), now
 
     def evaluate(self) -> None:
         """Scores the held-out documents, if there are any; writes and prints it."""
@@ -309,7 +281,7 @@ class Pretraining(Task):
         self.log({"measured": self.progress.step, **scores})
         line = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in scores.items())
         say(f"held out, step {self.progress.step}  {line}")
-        self.work.since += time.perf_counter() - before
+        self.logged = self.logged[0] + time.perf_counter() - before, self.logged[1]
 
     @torch.no_grad()
     def scores(self) -> dict[str, float]:
@@ -357,7 +329,7 @@ class Pretraining(Task):
             "tokens seen": f"{self.progress.tokens:,}",
         }
         title = f"minibert: pretraining on {', '.join(Path(name).name for name in self.options.corpus)}"
-        self.report(render_pretraining, Page, seconds, sizes, title=title, measured=measured, result=scores)
+        self.report(PretrainingReport, seconds, sizes, title=title, measured=measured, result=scores)
         say(f"report  {self.out / 'report.html'}")
         return scores
 

@@ -37,7 +37,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Pretraining:
+class PretrainingReport:
     """What the page of a pretraining run shows; as in Report where the names are the same."""
 
     title: str
@@ -55,24 +55,18 @@ class Pretraining:
         return [{"epoch": m["measured"], **{f"dev_{name}": m.get(name) for name in names}} for m in self.measured]
 
 
-def render(run: Report) -> str:
+def render(run: Report | PretrainingReport) -> str:
     """The whole page."""
-    sections = (_header, _training, _epochs, _classes, _baselines, _mistakes, _options)
-    return _page(run.title, "".join(section(run) for section in sections))
-
-
-def render_pretraining(run: Pretraining) -> str:
-    """The whole page."""
-    sections = (_pretraining_header, _pretraining_curves, _measurements, _options)
-    return _page(run.title, "".join(section(run) for section in sections))
-
-
-def _page(title: str, body: str) -> str:
+    if isinstance(run, Report):
+        sections = (_header, _training, _epochs, _classes, _baselines, _mistakes, _options)
+    else:
+        sections = (_pretraining_header, _pretraining_curves, _measurements, _options)
+    body = "".join(section(run) for section in sections)
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<title>{_esc(title)}</title>
+<title>{_esc(run.title)}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
@@ -100,7 +94,7 @@ def _header(run: Report) -> str:
     return _top(run, tiles)
 
 
-def _top(run: Report | Pretraining, tiles: Iterable[tuple[str, str, str]]) -> str:
+def _top(run: Report | PretrainingReport, tiles: Iterable[tuple[str, str, str]]) -> str:
     """Title, tiles of (name, value, note), and the facts of the run."""
     results = "".join(f"<div><dt>{name}</dt><dd>{value}<small>{note}</small></dd></div>" for name, value, note in tiles)
     facts = "".join(f"<div><dt>{_esc(name)}</dt><dd>{_esc(value)}</dd></div>" for name, value in run.summary.items())
@@ -113,7 +107,7 @@ def _training(run: Report) -> str:
     return _curves(run, _figure(run, "loss", "nats; lower is better") + _figure(run, "accuracy", "higher is better"))
 
 
-def _curves(run: Report | Pretraining, figures: str) -> str:
+def _curves(run: Report | PretrainingReport, figures: str) -> str:
     rates, note = [(s["step"], s["lr"]) for s in run.steps], ""
     if rates:
         step, peak = max(rates, key=lambda rate: rate[1])
@@ -190,7 +184,7 @@ def _options(run: Report) -> str:
 # What the page of a pretraining run has of its own.
 
 
-def _pretraining_header(run: Pretraining) -> str:
+def _pretraining_header(run: PretrainingReport) -> str:
     """The results on held-out documents, with what guessing reaches."""
     if not run.result:
         return _top(run, [("loss", _number(run.steps[-1]["loss"] if run.steps else None), "of the last logged steps")])
@@ -209,14 +203,14 @@ def _pretraining_header(run: Pretraining) -> str:
     return _top(run, tiles)
 
 
-def _pretraining_curves(run: Pretraining) -> str:
+def _pretraining_curves(run: PretrainingReport) -> str:
     figures = _figure(run, "loss", "masked LM, nats") + _figure(run, "accuracy", "of hidden tokens")
     if any("nsp_accuracy" in row for row in run.steps):
         figures += _figure(run, "nsp_accuracy", "of pairs", "next-sentence accuracy")
     return _curves(run, figures)
 
 
-def _measurements(run: Pretraining) -> str:
+def _measurements(run: PretrainingReport) -> str:
     """The numbers behind the held-out points."""
     if not run.measured:
         return ""
@@ -231,7 +225,7 @@ def _measurements(run: Pretraining) -> str:
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 520, 300, 58, 26, 28, 52
 
 
-def _figure(run: Report | Pretraining, metric: str, unit: str, title: str = "") -> str:
+def _figure(run: Report | PretrainingReport, metric: str, unit: str, title: str = "") -> str:
     """A metric at every logged step (thin), its running mean (thick), its dev value after each epoch (points); of
     pretraining its value on held-out documents wherever it was measured."""
     epochs = isinstance(run, Report)

@@ -25,6 +25,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,6 +46,10 @@ MODEL_FILES = (".bin", ".json", ".safetensors", ".txt")
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}(\.old)?")  # temporary names, of atomic_write and of token_file.py
 DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, pickle.UnpicklingError, EOFError, OSError)
 DAMAGE += (RuntimeError, ValueError, LookupError, TypeError, AttributeError, NotImplementedError)
+CIRCUMSTANCES = {  # that may be others when a run is resumed, but show in its numbers
+    "versions": "the last bits may differ",
+    "processes": "the batches are the same, the last bits and what dropout draws are not",
+}
 
 Options = TypeVar("Options")
 
@@ -298,18 +303,10 @@ def write_record(command: Command, directory: Path, ranks: Ranks, facts: dict, r
                 free_directory(str(directory), command.name, command.spare)
             else:
                 read_record(directory, command.options)
-                tell_differences(record, facts)
+                for name, effect in CIRCUMSTANCES.items():
+                    if record.get(name) != facts[name]:
+                        say(f"resuming with {name} {facts[name]}, before {record.get(name)}: {effect}")
             write_json(directory / RECORD, facts)
-
-
-def tell_differences(record: dict, now: dict) -> None:
-    """A line where a resumed run goes on under other circumstances, which are allowed but show in its numbers."""
-    for name, effect in (
-        ("versions", "the last bits may differ"),
-        ("processes", "the batches are the same, the last bits and what dropout draws are not"),
-    ):
-        if record.get(name) != now[name]:
-            say(f"resuming with {name} {now[name]}, before {record.get(name)}: {effect}")
 
 
 def versions() -> dict[str, str]:
@@ -376,8 +373,10 @@ def hashes(files: Iterable[Path | str]) -> dict[str, str]:
     return found
 
 
-def model_hashes(name: str) -> dict[str, str]:
-    """Those of the files of a model or vocabulary, under the name by which it is called."""
+def model_hashes(name: str | None) -> dict[str, str]:
+    """Those of the files of a model or vocabulary, under the name by which it is called. None: there is none."""
+    if name is None:
+        return {}
     files = [path for path in resolve(name).iterdir() if path.suffix in MODEL_FILES]
     return {f"{name}/{Path(path).name}": value for path, value in hashes(files).items()}
 
@@ -401,18 +400,13 @@ def free_directory(out: str | None, kind: str, spare: Collection[str] = ()) -> P
         ValueError: something is there. What a run leaves that was killed before its record was written is nothing.
     """
     if out is None:
-        number = 1
-        while Path(f"runs/{kind}-{number}").exists():
-            number += 1
-        return Path(f"runs/{kind}-{number}")
-    path = Path(out)
-    if path.exists() and (not path.is_dir() or any(not is_leftover(e) and e.name not in spare for e in path.iterdir())):
+        return next(path for number in count(1) if not (path := Path(f"runs/{kind}-{number}")).exists())
+    path, spare = Path(out), {*spare, LOCK}
+    if path.exists() and not (
+        path.is_dir() and all(entry.name in spare or LEFTOVER.fullmatch(entry.name) for entry in path.iterdir())
+    ):
         raise ValueError(f"{path} exists already; choose another --out, or --resume {path} if it was interrupted")
     return path
-
-
-def is_leftover(path: Path) -> bool:
-    return path.name == LOCK or LEFTOVER.fullmatch(path.name) is not None
 
 
 @contextmanager

@@ -126,6 +126,20 @@ MUTATIONS = {
             "    if True:\n",
             "tests/training/test_train.py::test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_model",
         ),
+        (
+            "threads: their number stays changed",
+            "        torch.set_num_threads(before)",
+            "        pass",
+            "tests/training/test_train.py"
+            "::test_a_small_model_trains_on_one_thread_unless_told_and_the_number_is_put_back",
+        ),
+        (
+            "threads: a small model takes all",
+            "task.parameters < ONE_THREAD_BELOW",
+            "task.parameters < 0",
+            "tests/training/test_train.py"
+            "::test_a_small_model_trains_on_one_thread_unless_told_and_the_number_is_put_back",
+        ),
     ],
     "minibert/training/instances.py": [
         (
@@ -177,22 +191,6 @@ MUTATIONS = {
             "        joined[1:] = tables.continues[ids[1:]] & real[1:] & real[:-1]",
             "        joined[1:] = False",
             "tests/training/test_instances.py::test_pieces_are_hidden_with_their_word",
-        ),
-    ],
-    "minibert/training/threads.py": [
-        (
-            "threads: their number stays changed",
-            "        torch.set_num_threads(before)",
-            "        pass",
-            "tests/training/test_train.py"
-            "::test_a_small_model_trains_on_one_thread_unless_told_and_the_number_is_put_back",
-        ),
-        (
-            "threads: a small model takes all",
-            "parameters < ONE_THREAD_BELOW",
-            "parameters < 0",
-            "tests/training/test_train.py"
-            "::test_a_small_model_trains_on_one_thread_unless_told_and_the_number_is_put_back",
         ),
     ],
     "minibert/io/signals.py": [
@@ -249,8 +247,8 @@ MUTATIONS = {
         ),
         (
             "pretrain: a next-sentence head that is not asked for",
-            'kind = BertForPreTraining if options.nsp == "on" else BertForMaskedLM',
-            "kind = BertForPreTraining",
+            'BertForPreTraining if options.nsp == "on" else BertForMaskedLM, options',
+            "BertForPreTraining, options",
             "tests/training/test_pretrain.py::test_without_pairs_there_is_no_head_that_nothing_trains",
         ),
     ],
@@ -301,8 +299,8 @@ MUTATIONS = {
         ),
         (
             "report: the last of the best epochs is marked",
-            "return max((e for e in run.epochs if",
-            "return max((e for e in reversed(run.epochs) if",
+            "return max(run.epochs,",
+            "return max(reversed(run.epochs),",
             "tests/training/test_report.py::test_the_first_of_the_best_epochs_is_marked",
         ),
     ],
@@ -383,8 +381,8 @@ MUTATIONS = {
         ),
         (
             "model.eval forgotten in validation",
-            "predicted(self.model.eval(), split)",
-            "predicted(self.model, split)",
+            "self.predict(self.model.eval(), split,",
+            "self.predict(self.model, split,",
             "tests/training/test_train.py::test_what_an_epoch_logs_of_dev_equals_the_kept_model_without_dropout",
         ),
         (

@@ -10,14 +10,13 @@ from html.parser import HTMLParser
 import pytest
 
 from minibert.training.report import (
-    Pretraining,
+    PretrainingReport,
     Report,
     _running_mean,
     _text,
     _thin,
     _ticks,
     render,
-    render_pretraining,
 )
 
 HOSTILE = "<script>alert(1)</script>\"'& <img src=x onerror=alert(1)>"
@@ -299,12 +298,12 @@ def test_options_and_command_are_there_to_run_it_again():
 # ---- pretraining ----
 
 
-def pretraining(**changes) -> Pretraining:
+def pretraining(**changes) -> PretrainingReport:
     """A small run with two measurements; every test changes what it is about."""
     steps = [{"step": k, "loss": 5 / k, "accuracy": 0.1, "nsp_accuracy": 0.5, "lr": 1e-4} for k in range(20, 401, 20)]
     scores = {"loss": 3.1, "accuracy": 0.3217, "word_accuracy": 0.2, "unigram_accuracy": 0.1}
     scores |= {"unigram_word_accuracy": 0.0123, "nsp_accuracy": 0.7531}
-    run = Pretraining(
+    run = PretrainingReport(
         title="poems",
         summary={"model": HOSTILE},
         steps=steps,
@@ -320,7 +319,7 @@ def pretraining(**changes) -> Pretraining:
     "run", [pretraining(), pretraining(measured=[], result={}), pretraining(steps=[], measured=[], result={})]
 )
 def test_a_pretraining_page_is_well_formed_escaped_and_asks_the_network_for_nothing(run):
-    page = render_pretraining(run)
+    page = render(run)
     walk = Walk(page)
     assert walk.faults == []
     assert "<script" not in page
@@ -331,13 +330,13 @@ def test_a_pretraining_page_is_well_formed_escaped_and_asks_the_network_for_noth
 
 
 def test_a_pretraining_page_holds_its_results_and_what_guessing_reaches():
-    text = " ".join(Walk(render_pretraining(pretraining())).text)
+    text = " ".join(Walk(render(pretraining())).text)
     for part in ("3.1000", "32.17%", "20.00%", "75.31%", "always the most frequent one: 1.23%", "step 400, 40.00%"):
         assert part in text
     assert "epoch" not in text
 
 
 def test_a_pretraining_page_has_a_point_for_each_measurement_at_its_step():
-    loss, accuracy, pairs = paths(render_pretraining(pretraining()), "dev")
+    loss, accuracy, pairs = paths(render(pretraining()), "dev")
     for points in (loss, accuracy, pairs):
         assert [round((float(p.split(",")[0]) - 58) / (520 - 58 - 26) * 400) for p in points] == [200, 400]
