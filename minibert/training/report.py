@@ -51,8 +51,11 @@ class PretrainingReport:
     @property
     def epochs(self) -> list[dict]:
         """The measurements, as the charts want them."""
-        names = ("loss", "accuracy", "nsp_accuracy")
-        return [{"epoch": m["measured"], **{f"dev_{name}": m.get(name) for name in names}} for m in self.measured]
+        rows = []
+        for row in self.measured:
+            scores = {f"dev_{name}": row.get(name) for name in ("loss", "accuracy", "nsp_accuracy")}
+            rows.append({"epoch": row["measured"], **scores})
+        return rows
 
 
 def render(run: Report | PretrainingReport) -> str:
@@ -96,22 +99,27 @@ def _header(run: Report) -> str:
 
 def _top(run: Report | PretrainingReport, tiles: Iterable[tuple[str, str, str]]) -> str:
     """Title, tiles of (name, value, note), and the facts of the run."""
-    results = "".join(f"<div><dt>{name}</dt><dd>{value}<small>{note}</small></dd></div>" for name, value, note in tiles)
-    facts = "".join(f"<div><dt>{_esc(name)}</dt><dd>{_esc(value)}</dd></div>" for name, value in run.summary.items())
-    lists = f'<dl class="results">{results}</dl>\n' + (f"<dl>{facts}</dl>\n" if facts else "")
+    results = facts = ""
+    for name, value, note in tiles:
+        results += f"<div><dt>{name}</dt><dd>{value}<small>{note}</small></dd></div>"
+    for name, value in run.summary.items():
+        facts += f"<div><dt>{_esc(name)}</dt><dd>{_esc(value)}</dd></div>"
+    lists = f'<dl class="results">{results}</dl>\n<dl>{facts}</dl>\n'
     return f'<header>\n<h1 dir="auto">{_esc(run.title)}</h1>\n{lists}</header>\n'
 
 
 def _training(run: Report) -> str:
     """Loss and accuracy side by side, and what the learning rate did."""
-    return _curves(run, _figure(run, "loss", "nats; lower is better") + _figure(run, "accuracy", "higher is better"))
+    figures = _figure(run, "loss", "nats; lower is better")
+    return _curves(run, figures + _figure(run, "accuracy", "higher is better"))
 
 
 def _curves(run: Report | PretrainingReport, figures: str) -> str:
-    rates, note = [(s["step"], s["lr"]) for s in run.steps], ""
-    if rates:
-        step, peak = max(rates, key=lambda rate: rate[1])
-        note = f"<p>The learning rate peaked at {peak:.3g} in step {step:,} and ended at {rates[-1][1]:.3g}.</p>\n"
+    note = ""
+    if run.steps:
+        peak, last = max(run.steps, key=lambda row: row["lr"]), run.steps[-1]
+        note = f"peaked at {peak['lr']:.3g} in step {peak['step']:,} and ended at {last['lr']:.3g}"
+        note = f"<p>The learning rate {note}.</p>\n"
     return _section("Training", f'<div class="pair">\n{figures}</div>\n{note}')
 
 
@@ -134,43 +142,52 @@ def _classes(run: Report) -> str:
         true, predicted = sum(row), sum(other[k] for other in run.confusion)
         cells = []
         for j, count in enumerate(row):
-            kind, share = "hit" if j == k else "miss", count / true if true else 0.0
+            kind = "hit" if j == k else "miss"
+            share = count / true if true else 0.0
             percent = _percent(share if true else None, 1)
             cells.append(f'<div class="{kind}" style="--share:{share:.3f}">{count:,}<small>{percent}</small></div>')
         matrix.append([name, *cells])
         ratios = ((row[k], predicted), (row[k], true), (2 * row[k], true + predicted))
-        scores.append([name, *(_number(a / b if b else None) for a, b in ratios), f"{true:,}", f"{predicted:,}"])
-    title = f"Classes, on the {_esc(run.split)} split"
+        numbers = [_number(a / b if b else None) for a, b in ratios]
+        scores.append([name, *numbers, f"{true:,}", f"{predicted:,}"])
+    few = len(matrix) < 6
     head = ["true ↓ predicted →", *map(_label, run.labels)]
-    tables = _table("Confusion matrix", head, matrix, "confusion" if len(matrix) < 6 else "confusion many")
+    tables = _table("Confusion matrix", head, matrix, "confusion" if few else "confusion many")
     tables += _table("Classes", ["class", "precision", "recall", "F1", "true", "predicted"], scores)
-    return _section(title, f'<div class="pair">\n{tables}</div>\n' if len(matrix) < 6 else tables)
+    if few:
+        tables = f'<div class="pair">\n{tables}</div>\n'
+    return _section(f"Classes, on the {_esc(run.split)} split", tables)
 
 
 def _baselines(run: Report) -> str:
     """What BERT adds, or fails to add, to simpler ways of answering."""
-    ours, others = run.result["accuracy"], [(_esc(name), a, "") for name, a in run.baselines.items()]
-    best, accuracy, _ = max(others, key=lambda bar: bar[1])
-    points = round(100 * (ours - accuracy), 2)
-    verdict = f"{abs(points):.2f} points {'above' if points > 0 else 'below'}" if points else "level with"
-    bars = sorted([("BERT, this run", ours, " ours"), *others], key=lambda bar: -bar[1])
-    rows = [[n, f'<div class="bar{own}" style="width:{100 * a:.2f}%"></div>', _percent(a)] for n, a, own in bars]
+    ours, best = run.result["accuracy"], max(run.baselines, key=run.baselines.__getitem__)
+    points, verdict = round(100 * (ours - run.baselines[best]), 2), "level with"
+    if points:
+        verdict = f"{abs(points):.2f} points {'above' if points > 0 else 'below'}"
+    bars = [("BERT, this run", ours, " ours")]
+    bars += [(_esc(name), accuracy, "") for name, accuracy in run.baselines.items()]
+    rows = []
+    for name, accuracy, own in sorted(bars, key=lambda bar: -bar[1]):
+        bar = f'<div class="bar{own}" style="width:{100 * accuracy:.2f}%"></div>'
+        rows.append([name, bar, _percent(accuracy)])
     table = _table("Baselines", ["classifier", "0 to 100%", "accuracy"], rows, "bars")
-    sentence = f"<p>BERT is {verdict} the best baseline, <bdi>{best}</bdi>.</p>\n"
+    sentence = f"<p>BERT is {verdict} the best baseline, <bdi>{_esc(best)}</bdi>.</p>\n"
     return _section(f"Baselines, on the {_esc(run.split)} split", sentence + table)
 
 
 def _mistakes(run: Report) -> str:
     """The wrong answers given with the most confidence."""
+    if not run.mistakes:
+        return _section("Worst mistakes", "<p>None to show.</p>\n")
     wrong = sum(sum(row) - row[k] for k, row in enumerate(run.confusion))
-    of = f" of {wrong:,}" if wrong else ""
-    count = f"{len(run.mistakes):,}{of}, the most confident first." if run.mistakes else "None to show."
     items = ""
     for m in run.mistakes:
         verdict = f'true <bdi class="true">{_esc(m["label"])}</bdi> predicted <bdi>{_esc(m["predicted"])}</bdi>'
         texts = "".join(_text(text) for text in (m["text"], m["pair"]) if text is not None)
         items += f"<li><p>{verdict} with&nbsp;{_percent(m['probability'])}</p>\n{texts}</li>\n"
-    return _section("Worst mistakes", f"<p>{count}</p>\n" + (f"<ol>\n{items}</ol>\n" if items else ""))
+    count = f"{len(run.mistakes):,} of {wrong:,}, the most confident first."
+    return _section("Worst mistakes", f"<p>{count}</p>\n<ol>\n{items}</ol>\n")
 
 
 def _options(run: Report) -> str:
@@ -204,7 +221,8 @@ def _pretraining_header(run: PretrainingReport) -> str:
 
 
 def _pretraining_curves(run: PretrainingReport) -> str:
-    figures = _figure(run, "loss", "masked LM, nats") + _figure(run, "accuracy", "of hidden tokens")
+    figures = _figure(run, "loss", "masked LM, nats")
+    figures += _figure(run, "accuracy", "of hidden tokens")
     if any("nsp_accuracy" in row for row in run.steps):
         figures += _figure(run, "nsp_accuracy", "of pairs", "next-sentence accuracy")
     return _curves(run, figures)
@@ -215,10 +233,12 @@ def _measurements(run: PretrainingReport) -> str:
     if not run.measured:
         return ""
     names = [name for name in run.measured[-1] if name != "measured"]
-    rows = [
-        [f"{m['measured']:,}", *(_number(m[n]) if n == "loss" else _percent(m[n]) for n in names)] for m in run.measured
-    ]
-    return _section("Held-out documents", _table("Held out", ["step", *(n.replace("_", " ") for n in names)], rows))
+    rows = []
+    for row in run.measured:
+        cells = [_number(row[name]) if name == "loss" else _percent(row[name]) for name in names]
+        rows.append([f"{row['measured']:,}", *cells])
+    head = ["step", *(name.replace("_", " ") for name in names)]
+    return _section("Held-out documents", _table("Held out", head, rows))
 
 
 # The line chart, in units of its viewBox; the style sheet enlarges its text on narrow screens.
@@ -232,12 +252,13 @@ def _figure(run: Report | PretrainingReport, metric: str, unit: str, title: str 
     every, name = (run.steps_per_epoch, "epoch") if epochs else (1, "step")
     raw = sorted((s["step"], s[metric]) for s in run.steps if s.get(metric) is not None)
     dev = [(e["epoch"] * every, e[f"dev_{metric}"], e) for e in run.epochs if e[f"dev_{metric}"] is not None]
-    percent = metric != "loss"
-    heading, show = f"<h3>{(title or metric).capitalize()} <small>{unit}</small></h3>", _percent if percent else _number
+    percent, title = metric != "loss", title or metric
+    heading = f"<h3>{title.capitalize()} <small>{unit}</small></h3>"
     if not raw and not dev:
         return f"<figure><figcaption>{heading}</figcaption><p>Nothing was logged.</p></figure>\n"
     xs, ys = zip(*(point[:2] for point in raw + dev), strict=True)
-    axes = _Axes(max(xs), _ticks(min(0.9, *ys), 1.0) if percent else _ticks(min(0.0, *ys), max(ys)))
+    ticks = _ticks(min(0.9, *ys), 1.0) if percent else _ticks(min(0.0, *ys), max(ys))
+    axes = _Axes(max(xs), ticks)
     lines = [axes.grid(percent, "training step" + f" (one epoch: {every:,})" * epochs)]
     legend, width = [], len(raw) // 30 * 2 + 1  # width of the running mean: odd, about a fifteenth of the run
     if width > 1:
@@ -245,13 +266,16 @@ def _figure(run: Report | PretrainingReport, metric: str, unit: str, title: str 
         legend.append('<span class="key raw"></span>train, each logged step')
     if raw:
         lines.append(axes.path("mean", _running_mean(raw, width)))
-        legend.append(f'<span class="key"></span>train, {f"mean of {width}" if width > 1 else "each logged step"}')
+        each = f"mean of {width}" if width > 1 else "each logged step"
+        legend.append(f'<span class="key"></span>train, {each}')
     if dev:
         lines.append(axes.path("dev", [point[:2] for point in dev]))
-        best = _best_epoch(run) if epochs else None
-        lines += [axes.dot(x, y, f"{name} {e['epoch']}, {show(y)}", e is best) for x, y, e in dev]
+        best, show = _best_epoch(run) if epochs else None, _percent if percent else _number
+        for x, y, e in dev:
+            lines.append(axes.dot(x, y, f"{name} {e['epoch']}, {show(y)}", e is best))
         legend.append(f'<span class="key dev"></span>{"dev, after each epoch" if epochs else "held-out documents"}')
-    keys, label = "".join(f"<li>{entry}</li>" for entry in legend), f"<title>{title or metric} by training step</title>"
+    keys = "".join(f"<li>{entry}</li>" for entry in legend)
+    label = f"<title>{title} by training step</title>"
     svg = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">{label}\n' + "\n".join(lines) + "\n</svg>"
     return f"<figure>\n<figcaption>{heading}<ul>{keys}</ul></figcaption>\n{svg}\n</figure>\n"
 
@@ -264,8 +288,10 @@ class _Axes:
     ticks: list[float]
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        right, up = x / (self.end or 1), (y - self.ticks[0]) / (self.ticks[-1] - self.ticks[0])
-        return _LEFT + right * (_WIDTH - _LEFT - _RIGHT), _HEIGHT - _BOTTOM - up * (_HEIGHT - _TOP - _BOTTOM)
+        low, high = self.ticks[0], self.ticks[-1]
+        right, up = x / (self.end or 1), (y - low) / (high - low)
+        width, height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
+        return _LEFT + right * width, _HEIGHT - _BOTTOM - up * height
 
     def grid(self, percent: bool, unit: str) -> str:
         """Gridlines, tick labels, and the unit of the x axis."""
@@ -282,7 +308,8 @@ class _Axes:
 
     def path(self, kind: str, points: list[tuple[float, float]]) -> str:
         """A line through the points; one point alone becomes a dot."""
-        spots = [f"{x:.1f},{y:.1f}" for x, y in (self.at(*point) for point in _thin(points))]
+        places = [self.at(*point) for point in _thin(points)]
+        spots = [f"{x:.1f},{y:.1f}" for x, y in places]
         return f'<path class="{kind}" d="M{"L".join(spots if len(spots) > 1 else spots * 2)}"/>'
 
     def dot(self, x: float, y: float, name: str, best: bool) -> str:
@@ -300,23 +327,31 @@ def _ticks(low: float, high: float, smallest: float = 0.0) -> list[float]:
     """About five round numbers that enclose low to high: 1, 2 or 5 times a power of ten apart."""
     rough = (high - low if high > low else 1.0) / 5
     power = 10.0 ** math.floor(math.log10(rough))
-    step = max(smallest, next(times * power for times in (1, 2, 5, 10) if times * power >= 0.999 * rough))
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [step * k for k in range(first, max(last, first + 1) + 1)]
+    steps = [times * power for times in (1, 2, 5, 10)]
+    step = max(smallest, next(step for step in steps if step >= 0.999 * rough))
+    first = math.floor(low / step + 1e-9)
+    last = max(math.ceil(high / step - 1e-9), first + 1)
+    return [step * k for k in range(first, last + 1)]
 
 
 def _running_mean(points: list[tuple[float, float]], width: int, limit: int = 600) -> list[tuple[float, float]]:
     """The centred mean of `width` points (near the ends of those there are), at no more than `limit` places."""
-    half, every = width // 2, math.ceil(len(points) / limit)
-    windows = ((points[k][0], points[max(0, k - half) : k + half + 1]) for k in range(0, len(points), every))
-    return [(x, sum(y for _, y in window) / len(window)) for x, window in windows]
+    half, means = width // 2, []
+    for k in range(0, len(points), math.ceil(len(points) / limit)):
+        window = [y for _, y in points[max(0, k - half) : k + half + 1]]
+        means.append((points[k][0], sum(window) / len(window)))
+    return means
 
 
 def _thin(points: list[tuple[float, float]], limit: int = 600) -> list[tuple[float, float]]:
     """At most `limit` points that keep every peak: the lowest and the highest of each bucket, in order."""
-    size = math.ceil(len(points) / (limit // 2)) if len(points) > limit else 1
-    buckets = (sorted(points[k : k + size], key=lambda point: point[1]) for k in range(0, len(points), size))
-    return [point for bucket in buckets for point in sorted({bucket[0], bucket[-1]})]
+    if len(points) <= limit:
+        return points
+    size, kept = math.ceil(len(points) / (limit // 2)), []
+    for k in range(0, len(points), size):
+        bucket = sorted(points[k : k + size], key=lambda point: point[1])
+        kept += sorted({bucket[0], bucket[-1]})
+    return kept
 
 
 def _best_epoch(run: Report) -> dict:
@@ -326,12 +361,14 @@ def _best_epoch(run: Report) -> dict:
 
 def _wilson(share: float, total: int, z: float = 1.96) -> tuple[float, float]:
     """The 95% interval (Wilson score) of a share that was measured on `total` examples."""
-    middle, scale = share + z * z / (2 * total), 1 + z * z / total
+    middle = share + z * z / (2 * total)
+    scale = 1 + z * z / total
     reach = z * math.sqrt(share * (1 - share) / total + (z / (2 * total)) ** 2)
     return (middle - reach) / scale, (middle + reach) / scale
 
 
 def _number(value: float | None, digits: int = 4) -> str:
+    """With thousands parted; a dash for None."""
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
@@ -352,11 +389,16 @@ def _label(text: str) -> str:
 def _text(text: str, at: int = 300) -> str:
     """A text in any language; of a long one its beginning, cut where no visible character is broken."""
     marks = ("Mn", "Mc", "Me", "Sk")  # combining marks and skin tones; U+200D joins emoji
-    while text[at:] and at < 340 and (unicodedata.category(text[at]) in marks or "\u200d" in text[at - 1 : at + 1]):
+    while at < min(340, len(text)):
+        if unicodedata.category(text[at]) not in marks and "\u200d" not in text[at - 1 : at + 1]:
+            break
         at += 1
-    first, rest = (f'<p class="text" dir="auto" lang="">{_esc(part)}' for part in (text[:at], text[at:]))
-    more = f"<details><summary>the other {len(text) - at:,} characters</summary>\n{rest}</p>\n</details>\n"
-    return f"{first}…</p>\n{more}" if text[at:] else f"{first}</p>\n"
+    begin = '<p class="text" dir="auto" lang="">'
+    if not text[at:]:
+        return f"{begin}{_esc(text)}</p>\n"
+    summary = f"<summary>the other {len(text) - at:,} characters</summary>"
+    rest = f"<details>{summary}\n{begin}{_esc(text[at:])}</p>\n</details>\n"
+    return f"{begin}{_esc(text[:at])}…</p>\n{rest}"
 
 
 def _section(title: str, body: str) -> str:
