@@ -90,8 +90,10 @@ COMMAND = Command("train", TrainOptions, CHANGEABLE, read_files)
 
 
 def read_split(options: TrainOptions, path: str | None) -> Examples | None:
+    if path is None:
+        return None
     columns = options.columns.split(",") if options.columns else None
-    return None if path is None else read_examples(path, columns, options.quoting)
+    return read_examples(path, columns, options.quoting)
 
 
 def build(options: TrainOptions, rows: Examples, names: list[str]) -> tuple[Tokenizer, BertForSequenceClassification]:
@@ -132,7 +134,7 @@ class FineTuning(Task):
     """Rows of text with labels. The end of an epoch measures, keeps the model if it is the best so far, and saves.
 
     train, dev, test: the data files; without a test file the last scores are those of dev.
-    clock: when each epoch has begun, and the last one ended; times are no part of a saved state.
+    begun: when the epoch began. seconds: of each epoch since the run was begun or resumed; no part of a saved state.
     """
 
     command = COMMAND
@@ -147,9 +149,10 @@ class FineTuning(Task):
         """
         self.train, self.dev, self.test = train, dev, test
         self.progress = TrainProgress()
-        self.clock = [time.perf_counter()]
+        self.begun, self.seconds = time.perf_counter(), []
         if self.options.graphs:
-            self.use_graphs(max(max(map(len, self.order(epoch))) for epoch in range(self.options.epochs)))
+            sizes = [len(rows) for epoch in range(self.options.epochs) for rows in self.order(epoch)]
+            self.use_graphs(max(sizes))
 
     def order(self, epoch: int) -> list[Sequence[int]]:
         """The rows of each batch of an epoch."""
@@ -174,14 +177,16 @@ class FineTuning(Task):
         """See Task.batches."""
         progress, size = self.progress, self.options.accumulation
         while progress.epoch < self.options.epochs:
-            order, done = self.order(progress.epoch), sum(self.updates[: progress.epoch])
+            order = self.order(progress.epoch)
+            done = sum(self.updates[: progress.epoch])
             if progress.batch == len(order):  # saved by release 0.1.0, stopped at the end of an epoch: not yet measured
                 self.evaluate()
                 continue
             for first in range(progress.batch, len(order), size):
                 rows = order[first : first + size]
-                entries, last = [(len(part),) for part in rows], first + size >= len(order)
-                yield Step(done + first // size, map(self.batch, rows), len(rows), entries, evaluates=last, saves=last)
+                entries = [(len(part),) for part in rows]
+                number, last = done + first // size, first + size >= len(order)
+                yield Step(number, map(self.batch, rows), len(rows), entries, evaluates=last, saves=last)
 
     def batch(self, rows: Sequence[int]) -> Batch:
         """This rank's part of a batch, some of its tokens dropped.
@@ -208,7 +213,8 @@ class FineTuning(Task):
         sign that pretraining has taught the model to read as "some word"."""
         if not self.options.token_dropout:
             return batch
-        tokenizer, ids = self.tokenizer, batch.input_ids
+        tokenizer = self.tokenizer
+        ids = batch.input_ids
         special = torch.tensor([tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id], device=ids.device)
         dropped = torch.rand(ids.shape, device=ids.device) < self.options.token_dropout
         return batch._replace(input_ids=ids.masked_fill(dropped & ~torch.isin(ids, special), tokenizer.mask_id))
@@ -217,8 +223,9 @@ class FineTuning(Task):
     def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """See Task.loss."""
         logits = model(*batch[:-1])  # [B, L]
-        losses = F.cross_entropy(logits.float(), batch.labels, reduction="sum")
-        return losses[None], (logits.argmax(dim=1) == batch.labels).sum()[None]
+        loss = F.cross_entropy(logits.float(), batch.labels, reduction="sum")
+        hits = (logits.argmax(dim=1) == batch.labels).sum()
+        return loss[None], hits[None]
 
     def tell(self, rate: float) -> None:
         """See Task.tell."""
@@ -248,7 +255,9 @@ class FineTuning(Task):
                 self.model.save_pretrained(self.out)
                 self.tokenizer.save_pretrained(self.out)
         progress.epoch, progress.batch, progress.whole = progress.epoch + 1, 0, Means()
-        self.clock.append(time.perf_counter())
+        now = time.perf_counter()
+        self.seconds.append(now - self.begun)
+        self.begun = now
 
     def scores(self, split: Split) -> Scores:
         """Of one split, without dropout and without gradients."""
@@ -301,41 +310,41 @@ class FineTuning(Task):
         """What simpler classifiers, which have learned from the same rows, reach on a split: their accuracies."""
         known, asked = self.train.encoding.input_ids, split.encoding.input_ids
         vocab_size = self.tokenizer.vocab_size
+        bayes = bag_of_tokens_accuracy(known, self.train.labels, asked, split.labels, vocab_size)
         return {
             "majority class": majority_accuracy(self.train.labels, split.labels),
-            "bag of tokens (naive Bayes)": bag_of_tokens_accuracy(
-                known, self.train.labels, asked, split.labels, vocab_size
-            ),
+            "bag of tokens (naive Bayes)": bayes,
         }
 
     def facts(self) -> dict[str, object]:
         """See Task.facts."""
-        splits = {"train": self.train, "dev": self.dev, "test": self.test}
+        rows = {"train": len(self.train.labels), "dev": len(self.dev.labels)}
+        if self.test is not None:
+            rows["test"] = len(self.test.labels)
         cut = int((self.train.encoding.length == self.options.max_length).sum())  # or just fitting
-        rows = {name: len(split.labels) for name, split in splits.items() if split is not None}
         return super().facts() | {"rows": rows, "rows_at_max_length": cut}
 
     def epochs(self) -> list[dict]:
         """The lines of metrics.jsonl about epochs, with the seconds of those since the run was begun or resumed."""
-        epochs = [row | {"seconds": None} for row in read_metrics(self.out) if "epoch" in row]
-        for row, start, end in zip(reversed(epochs), self.clock[-2::-1], self.clock[:0:-1], strict=False):
-            row["seconds"] = end - start
-        return epochs
+        epochs = [row for row in read_metrics(self.out) if "epoch" in row]
+        unknown = [None] * (len(epochs) - len(self.seconds))
+        return [row | {"seconds": seconds} for row, seconds in zip(epochs, unknown + self.seconds, strict=True)]
 
 
 def worst_mistakes(logits: torch.Tensor, split: Split, labels: list[str], most: int = 20) -> list[dict]:
     """The wrong predictions of which the model was surest."""
-    sure, guess = logits.softmax(dim=1).max(dim=1)
-    wrong = (guess != torch.from_numpy(split.labels)).nonzero().flatten().tolist()
-    wrong.sort(key=lambda row: -sure[row].item())
-    rows = split.examples
+    best = logits.softmax(dim=1).max(dim=1)
+    texts, pairs = split.examples.texts, split.examples.pairs
+    sure, guess = best.values.tolist(), best.indices.tolist()
+    wrong = [row for row, label in enumerate(split.labels) if guess[row] != label]
+    wrong.sort(key=lambda row: -sure[row])
     return [
         {
-            "text": rows.texts[row],
-            "pair": rows.pairs[row] if rows.pairs is not None else None,
+            "text": texts[row],
+            "pair": pairs and pairs[row],
             "label": labels[split.labels[row]],
             "predicted": labels[guess[row]],
-            "probability": sure[row].item(),
+            "probability": sure[row],
         }
         for row in wrong[:most]
     ]

@@ -161,8 +161,9 @@ class Pretraining(Task):
         self.progress = PretrainProgress()
         self.schedule = options.schedule
         _, order = self.epoch_batches(0)
-        # Epochs are of nearly one size, and the first stands for all.
-        self.steps = options.steps or -(-options.epochs * len(order) // options.accumulation)
+        self.steps = options.steps
+        if self.steps is None:  # epochs are of nearly one size, and the first stands for all
+            self.steps = -(-options.epochs * len(order) // options.accumulation)
         if options.held_out:
             _ = self.examples
         if options.graphs:
@@ -176,14 +177,17 @@ class Pretraining(Task):
     @cached_property
     def words(self) -> NDArray[np.bool_]:
         """Which ids are neither special nor punctuation. [V]"""
-        marks = [all(map(is_punctuation, token.removeprefix("##"))) for token in self.tokenizer.vocab]
+        pieces = (token.removeprefix("##") for token in self.tokenizer.vocab)
+        marks = [all(map(is_punctuation, piece)) for piece in pieces]
         return ~np.array(marks) & ~self.tables.special
 
     @cached_property
     def guesses(self) -> tuple[int, int]:
         """The training text's most frequent token, and the most frequent that is no punctuation."""
         counts = self.corpus.token_counts(self.held_out, self.tokenizer.vocab_size)
-        return int(np.where(self.tables.special, 0, counts).argmax()), int(np.where(self.words, counts, 0).argmax())
+        any_token = np.where(self.tables.special, 0, counts).argmax()
+        any_word = np.where(self.words, counts, 0).argmax()
+        return int(any_token), int(any_word)
 
     def plan(self, documents: NDArray[np.int64], epoch: int) -> Plan:
         """The examples of some documents in an epoch."""
@@ -207,7 +211,8 @@ class Pretraining(Task):
         padded, whole_words = self.options.layout == "padded", self.options.whole_word_mask
         mine = self.ranks.own_rows(rows, planned.lengths)
         some = mine if len(mine) else rows[:1]
-        made = batch(self.corpus, planned, some, self.tables, whole_words, self.device, padded, self.multiple)
+        how = whole_words, self.device, padded, self.multiple
+        made = batch(self.corpus, planned, some, self.tables, *how)
         return made if len(mine) else made.without_answers()
 
     def batches(self) -> Iterator[Step]:
@@ -230,9 +235,10 @@ class Pretraining(Task):
 
     def count(self, parts: list[MaskedBatch]) -> list[float]:
         """How many tokens are hidden and how many pairs asked in a step, over all ranks; counts tokens."""
-        answers = sum(len(part.labels) for part in parts), sum(len(part.is_random) for part in parts)
+        hidden = sum(len(part.labels) for part in parts)
+        pairs = sum(len(part.is_random) for part in parts)
         tokens = sum(int(part.lengths.sum()) for part in parts)
-        *counts, tokens = self.ranks.total(*answers, tokens)
+        *counts, tokens = self.ranks.total(hidden, pairs, tokens)
         self.progress.tokens += int(tokens)
         return counts
 
@@ -255,7 +261,7 @@ class Pretraining(Task):
     @staticmethod
     def loss(model: nn.Module, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
         """See Task.loss."""
-        return judged(*answers(model, batch), batch)
+        return losses_and_hits(*answers(model, batch), batch)
 
     def tell(self, rate: float) -> None:
         """See Task.tell."""
@@ -289,19 +295,23 @@ class Pretraining(Task):
         token. "words" are hidden tokens that are no punctuation, which is too easy: in verse it stands at fixed places.
         """
         planned, (any_token, any_word) = self.examples, self.guesses
-        chosen = np.linspace(0, len(planned.lengths) - 1, min(EXAMPLES, len(planned.lengths))).astype(np.int64)
+        count = len(planned.lengths)
+        chosen = np.linspace(0, count - 1, min(EXAMPLES, count)).astype(np.int64)
         order = chosen[by_length(planned.lengths[chosen])].tolist()
+        budget = self.ranks.world * token_budget(None, self.model)
         sums = np.zeros(8)
         self.model.eval()
-        for rows in token_chunks(order, planned.lengths, self.ranks.world * token_budget(None, self.model)):
+        for rows in token_chunks(order, planned.lengths, budget):
             part = self.make(planned, rows)
             with self.autocast():
                 tokens, follows = answers(self.model, part)
-            losses, hits = judged(tokens, follows, part)
-            true, guessed = part.labels.cpu().numpy(), tokens.argmax(dim=1).cpu().numpy()  # [M]
+            losses, hits = losses_and_hits(tokens, follows, part)
+            true = part.labels.cpu().numpy()  # [M]
+            right = tokens.argmax(dim=1).cpu().numpy() == true
             word = self.words[true]
-            right = (guessed == true)[word].sum(), (true == any_token).sum(), (true[word] == any_word).sum()
-            sums += [losses[0].item(), *hits.tolist(), *right, len(true), word.sum()]
+            sums[:3] += [losses[0].item(), *hits.tolist()]
+            sums[3:6] += right[word].sum(), (true == any_token).sum(), (true[word] == any_word).sum()
+            sums[6:] += len(true), word.sum()
         loss, hits, nsp_hits, word_hits, any_hits, any_word_hits, tokens, words = self.ranks.total(*sums.tolist())
         scores = {
             "loss": loss / max(1, tokens),
@@ -346,10 +356,12 @@ class Pretraining(Task):
 def answers(model: BertForPreTraining | BertForMaskedLM, batch: MaskedBatch) -> tuple[Tensor, Tensor | None]:
     """Logits of the hidden tokens [M, V] and of the pairs [B, 2]; None without next-sentence prediction."""
     answer = model(*batch[:5])
-    return (answer, None) if isinstance(answer, Tensor) else answer
+    if isinstance(answer, Tensor):
+        return answer, None
+    return answer
 
 
-def judged(tokens: Tensor, follows: Tensor | None, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
+def losses_and_hits(tokens: Tensor, follows: Tensor | None, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
     """Summed cross-entropies and hits of both tasks, [2] and [2]; 0 for a task that is not asked."""
     losses, hits = [], []
     for logits, truth in ((tokens, batch.labels), (follows, batch.is_random)):

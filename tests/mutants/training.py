@@ -211,7 +211,7 @@ MUTATIONS = {
         (
             "pretrain: ranks do not know of each other's hidden tokens",
             "        return counts\n",
-            "        return list(answers)\n",
+            "        return [hidden, pairs]\n",
             "tests/training/test_ranks.py::test_two_processes_are_one",
         ),
         (
@@ -423,8 +423,8 @@ MUTATIONS = {
         ),
         (
             "train: the least sure mistakes first",
-            "wrong.sort(key=lambda row: -sure[row].item())",
-            "wrong.sort(key=lambda row: sure[row].item())",
+            "wrong.sort(key=lambda row: -sure[row])",
+            "wrong.sort(key=lambda row: sure[row])",
             "tests/training/test_train.py::test_the_worst_mistakes_are_the_surest_first",
         ),
     ],
