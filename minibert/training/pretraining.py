@@ -78,12 +78,12 @@ def prepare(options: PretrainOptions, out: Path, ranks: Ranks | None = None, rec
         device = device_for(options, ranks)
         tokenizer = find_vocabulary(options, out, record) if ranks.main else None
     with ranks.agreed():
-        tokenizer = ranks.told(tokenizer)
+        tokenizer = ranks.broadcast(tokenizer)
         config = config_for(options, tokenizer, changes(options))
         cache, alone = Path(options.cache or out / CACHE), partial(locked, ranks=Ranks())  # several runs may share it
         corpus = open_corpus(options.corpus, tokenizer, cache, say, alone) if ranks.main else None
     with ranks.agreed():
-        corpus = ranks.told(corpus)  # the others map the same files
+        corpus = ranks.broadcast(corpus)  # the others map the same files
         model = model_for(BertForPreTraining if options.nsp == "on" else BertForMaskedLM, options, config)
         sources = {source["name"]: source["sha256"] for source in corpus.sources}
         sources |= model_hashes(options.model or options.vocab)

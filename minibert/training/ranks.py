@@ -83,7 +83,7 @@ class Ranks:
             dist.all_reduce(tensor)
         return tensor
 
-    def told(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """What rank 0 has here, on every rank."""
         if self.world == 1:
             return value

@@ -157,7 +157,7 @@ def load_state(directory: Path, ranks: Ranks, model: nn.Module, optimizer: torch
     """
     with ranks.agreed():
         path = newest(directory) if ranks.main else None
-    path = ranks.told(path)
+    path = ranks.broadcast(path)
     if path is None:
         cut_metrics(directory, 0, ranks)
         return None
@@ -269,27 +269,24 @@ def begun(command: Command, options: Options, ranks: Ranks) -> tuple[Options, Pa
     A run is resumed by --resume; under torchrun also by the very command that began it, if its --out holds a run:
     after a rank has died torchrun starts the same command again.
     """
-    if options.resume is not None:
-        record, stored = read_record(Path(options.resume), command.options)
-        if record["options"].get("parallel") == "fsdp" and options.parallel is None:
-            again = f"minibert {command.name} --resume {options.resume} --parallel ddp"
-            raise ValueError(f"{options.resume}: was begun with --parallel fsdp, which is no more; type {again}")
-        if ranks.main:
-            check_same(record, command.read_files(stored))
-        continuing = continued(stored, options, command.changeable)
-        if ranks.world == 1:
-            continuing = dataclasses.replace(continuing, parallel=None)
-        return continuing, Path(options.resume), record
-    options = options.filled()
-    if options.out is None and (ranks.launched or ranks.world > 1):
-        raise ValueError("give --out: several processes have to agree on it, and find it again when restarted")
-    if ranks.launched and (Path(options.out) / RECORD).is_file():
-        record, stored = read_record(Path(options.out), command.options)
-        if stored == options:
-            if ranks.main:
-                check_same(record, command.read_files(stored))
-            return options, Path(options.out), record
-    return options, free_directory(options.out, command.name, command.spare), None
+    if options.resume is None:
+        options = options.filled()
+        if options.out is None and (ranks.launched or ranks.world > 1):
+            raise ValueError("give --out: several processes have to agree on it, and find it again when restarted")
+        restarted = ranks.launched and (Path(options.out) / RECORD).is_file()
+        if not restarted or read_record(Path(options.out), command.options)[1] != options:
+            return options, free_directory(options.out, command.name, command.spare), None
+        options = command.options(resume=options.out)
+    record, stored = read_record(Path(options.resume), command.options)
+    if record["options"].get("parallel") == "fsdp" and options.parallel is None:
+        again = f"minibert {command.name} --resume {options.resume} --parallel ddp"
+        raise ValueError(f"{options.resume}: was begun with --parallel fsdp, which is no more; type {again}")
+    if ranks.main:
+        check_same(record, command.read_files(stored))
+    continuing = continued(stored, options, command.changeable)
+    if ranks.world == 1:
+        continuing = dataclasses.replace(continuing, parallel=None)
+    return continuing, Path(options.resume), record
 
 
 def write_record(command: Command, directory: Path, ranks: Ranks, facts: dict, record: dict | None) -> None:
