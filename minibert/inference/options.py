@@ -7,7 +7,7 @@ from dataclasses import MISSING, dataclass
 
 from minibert.fast.options import ATTENTION
 from minibert.io.bundled import BUNDLED
-from minibert.options import argument, option
+from minibert.options import argument, check_options, option
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,7 @@ class JobOptions:
     json: bool = option(False, "print one JSON object")
 
     def __post_init__(self) -> None:
-        for name, known in {"on_error": ("stop", "skip"), "quoting": ("minimal", "none")}.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} {getattr(self, name)!r} is unknown; choose {' or '.join(known)}")
+        check_options(self, (), {}, {"on_error": ("stop", "skip"), "quoting": ("minimal", "none")})
         if (self.data is None) != (self.out is None):
             given, missing = ("out", "data") if self.data is None else ("data", "out")
             raise ValueError(f"--{given} is given without --{missing}; a file of rows needs both, texts neither")
@@ -76,5 +74,4 @@ class FillMaskOptions:
     json: bool = option(False, "print one JSON object")
 
     def __post_init__(self) -> None:
-        if self.top_k < 1:
-            raise ValueError(f"top_k is {self.top_k}; it must be at least 1")
+        check_options(self, ("top_k",), {}, {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -137,10 +137,18 @@ class TextEncoder(TrainedModel):
 
 
 @torch.no_grad()
-def classify(model: BertForSequenceClassification, encoding: Encoding, tokens_per_batch: int | None = None) -> Tensor:
-    """Logits of encoded rows, [N, L] float32 on the CPU, in their order; the model is expected in eval mode."""
-    logits, model = torch.empty(len(encoding.length), model.config.num_labels), prepare(model)
-    for rows, batch in batches(encoding, tokens_per_batch, model, first_only=True):
+def classify(
+    model: BertForSequenceClassification,
+    encoding: Encoding,
+    tokens_per_batch: int | None = None,
+    order: Sequence[int] | None = None,
+) -> Tensor:
+    """Logits of encoded rows, [N, L] float32 on the CPU, in their order; the model is expected in eval mode.
+
+    order: some of the rows, the longest first; those of the others are 0.
+    """
+    logits, model = torch.zeros(len(encoding.length), model.config.num_labels), prepare(model)
+    for rows, batch in batches(encoding, tokens_per_batch, model, True, order):
         logits[rows] = model(*batch[:-1]).float().cpu()
     return logits
 
@@ -172,11 +180,16 @@ def token_budget(tokens_per_batch: int | None, model: nn.Module) -> int:
 
 
 def batches(
-    encoding: Encoding, tokens_per_batch: int | None, model: nn.Module, first_only: bool = False
+    encoding: Encoding,
+    tokens_per_batch: int | None,
+    model: nn.Module,
+    first_only: bool = False,
+    order: Sequence[int] | None = None,
 ) -> Iterator[tuple[list[int], Batch]]:
-    """All rows in packed batches, the longest first: (their numbers, the batch)."""
+    """All rows, or those of `order`, in packed batches, the longest first: (their numbers, the batch)."""
     budget, device = token_budget(tokens_per_batch, model), next(model.parameters()).device
-    for rows in token_chunks(by_length(encoding.length), encoding.length, budget):
+    order = by_length(encoding.length) if order is None else order
+    for rows in token_chunks(order, encoding.length, budget):
         rows.reverse()  # shortest first inside: sorted that way, attention need not move a token
         yield rows, collate_packed(encoding, None, rows, device, first_only=first_only)
 

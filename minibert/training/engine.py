@@ -15,6 +15,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ from minibert.core.config import PRESETS, BertConfig
 from minibert.core.data import chunks, shuffled
 from minibert.core.files import atomic_write, write_json
 from minibert.core.optimizer import learning_rate, optimizer_groups
+from minibert.core.weights import Pretrained
 from minibert.fast import twins as fast
 from minibert.fast.batches import check_vocabulary, shuffled_by_tokens
 from minibert.fast.replay import DTYPES, Replays, check_replayable
@@ -38,6 +40,7 @@ from minibert.io.signals import Interrupt
 from minibert.io.stderr import on_terminal, say
 from minibert.text.tokenizer import Tokenizer
 from minibert.training.ranks import Ranks, joined
+from minibert.training.report import render
 from minibert.training.state import (
     RECORD,
     Command,
@@ -54,7 +57,8 @@ from minibert.training.state import (
     versions,
     write_record,
 )
-from minibert.training.threads import cpu_threads, threads_for
+
+ONE_THREAD_BELOW = 5_000_000  # weights: with fewer, threads wait for each other longer than they compute
 
 
 class Step(NamedTuple):
@@ -164,18 +168,16 @@ class Task:
         ends = {"result": result, **more, "state": fingerprint(self.out), "seconds": seconds}
         write_json(self.out / RECORD, self.facts() | ends)
 
-    def report(
-        self, render: Callable[[Any], str], page: type, seconds: float, sizes: dict[str, str], **own: Any
-    ) -> None:
-        """Writes report.html. sizes: of model and data. own: what this kind of page has besides."""
+    def report(self, kind: type, seconds: float, sizes: dict[str, str], **own: Any) -> None:
+        """Writes report.html. sizes: of model and data. own: what this kind of report has besides."""
         known, rows = self.facts(), [row for row in read_metrics(self.out) if "step" in row]
         summary = {
             **sizes,
             "seconds": f"{seconds:.0f} on {known['device']}, threads: {known['threads']}",
             "versions": ", ".join(f"{package} {version}" for package, version in known["versions"].items()),
         }
-        filled = page(summary=summary, steps=rows, options=known["options"], command=known["command"], **own)
-        atomic_write(self.out / "report.html", render(filled).encode("utf-8"))
+        page = kind(summary=summary, steps=rows, options=known["options"], command=known["command"], **own)
+        atomic_write(self.out / "report.html", render(page).encode("utf-8"))
 
 
 # ---- a whole run ----
@@ -193,7 +195,7 @@ def run(command: Command, prepare: Callable[..., Task], options: Any) -> tuple[A
             options, out, record = begun(command, options, ranks)
         with locked(out, ranks):
             task = prepare(options, out, ranks, record)
-            with cpu_threads(options.threads or threads_for(task.parameters)):
+            with cpu_threads(options.threads or (1 if task.parameters < ONE_THREAD_BELOW else torch.get_num_threads())):
                 write_record(command, out, ranks, task.facts(), record)
                 if record is not None:
                     task.progress = restored(task.progress, load_state(out, ranks, task.model, task.optimizer))
@@ -209,9 +211,21 @@ def run(command: Command, prepare: Callable[..., Task], options: Any) -> tuple[A
     return scores, out
 
 
+@contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """Lets PyTorch use `count` CPU threads for a while. Results depend on the number in their last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def device_for(options: Any, ranks: Ranks) -> torch.device:
     """Where to train. Raises ValueError where processes, device or compiler are not there."""
-    ranks.check(options.parallel)
+    if options.parallel is not None and ranks.world == 1:
+        raise ValueError(f"parallel {options.parallel} is for several processes; start them with torchrun")
     device = pick_device(ranks.device(options.device))
     if options.compile:
         check_compiler(device)
@@ -235,11 +249,13 @@ def check_compiler(device: torch.device) -> None:
 
 
 def config_for(options: Any, tokenizer: Tokenizer, changes: dict[str, object]) -> BertConfig:
-    """The pretrained model's config, or that of a preset, with some changes.
+    """The pretrained model's config, or that of a preset, with the dropout that is asked for and some changes.
 
     Raises:
         ValueError: model, vocabulary and max_length do not go together.
     """
+    if options.dropout is not None:
+        changes |= dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), options.dropout)
     if options.model is None:
         sizes = {"vocab_size": tokenizer.vocab_size, "pad_token_id": tokenizer.pad_id}
         sizes["max_position_embeddings"] = options.max_length  # a position that no text reaches would stay random
@@ -252,6 +268,14 @@ def config_for(options: Any, tokenizer: Tokenizer, changes: dict[str, object]) -
             f" {config.max_position_embeddings}"
         )
     return config
+
+
+def model_for(kind: type[Pretrained], options: Any, config: BertConfig) -> Pretrained:
+    """A model from scratch, or the pretrained one. What is not loaded is drawn from the run's seed."""
+    torch.manual_seed(options.seed)
+    if options.model is None:
+        return kind(config, options.attention)
+    return kind.from_pretrained(resolve(options.model), options.attention, config=config)
 
 
 def epoch_order(options: Any, lengths: NDArray[np.int64], epoch: int) -> list[Sequence[int]]:

@@ -19,26 +19,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from minibert.core.data import Examples, label_names
-from minibert.fast.batches import (
-    Batch,
-    by_length,
-    collate,
-    collate_packed,
-    encode_examples,
-    token_chunks,
-)
+from minibert.fast.batches import Batch, by_length, collate, collate_packed, encode_examples
 from minibert.fast.models import BertForSequenceClassification
-from minibert.inference.text_models import Scores, classify, score, token_budget
+from minibert.inference.text_models import Scores, classify, score
 from minibert.io.bundled import resolve
 from minibert.io.examples import hold_out, label_ids, read_examples
 from minibert.io.stderr import say
 from minibert.text.tokenizer import Encoding, Tokenizer
 from minibert.text.vocab import learn_vocabulary
 from minibert.training.baselines import bag_of_tokens_accuracy, majority_accuracy
-from minibert.training.engine import Step, Task, check_loss, config_for, device_for, epoch_order, run
+from minibert.training.engine import Step, Task, check_loss, config_for, device_for, epoch_order, model_for, run
 from minibert.training.options import TrainOptions
 from minibert.training.ranks import Ranks
-from minibert.training.report import Report, render
+from minibert.training.report import Report
 from minibert.training.state import Command, Means, Progress, hashes, model_hashes, read_metrics
 
 CHANGEABLE = ("attention", "device", "keep", "log_every", "parallel", "save_every", "threads")  # when resuming
@@ -90,16 +83,17 @@ def prepare(options: TrainOptions, out: Path, ranks: Ranks, record: dict | None 
 
 def read_files(options: TrainOptions) -> dict[str, str]:
     """Hashes of the data files and, under the model's own name, of its files."""
-    found = hashes(path for path in (options.data, options.dev, options.test) if path is not None)
-    return found if options.model is None else found | model_hashes(options.model)
+    return hashes(filter(None, (options.data, options.dev, options.test))) | model_hashes(options.model)
 
 
 COMMAND = Command("train", TrainOptions, CHANGEABLE, read_files)
 
 
 def read_split(options: TrainOptions, path: str | None) -> Examples | None:
+    if path is None:
+        return None
     columns = options.columns.split(",") if options.columns else None
-    return None if path is None else read_examples(path, columns, options.quoting)
+    return read_examples(path, columns, options.quoting)
 
 
 def build(options: TrainOptions, rows: Examples, names: list[str]) -> tuple[Tokenizer, BertForSequenceClassification]:
@@ -111,14 +105,9 @@ def build(options: TrainOptions, rows: Examples, names: list[str]) -> tuple[Toke
     tokenizer.model_max_length = options.max_length  # goes into the trained directory, where texts are cut alike
     changes: dict[str, object] = {"id2label": dict(enumerate(names))}
     if options.dropout is not None:
-        rates = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
-        changes |= dict.fromkeys(rates, options.dropout)
-    config = config_for(options, tokenizer, changes)
-    torch.manual_seed(options.seed)
-    if options.model is None:
-        return tokenizer, BertForSequenceClassification(config, options.attention)
-    model = BertForSequenceClassification.from_pretrained(resolve(options.model), options.attention, config=config)
-    if options.pooler == "fresh":
+        changes["classifier_dropout"] = options.dropout
+    model = model_for(BertForSequenceClassification, options, config_for(options, tokenizer, changes))
+    if options.model is not None and options.pooler == "fresh":
         model.init_weights(model.bert.pooler)
     return tokenizer, model
 
@@ -145,7 +134,7 @@ class FineTuning(Task):
     """Rows of text with labels. The end of an epoch measures, keeps the model if it is the best so far, and saves.
 
     train, dev, test: the data files; without a test file the last scores are those of dev.
-    clock: when each epoch has begun, and the last one ended; times are no part of a saved state.
+    begun: when the epoch began. seconds: of each epoch since the run was begun or resumed; no part of a saved state.
     """
 
     command = COMMAND
@@ -160,9 +149,10 @@ class FineTuning(Task):
         """
         self.train, self.dev, self.test = train, dev, test
         self.progress = TrainProgress()
-        self.clock = [time.perf_counter()]
+        self.begun, self.seconds = time.perf_counter(), []
         if self.options.graphs:
-            self.use_graphs(max(max(map(len, self.order(epoch))) for epoch in range(self.options.epochs)))
+            sizes = [len(rows) for epoch in range(self.options.epochs) for rows in self.order(epoch)]
+            self.use_graphs(max(sizes))
 
     def order(self, epoch: int) -> list[Sequence[int]]:
         """The rows of each batch of an epoch."""
@@ -171,8 +161,6 @@ class FineTuning(Task):
     @cached_property
     def counts(self) -> list[int]:
         """Batches of each epoch. Their number differs where they are cut by tokens."""
-        if self.options.tokens_per_batch is None:
-            return [len(self.order(0))] * self.options.epochs
         return [len(self.order(epoch)) for epoch in range(self.options.epochs)]
 
     @cached_property
@@ -189,14 +177,16 @@ class FineTuning(Task):
         """See Task.batches."""
         progress, size = self.progress, self.options.accumulation
         while progress.epoch < self.options.epochs:
-            order, done = self.order(progress.epoch), sum(self.updates[: progress.epoch])
+            order = self.order(progress.epoch)
+            done = sum(self.updates[: progress.epoch])
             if progress.batch == len(order):  # saved by release 0.1.0, stopped at the end of an epoch: not yet measured
                 self.evaluate()
                 continue
             for first in range(progress.batch, len(order), size):
                 rows = order[first : first + size]
-                entries, last = [(len(part),) for part in rows], first + size >= len(order)
-                yield Step(done + first // size, map(self.batch, rows), len(rows), entries, evaluates=last, saves=last)
+                entries = [(len(part),) for part in rows]
+                number, last = done + first // size, first + size >= len(order)
+                yield Step(number, map(self.batch, rows), len(rows), entries, evaluates=last, saves=last)
 
     def batch(self, rows: Sequence[int]) -> Batch:
         """This rank's part of a batch, some of its tokens dropped.
@@ -223,7 +213,8 @@ class FineTuning(Task):
         sign that pretraining has taught the model to read as "some word"."""
         if not self.options.token_dropout:
             return batch
-        tokenizer, ids = self.tokenizer, batch.input_ids
+        tokenizer = self.tokenizer
+        ids = batch.input_ids
         special = torch.tensor([tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id], device=ids.device)
         dropped = torch.rand(ids.shape, device=ids.device) < self.options.token_dropout
         return batch._replace(input_ids=ids.masked_fill(dropped & ~torch.isin(ids, special), tokenizer.mask_id))
@@ -232,8 +223,9 @@ class FineTuning(Task):
     def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """See Task.loss."""
         logits = model(*batch[:-1])  # [B, L]
-        losses = F.cross_entropy(logits.float(), batch.labels, reduction="sum")
-        return losses[None], (logits.argmax(dim=1) == batch.labels).sum()[None]
+        loss = F.cross_entropy(logits.float(), batch.labels, reduction="sum")
+        hits = (logits.argmax(dim=1) == batch.labels).sum()
+        return loss[None], hits[None]
 
     def tell(self, rate: float) -> None:
         """See Task.tell."""
@@ -263,28 +255,20 @@ class FineTuning(Task):
                 self.model.save_pretrained(self.out)
                 self.tokenizer.save_pretrained(self.out)
         progress.epoch, progress.batch, progress.whole = progress.epoch + 1, 0, Means()
-        self.clock.append(time.perf_counter())
+        now = time.perf_counter()
+        self.seconds.append(now - self.begun)
+        self.begun = now
 
     def scores(self, split: Split) -> Scores:
         """Of one split, without dropout and without gradients."""
-        predicted = self.predict if self.ranks.world == 1 else self.predict_together
-        return score(predicted(self.model.eval(), split), split.labels)
+        return score(self.predict(self.model.eval(), split, self.ranks), split.labels)
 
-    def predict(self, model: BertForSequenceClassification, split: Split) -> Tensor:
-        """Logits of one split, [N, L]; the model is expected in eval mode."""
+    def predict(self, model: BertForSequenceClassification, split: Split, ranks: Ranks) -> Tensor:
+        """Logits of one split, [N, L], of which each rank computes its share; the model is expected in eval mode."""
+        lengths = split.encoding.length
         with self.autocast():
-            return classify(model, split.encoding)
-
-    @torch.no_grad()
-    def predict_together(self, model: BertForSequenceClassification, split: Split) -> Tensor:
-        """The same by all ranks, each its share of every batch."""
-        lengths, logits = split.encoding.length, torch.zeros(len(split.labels), model.config.num_labels)
-        for rows in token_chunks(by_length(lengths), lengths, self.ranks.world * token_budget(None, model)):
-            if mine := self.ranks.own_rows(rows, lengths):
-                batch = collate_packed(split.encoding, None, mine, self.device, first_only=True)
-                with self.autocast():
-                    logits[mine] = model(*batch[:-1]).float().cpu()
-        return self.ranks.summed(logits)
+            logits = classify(model, split.encoding, order=ranks.own_rows(by_length(lengths), lengths))
+        return ranks.summed(logits)
 
     # ---- after the loop ----
 
@@ -292,7 +276,7 @@ class FineTuning(Task):
         """Scores the best epoch's model on the test file (else the validation rows); see Task.finish."""
         name, split = ("test", self.test) if self.test is not None else ("dev", self.dev)
         model = BertForSequenceClassification.from_pretrained(self.out, self.options.attention).to(self.device)
-        logits = self.predict(model.eval(), split)
+        logits = self.predict(model.eval(), split, Ranks())  # the others have left
         scores = score(logits, split.labels)
         baselines = self.baselines(split)
         result = {"accuracy": scores.accuracy, "loss": scores.loss, "macro_f1": scores.macro_f1}
@@ -304,7 +288,6 @@ class FineTuning(Task):
             "rows": ", ".join(f"{count:,} {part}" for part, count in self.facts()["rows"].items()),
         }
         self.report(
-            render,
             Report,
             seconds,
             sizes,
@@ -327,41 +310,41 @@ class FineTuning(Task):
         """What simpler classifiers, which have learned from the same rows, reach on a split: their accuracies."""
         known, asked = self.train.encoding.input_ids, split.encoding.input_ids
         vocab_size = self.tokenizer.vocab_size
+        bayes = bag_of_tokens_accuracy(known, self.train.labels, asked, split.labels, vocab_size)
         return {
             "majority class": majority_accuracy(self.train.labels, split.labels),
-            "bag of tokens (naive Bayes)": bag_of_tokens_accuracy(
-                known, self.train.labels, asked, split.labels, vocab_size
-            ),
+            "bag of tokens (naive Bayes)": bayes,
         }
 
     def facts(self) -> dict[str, object]:
         """See Task.facts."""
-        splits = {"train": self.train, "dev": self.dev, "test": self.test}
+        rows = {"train": len(self.train.labels), "dev": len(self.dev.labels)}
+        if self.test is not None:
+            rows["test"] = len(self.test.labels)
         cut = int((self.train.encoding.length == self.options.max_length).sum())  # or just fitting
-        rows = {name: len(split.labels) for name, split in splits.items() if split is not None}
         return super().facts() | {"rows": rows, "rows_at_max_length": cut}
 
     def epochs(self) -> list[dict]:
         """The lines of metrics.jsonl about epochs, with the seconds of those since the run was begun or resumed."""
-        epochs = [row | {"seconds": None} for row in read_metrics(self.out) if "epoch" in row]
-        for row, start, end in zip(reversed(epochs), self.clock[-2::-1], self.clock[:0:-1], strict=False):
-            row["seconds"] = end - start
-        return epochs
+        epochs = [row for row in read_metrics(self.out) if "epoch" in row]
+        unknown = [None] * (len(epochs) - len(self.seconds))
+        return [row | {"seconds": seconds} for row, seconds in zip(epochs, unknown + self.seconds, strict=True)]
 
 
 def worst_mistakes(logits: torch.Tensor, split: Split, labels: list[str], most: int = 20) -> list[dict]:
     """The wrong predictions of which the model was surest."""
-    sure, guess = logits.softmax(dim=1).max(dim=1)
-    wrong = (guess != torch.from_numpy(split.labels)).nonzero().flatten().tolist()
-    wrong.sort(key=lambda row: -sure[row].item())
-    rows = split.examples
+    best = logits.softmax(dim=1).max(dim=1)
+    texts, pairs = split.examples.texts, split.examples.pairs
+    sure, guess = best.values.tolist(), best.indices.tolist()
+    wrong = [row for row, label in enumerate(split.labels) if guess[row] != label]
+    wrong.sort(key=lambda row: -sure[row])
     return [
         {
-            "text": rows.texts[row],
-            "pair": rows.pairs[row] if rows.pairs is not None else None,
+            "text": texts[row],
+            "pair": pairs and pairs[row],
             "label": labels[split.labels[row]],
             "predicted": labels[guess[row]],
-            "probability": sure[row].item(),
+            "probability": sure[row],
         }
         for row in wrong[:most]
     ]

@@ -207,12 +207,8 @@ class VocabTables:
         self.continues = np.array([token.startswith(CONTINUES) for token in vocab])
         unused = np.array([token.startswith("[unused") for token in vocab])
         self.choices = np.flatnonzero(~self.special & ~unused)
-        self.cls_id, self.sep_id, self.pad_id, self.mask_id = (
-            tokenizer.cls_id,
-            tokenizer.sep_id,
-            tokenizer.pad_id,
-            tokenizer.mask_id,
-        )
+        self.cls_id, self.sep_id = tokenizer.cls_id, tokenizer.sep_id
+        self.pad_id, self.mask_id = tokenizer.pad_id, tokenizer.mask_id
 
 
 def numbers(key: NDArray[np.uint64], rows: Sequence[int], lengths: NDArray[np.int64]) -> NDArray[np.float64]:

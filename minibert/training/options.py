@@ -48,9 +48,7 @@ def check_training(
 class TrainOptions:
     """Everything a fine-tuning run depends on."""
 
-    model: str | None = option(
-        None, f"directory or hub name of a pretrained BERT (default: {BUNDLED}, which is in the package)"
-    )
+    model: str | None = option(None, f"directory or hub name of a pretrained BERT (default: {BUNDLED}, ours)")
     preset: str | None = option(None, f"train a model from scratch, of this size (default: tiny): {', '.join(PRESETS)}")
     vocab_size: int | None = option(None, "train from scratch, with a vocabulary of so many tokens (default: 4000)")
     data: str | None = option(None, "training file, .tsv .csv or .jsonl (default: the bundled reviews)")
@@ -67,15 +65,9 @@ class TrainOptions:
     warmup: float = option(0.1, "share of the steps over which the learning rate rises")
     weight_decay: float = option(0.01, "AdamW's decay, on weights but not on biases and LayerNorms")
     clip: float = option(1.0, "largest gradient norm; 0 switches clipping off")
-    dropout: float | None = option(
-        None, "dropout everywhere (default: as the model's config says, small pretrained ones 0.2)"
-    )
-    token_dropout: float | None = option(
-        None, "share of the tokens that become [MASK] while training (default: 0, for a small pretrained model 0.3)"
-    )
-    pooler: str | None = option(
-        None, "kept, or fresh for one drawn anew (default: kept, fresh for a small model without a classifier)"
-    )
+    dropout: float | None = option(None, "dropout everywhere (default: the config's, small pretrained models 0.2)")
+    token_dropout: float | None = option(None, "share of tokens masked in training (default: 0, small models 0.3)")
+    pooler: str | None = option(None, "kept, or fresh: drawn anew (default: fresh for a small model without classes)")
     max_length: int = option(128, "longest text in tokens, [CLS] and [SEP] included")
     layout: str = option("packed", "packed: no padding is ever computed; padded: the rectangle of the original")
     attention: str = option("auto", f"attention backend: auto, {', '.join(ATTENTION)}")
@@ -134,9 +126,7 @@ class PretrainOptions:
 
     corpus: Sequence[str] = option((), "text files: .txt, a sentence a line, a blank line between documents; or .jsonl")
     out: str | None = option(None, "directory for the model (default: the next free runs/pretrain-N)")
-    cache: str | None = option(
-        None, "directory for the tokenised corpus, which other runs may share (default: OUT/corpus)"
-    )
+    cache: str | None = option(None, "directory for the tokenised corpus; runs may share it (default: OUT/corpus)")
     vocab: str | None = option(None, "directory of a vocabulary (default: learned from the corpus)")
     vocab_size: int = option(8000, "most tokens of a learned vocabulary")
     cased: bool = option(False, "keep capitals and accents in a learned vocabulary")

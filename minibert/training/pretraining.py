@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +29,11 @@ from minibert.text.corpus import Corpus, Sentences, checked_corpus, open_corpus
 from minibert.text.token_file import description
 from minibert.text.tokenizer import Tokenizer
 from minibert.text.vocab import learn_vocabulary
-from minibert.training.engine import Step, Task, config_for, device_for, epoch_order, run
+from minibert.training.engine import Step, Task, check_loss, config_for, device_for, epoch_order, model_for, run
 from minibert.training.instances import HELD_OUT, HIDDEN, MaskedBatch, Plan, VocabTables, batch, plan
 from minibert.training.options import PretrainOptions
 from minibert.training.ranks import Ranks
-from minibert.training.report import Pretraining as Page
-from minibert.training.report import render_pretraining
+from minibert.training.report import PretrainingReport
 from minibert.training.state import Command, Means, Progress, hashes, locked, model_hashes, read_metrics
 
 CHANGEABLE = ("attention", "cache", "device", "eval_every", "keep", "log_every", "parallel", "save_every", "threads")
@@ -60,12 +58,7 @@ def pretrain(options: PretrainOptions) -> tuple[dict[str, float], Path] | None:
 
 def read_files(options: PretrainOptions) -> dict[str, str]:
     """Hashes of the corpus, and of the files of the model or the vocabulary that is given."""
-    return hashes(checked_corpus(options.corpus)) | given_hashes(options)
-
-
-def given_hashes(options: PretrainOptions) -> dict[str, str]:
-    name = options.model or options.vocab
-    return {} if name is None else model_hashes(name)
+    return hashes(checked_corpus(options.corpus)) | model_hashes(options.model or options.vocab)
 
 
 COMMAND = Command("pretrain", PretrainOptions, CHANGEABLE, read_files, spare=(CACHE,))
@@ -85,27 +78,18 @@ def prepare(options: PretrainOptions, out: Path, ranks: Ranks | None = None, rec
         device = device_for(options, ranks)
         tokenizer = find_vocabulary(options, out, record) if ranks.main else None
     with ranks.agreed():
-        tokenizer = ranks.told(tokenizer)
+        tokenizer = ranks.broadcast(tokenizer)
         config = config_for(options, tokenizer, changes(options))
-        cache = Path(options.cache or out / CACHE)
-        corpus = open_corpus(options.corpus, tokenizer, cache, say, alone_in) if ranks.main else None
+        cache, alone = Path(options.cache or out / CACHE), partial(locked, ranks=Ranks())  # several runs may share it
+        corpus = open_corpus(options.corpus, tokenizer, cache, say, alone) if ranks.main else None
     with ranks.agreed():
-        corpus = ranks.told(corpus)  # the others map the same files
-        torch.manual_seed(options.seed)
-        kind = BertForPreTraining if options.nsp == "on" else BertForMaskedLM
-        if options.model is None:
-            model = kind(config, options.attention)
-        else:
-            model = kind.from_pretrained(resolve(options.model), options.attention, config=config)
-        sources = {source["name"]: source["sha256"] for source in corpus.sources} | given_hashes(options)
+        corpus = ranks.broadcast(corpus)  # the others map the same files
+        model = model_for(BertForPreTraining if options.nsp == "on" else BertForMaskedLM, options, config)
+        sources = {source["name"]: source["sha256"] for source in corpus.sources}
+        sources |= model_hashes(options.model or options.vocab)
     task = Pretraining(options, out, ranks, device, model, tokenizer, sources)
     task.use(corpus)
     return task
-
-
-def alone_in(cache: Path) -> AbstractContextManager[None]:
-    """The lock of a cache, which several runs may share."""
-    return locked(cache, Ranks())
 
 
 def find_vocabulary(options: PretrainOptions, out: Path, record: dict | None) -> Tokenizer:
@@ -130,11 +114,7 @@ def find_vocabulary(options: PretrainOptions, out: Path, record: dict | None) ->
 
 def changes(options: PretrainOptions) -> dict[str, object]:
     """What differs from the model's config, or from the preset's."""
-    found: dict[str, object] = {}
-    if options.dropout is not None:
-        found |= dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), options.dropout)
-    if options.layers:
-        found["num_hidden_layers"] = options.layers
+    found: dict[str, object] = {"num_hidden_layers": options.layers} if options.layers else {}
     if width := options.width:
         found |= {"hidden_size": width, "num_attention_heads": width // 64, "intermediate_size": 4 * width}
     return found
@@ -156,19 +136,12 @@ class PretrainProgress(Progress):
         self.pairs.add(losses[1], hits[1], counts[1])
 
 
-@dataclass
-class Work:
-    """What has been computed since the last log line."""
-
-    since: float = field(default_factory=time.perf_counter)
-    tokens: float = 0
-
-
 class Pretraining(Task):
     """Text with hidden tokens, in pairs; measured every `eval_every` steps on the documents that are held out.
 
     documents, held_out: those of the corpus to train on and to measure on, [D, 2].
     epoch: the number of one, its examples, its batches.
+    logged: the time of the last log line, and how many tokens had been seen by then.
     """
 
     command = COMMAND
@@ -186,10 +159,11 @@ class Pretraining(Task):
         self.corpus = corpus
         self.documents, self.held_out = corpus.split(options.held_out, options.seed)
         self.progress = PretrainProgress()
-        self.schedule, self.work = options.schedule, Work()
+        self.schedule = options.schedule
         _, order = self.epoch_batches(0)
-        # Epochs are of nearly one size, and the first stands for all.
-        self.steps = options.steps or -(-options.epochs * len(order) // options.accumulation)
+        self.steps = options.steps
+        if self.steps is None:  # epochs are of nearly one size, and the first stands for all
+            self.steps = -(-options.epochs * len(order) // options.accumulation)
         if options.held_out:
             _ = self.examples
         if options.graphs:
@@ -203,14 +177,17 @@ class Pretraining(Task):
     @cached_property
     def words(self) -> NDArray[np.bool_]:
         """Which ids are neither special nor punctuation. [V]"""
-        marks = [all(map(is_punctuation, token.removeprefix("##"))) for token in self.tokenizer.vocab]
+        pieces = (token.removeprefix("##") for token in self.tokenizer.vocab)
+        marks = [all(map(is_punctuation, piece)) for piece in pieces]
         return ~np.array(marks) & ~self.tables.special
 
     @cached_property
     def guesses(self) -> tuple[int, int]:
         """The training text's most frequent token, and the most frequent that is no punctuation."""
         counts = self.corpus.token_counts(self.held_out, self.tokenizer.vocab_size)
-        return int(np.where(self.tables.special, 0, counts).argmax()), int(np.where(self.words, counts, 0).argmax())
+        any_token = np.where(self.tables.special, 0, counts).argmax()
+        any_word = np.where(self.words, counts, 0).argmax()
+        return int(any_token), int(any_word)
 
     def plan(self, documents: NDArray[np.int64], epoch: int) -> Plan:
         """The examples of some documents in an epoch."""
@@ -234,7 +211,8 @@ class Pretraining(Task):
         padded, whole_words = self.options.layout == "padded", self.options.whole_word_mask
         mine = self.ranks.own_rows(rows, planned.lengths)
         some = mine if len(mine) else rows[:1]
-        made = batch(self.corpus, planned, some, self.tables, whole_words, self.device, padded, self.multiple)
+        how = whole_words, self.device, padded, self.multiple
+        made = batch(self.corpus, planned, some, self.tables, *how)
         return made if len(mine) else made.without_answers()
 
     def batches(self) -> Iterator[Step]:
@@ -257,11 +235,11 @@ class Pretraining(Task):
 
     def count(self, parts: list[MaskedBatch]) -> list[float]:
         """How many tokens are hidden and how many pairs asked in a step, over all ranks; counts tokens."""
-        answers = sum(len(part.labels) for part in parts), sum(len(part.is_random) for part in parts)
+        hidden = sum(len(part.labels) for part in parts)
+        pairs = sum(len(part.is_random) for part in parts)
         tokens = sum(int(part.lengths.sum()) for part in parts)
-        *counts, tokens = self.ranks.total(*answers, tokens)
+        *counts, tokens = self.ranks.total(hidden, pairs, tokens)
         self.progress.tokens += int(tokens)
-        self.work.tokens += tokens
         return counts
 
     def announce(self) -> None:
@@ -278,12 +256,12 @@ class Pretraining(Task):
             say(
                 f"{random:.0%} of the pairs are random, as most documents have one sentence; --nsp off may serve better"
             )
-        self.work = Work()
+        self.logged = time.perf_counter(), self.progress.tokens
 
     @staticmethod
     def loss(model: nn.Module, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
         """See Task.loss."""
-        return judged(*answers(model, batch), batch)
+        return losses_and_hits(*answers(model, batch), batch)
 
     def tell(self, rate: float) -> None:
         """See Task.tell."""
@@ -295,9 +273,9 @@ class Pretraining(Task):
             row |= {"nsp_loss": pairs.loss, "nsp_accuracy": pairs.accuracy}
             line += f"  nsp {pairs.accuracy:.3f}"
         self.log(row | {"lr": rate, "tokens": progress.tokens})
-        work, seconds = self.work, time.perf_counter() - self.work.since
-        say(f"{line}  {work.tokens / seconds:,.0f} tokens/s")
-        progress.window, progress.pairs, self.work = Means(), Means(), Work()
+        before, now = self.logged, (time.perf_counter(), progress.tokens)
+        say(f"{line}  {(now[1] - before[1]) / (now[0] - before[0]):,.0f} tokens/s")
+        progress.window, progress.pairs, self.logged = Means(), Means(), now
 
     def evaluate(self) -> None:
         """Scores the held-out documents, if there are any; writes and prints it."""
@@ -305,10 +283,11 @@ class Pretraining(Task):
             return
         before = time.perf_counter()
         scores = self.scores()
+        check_loss(self, scores["loss"])
         self.log({"measured": self.progress.step, **scores})
         line = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in scores.items())
         say(f"held out, step {self.progress.step}  {line}")
-        self.work.since += time.perf_counter() - before
+        self.logged = self.logged[0] + time.perf_counter() - before, self.logged[1]
 
     @torch.no_grad()
     def scores(self) -> dict[str, float]:
@@ -316,19 +295,23 @@ class Pretraining(Task):
         token. "words" are hidden tokens that are no punctuation, which is too easy: in verse it stands at fixed places.
         """
         planned, (any_token, any_word) = self.examples, self.guesses
-        chosen = np.linspace(0, len(planned.lengths) - 1, min(EXAMPLES, len(planned.lengths))).astype(np.int64)
+        count = len(planned.lengths)
+        chosen = np.linspace(0, count - 1, min(EXAMPLES, count)).astype(np.int64)
         order = chosen[by_length(planned.lengths[chosen])].tolist()
+        budget = self.ranks.world * token_budget(None, self.model)
         sums = np.zeros(8)
         self.model.eval()
-        for rows in token_chunks(order, planned.lengths, self.ranks.world * token_budget(None, self.model)):
+        for rows in token_chunks(order, planned.lengths, budget):
             part = self.make(planned, rows)
             with self.autocast():
                 tokens, follows = answers(self.model, part)
-            losses, hits = judged(tokens, follows, part)
-            true, guessed = part.labels.cpu().numpy(), tokens.argmax(dim=1).cpu().numpy()  # [M]
+            losses, hits = losses_and_hits(tokens, follows, part)
+            true = part.labels.cpu().numpy()  # [M]
+            right = tokens.argmax(dim=1).cpu().numpy() == true
             word = self.words[true]
-            right = (guessed == true)[word].sum(), (true == any_token).sum(), (true[word] == any_word).sum()
-            sums += [losses[0].item(), *hits.tolist(), *right, len(true), word.sum()]
+            sums[:3] += [losses[0].item(), *hits.tolist()]
+            sums[3:6] += right[word].sum(), (true == any_token).sum(), (true[word] == any_word).sum()
+            sums[6:] += len(true), word.sum()
         loss, hits, nsp_hits, word_hits, any_hits, any_word_hits, tokens, words = self.ranks.total(*sums.tolist())
         scores = {
             "loss": loss / max(1, tokens),
@@ -356,7 +339,7 @@ class Pretraining(Task):
             "tokens seen": f"{self.progress.tokens:,}",
         }
         title = f"minibert: pretraining on {', '.join(Path(name).name for name in self.options.corpus)}"
-        self.report(render_pretraining, Page, seconds, sizes, title=title, measured=measured, result=scores)
+        self.report(PretrainingReport, seconds, sizes, title=title, measured=measured, result=scores)
         say(f"report  {self.out / 'report.html'}")
         return scores
 
@@ -373,10 +356,12 @@ class Pretraining(Task):
 def answers(model: BertForPreTraining | BertForMaskedLM, batch: MaskedBatch) -> tuple[Tensor, Tensor | None]:
     """Logits of the hidden tokens [M, V] and of the pairs [B, 2]; None without next-sentence prediction."""
     answer = model(*batch[:5])
-    return (answer, None) if isinstance(answer, Tensor) else answer
+    if isinstance(answer, Tensor):
+        return answer, None
+    return answer
 
 
-def judged(tokens: Tensor, follows: Tensor | None, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
+def losses_and_hits(tokens: Tensor, follows: Tensor | None, batch: MaskedBatch) -> tuple[Tensor, Tensor]:
     """Summed cross-entropies and hits of both tasks, [2] and [2]; 0 for a task that is not asked."""
     losses, hits = [], []
     for logits, truth in ((tokens, batch.labels), (follows, batch.is_random)):

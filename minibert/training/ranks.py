@@ -42,11 +42,6 @@ class Ranks:
         """Whether this is the one that writes and prints."""
         return self.rank == 0
 
-    def check(self, parallel: str | None) -> None:
-        """Raises ValueError where one process is asked to be several."""
-        if parallel is not None and self.world == 1:
-            raise ValueError(f"parallel {parallel} is for several processes; start them with torchrun")
-
     def device(self, name: str) -> str:
         """The device a rank takes where nothing more is said: the GPU of its own number."""
         own = name == "cuda" or (name == "auto" and torch.cuda.is_available())
@@ -88,7 +83,7 @@ class Ranks:
             dist.all_reduce(tensor)
         return tensor
 
-    def told(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """What rank 0 has here, on every rank."""
         if self.world == 1:
             return value

@@ -1,6 +1,6 @@
 """The page a training run leaves behind: curves, confusion matrix, baselines, worst mistakes. One HTML string.
 
-Order: `Report`, `render`, the sections as they stand on the page, the line chart, small helpers, the style sheet.
+Order: `Report`, `render`, the sections as they stand on the page, the line chart, small helpers.
 What comes from outside (labels, texts, options) is escaped where it enters the markup, by `_esc`.
 No script and no network: the page opens from disk, and its Content-Security-Policy forbids anything more.
 """
@@ -12,6 +12,8 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from minibert.io.bundled import ASSETS
+
 
 @dataclass(frozen=True)
 class Report:
@@ -21,9 +23,11 @@ class Report:
     summary: dict[str, str]  # model, data, parameters, seconds, device, versions, …
     labels: list[str]  # class names, in the order of the confusion matrix
     steps: list[dict]  # a logged training step: step, loss, accuracy, lr
-    epochs: list[dict]  # epoch (from 1), train_loss, train_accuracy, dev_loss, dev_accuracy (None: no dev), seconds
+    epochs: list[
+        dict
+    ]  # epoch (from 1), train_loss, train_accuracy, dev_loss, dev_accuracy, seconds (None: of another process)
     steps_per_epoch: int
-    confusion: list[list[int]]  # rows true, columns predicted; [] where nothing was evaluated
+    confusion: list[list[int]]  # [L, L], rows true, columns predicted
     split: str  # what confusion, result, baselines and mistakes were measured on: "test" or "dev"
     result: dict[str, float]  # accuracy, loss, macro_f1
     baselines: dict[str, float]  # name -> accuracy
@@ -31,14 +35,9 @@ class Report:
     options: dict[str, object]  # all that is needed to run it again
     command: str
 
-    def __post_init__(self):
-        side, widths = len(self.labels), [len(row) for row in self.confusion]
-        if widths and widths != [side] * side:
-            raise ValueError(f"confusion has rows of {widths} columns; {side} labels need {side} rows of {side}")
-
 
 @dataclass(frozen=True)
-class Pretraining:
+class PretrainingReport:
     """What the page of a pretraining run shows; as in Report where the names are the same."""
 
     title: str
@@ -52,32 +51,30 @@ class Pretraining:
     @property
     def epochs(self) -> list[dict]:
         """The measurements, as the charts want them."""
-        names = ("loss", "accuracy", "nsp_accuracy")
-        return [{"epoch": m["measured"], **{f"dev_{name}": m.get(name) for name in names}} for m in self.measured]
+        rows = []
+        for row in self.measured:
+            scores = {f"dev_{name}": row.get(name) for name in ("loss", "accuracy", "nsp_accuracy")}
+            rows.append({"epoch": row["measured"], **scores})
+        return rows
 
 
-def render(run: Report) -> str:
+def render(run: Report | PretrainingReport) -> str:
     """The whole page."""
-    sections = (_header, _training, _epochs, _classes, _baselines, _mistakes, _options)
-    return _page(run.title, "".join(section(run) for section in sections))
-
-
-def render_pretraining(run: Pretraining) -> str:
-    """The whole page."""
-    sections = (_pretraining_header, _pretraining_curves, _measurements, _options)
-    return _page(run.title, "".join(section(run) for section in sections))
-
-
-def _page(title: str, body: str) -> str:
+    if isinstance(run, Report):
+        sections = (_header, _training, _epochs, _classes, _baselines, _mistakes, _options)
+    else:
+        sections = (_pretraining_header, _pretraining_curves, _measurements, _options)
+    body = "".join(section(run) for section in sections)
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<title>{_esc(title)}</title>
+<title>{_esc(run.title)}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<style>{_STYLE}</style>
+<style>
+{(ASSETS / "report.css").read_text(encoding="utf-8")}</style>
 </head>
 <body>
 <main>
@@ -89,10 +86,9 @@ def _page(title: str, body: str) -> str:
 
 def _header(run: Report) -> str:
     """Title, the three results, and the facts of the run."""
-    total, accuracy, note = sum(map(sum, run.confusion)), run.result["accuracy"], f"on the {_esc(run.split)} split"
-    if total and _finite(accuracy):
-        low, high = (_percent(edge, 1) for edge in _wilson(accuracy, total))
-        note = f"on {total:,} {_esc(run.split)} examples<br>95% interval {low} to {high}"
+    total, accuracy = sum(map(sum, run.confusion)), run.result["accuracy"]
+    low, high = (_percent(edge, 1) for edge in _wilson(accuracy, total))
+    note = f"on {total:,} {_esc(run.split)} examples<br>95% interval {low} to {high}"
     tiles = (
         ("accuracy", _percent(accuracy), note),
         ("loss", _number(run.result["loss"]), "cross-entropy, nats"),
@@ -101,24 +97,29 @@ def _header(run: Report) -> str:
     return _top(run, tiles)
 
 
-def _top(run: Report | Pretraining, tiles: Iterable[tuple[str, str, str]]) -> str:
+def _top(run: Report | PretrainingReport, tiles: Iterable[tuple[str, str, str]]) -> str:
     """Title, tiles of (name, value, note), and the facts of the run."""
-    results = "".join(f"<div><dt>{name}</dt><dd>{value}<small>{note}</small></dd></div>" for name, value, note in tiles)
-    facts = "".join(f"<div><dt>{_esc(name)}</dt><dd>{_esc(value)}</dd></div>" for name, value in run.summary.items())
-    lists = f'<dl class="results">{results}</dl>\n' + (f"<dl>{facts}</dl>\n" if facts else "")
+    results = facts = ""
+    for name, value, note in tiles:
+        results += f"<div><dt>{name}</dt><dd>{value}<small>{note}</small></dd></div>"
+    for name, value in run.summary.items():
+        facts += f"<div><dt>{_esc(name)}</dt><dd>{_esc(value)}</dd></div>"
+    lists = f'<dl class="results">{results}</dl>\n<dl>{facts}</dl>\n'
     return f'<header>\n<h1 dir="auto">{_esc(run.title)}</h1>\n{lists}</header>\n'
 
 
 def _training(run: Report) -> str:
     """Loss and accuracy side by side, and what the learning rate did."""
-    return _curves(run, _figure(run, "loss", "nats; lower is better") + _figure(run, "accuracy", "higher is better"))
+    figures = _figure(run, "loss", "nats; lower is better")
+    return _curves(run, figures + _figure(run, "accuracy", "higher is better"))
 
 
-def _curves(run: Report | Pretraining, figures: str) -> str:
-    rates, note = [(s["step"], s["lr"]) for s in run.steps if _finite(s["lr"])], ""
-    if rates:
-        step, peak = max(rates, key=lambda rate: rate[1])
-        note = f"<p>The learning rate peaked at {peak:.3g} in step {step:,} and ended at {rates[-1][1]:.3g}.</p>\n"
+def _curves(run: Report | PretrainingReport, figures: str) -> str:
+    note = ""
+    if run.steps:
+        peak, last = max(run.steps, key=lambda row: row["lr"]), run.steps[-1]
+        note = f"peaked at {peak['lr']:.3g} in step {peak['step']:,} and ended at {last['lr']:.3g}"
+        note = f"<p>The learning rate {note}.</p>\n"
     return _section("Training", f'<div class="pair">\n{figures}</div>\n{note}')
 
 
@@ -131,71 +132,76 @@ def _epochs(run: Report) -> str:
             cells += [_number(e[f"{part}_loss"]), _percent(e[f"{part}_accuracy"])]
         rows.append([*cells, _number(e["seconds"], 1)])
     head = ["epoch", "train loss", "train accuracy", "dev loss", "dev accuracy", "seconds"]
-    return _section("Epochs", _table("Epochs", head, rows) if rows else "<p>No epoch was finished.</p>\n")
+    return _section("Epochs", _table("Epochs", head, rows))
 
 
 def _classes(run: Report) -> str:
     """The confusion matrix, and precision, recall and F1 of each class; a dash where a denominator is zero."""
     matrix, scores = [], []
-    for k, (name, row) in enumerate(zip(map(_label, run.labels), run.confusion, strict=False)):
+    for k, (name, row) in enumerate(zip(map(_label, run.labels), run.confusion, strict=True)):
         true, predicted = sum(row), sum(other[k] for other in run.confusion)
         cells = []
         for j, count in enumerate(row):
-            kind, share = "hit" if j == k else "miss", count / true if true else 0.0
+            kind = "hit" if j == k else "miss"
+            share = count / true if true else 0.0
             percent = _percent(share if true else None, 1)
             cells.append(f'<div class="{kind}" style="--share:{share:.3f}">{count:,}<small>{percent}</small></div>')
         matrix.append([name, *cells])
         ratios = ((row[k], predicted), (row[k], true), (2 * row[k], true + predicted))
-        scores.append([name, *(_number(a / b if b else None) for a, b in ratios), f"{true:,}", f"{predicted:,}"])
-    title = f"Classes, on the {_esc(run.split)} split"
-    if not matrix:
-        return _section(title, "<p>Nothing was evaluated.</p>\n")
+        numbers = [_number(a / b if b else None) for a, b in ratios]
+        scores.append([name, *numbers, f"{true:,}", f"{predicted:,}"])
+    few = len(matrix) < 6
     head = ["true ↓ predicted →", *map(_label, run.labels)]
-    tables = _table("Confusion matrix", head, matrix, "confusion" if len(matrix) < 6 else "confusion many")
+    tables = _table("Confusion matrix", head, matrix, "confusion" if few else "confusion many")
     tables += _table("Classes", ["class", "precision", "recall", "F1", "true", "predicted"], scores)
-    return _section(title, f'<div class="pair">\n{tables}</div>\n' if len(matrix) < 6 else tables)
+    if few:
+        tables = f'<div class="pair">\n{tables}</div>\n'
+    return _section(f"Classes, on the {_esc(run.split)} split", tables)
 
 
 def _baselines(run: Report) -> str:
     """What BERT adds, or fails to add, to simpler ways of answering."""
-    ours, others = run.result["accuracy"], [(_esc(name), a, "") for name, a in run.baselines.items() if _finite(a)]
-    if not others or not _finite(ours):
-        return ""
-    best, accuracy, _ = max(others, key=lambda bar: bar[1])
-    points = round(100 * (ours - accuracy), 2)
-    verdict = f"{abs(points):.2f} points {'above' if points > 0 else 'below'}" if points else "level with"
-    bars = sorted([("BERT, this run", ours, " ours"), *others], key=lambda bar: -bar[1])
-    rows = [[n, f'<div class="bar{own}" style="width:{100 * a:.2f}%"></div>', _percent(a)] for n, a, own in bars]
+    ours, best = run.result["accuracy"], max(run.baselines, key=run.baselines.__getitem__)
+    points, verdict = round(100 * (ours - run.baselines[best]), 2), "level with"
+    if points:
+        verdict = f"{abs(points):.2f} points {'above' if points > 0 else 'below'}"
+    bars = [("BERT, this run", ours, " ours")]
+    bars += [(_esc(name), accuracy, "") for name, accuracy in run.baselines.items()]
+    rows = []
+    for name, accuracy, own in sorted(bars, key=lambda bar: -bar[1]):
+        bar = f'<div class="bar{own}" style="width:{100 * accuracy:.2f}%"></div>'
+        rows.append([name, bar, _percent(accuracy)])
     table = _table("Baselines", ["classifier", "0 to 100%", "accuracy"], rows, "bars")
-    sentence = f"<p>BERT is {verdict} the best baseline, <bdi>{best}</bdi>.</p>\n"
+    sentence = f"<p>BERT is {verdict} the best baseline, <bdi>{_esc(best)}</bdi>.</p>\n"
     return _section(f"Baselines, on the {_esc(run.split)} split", sentence + table)
 
 
 def _mistakes(run: Report) -> str:
     """The wrong answers given with the most confidence."""
+    if not run.mistakes:
+        return _section("Worst mistakes", "<p>None to show.</p>\n")
     wrong = sum(sum(row) - row[k] for k, row in enumerate(run.confusion))
-    of = f" of {wrong:,}" if wrong else ""
-    count = f"{len(run.mistakes):,}{of}, the most confident first." if run.mistakes else "None to show."
     items = ""
     for m in run.mistakes:
         verdict = f'true <bdi class="true">{_esc(m["label"])}</bdi> predicted <bdi>{_esc(m["predicted"])}</bdi>'
         texts = "".join(_text(text) for text in (m["text"], m["pair"]) if text is not None)
         items += f"<li><p>{verdict} with&nbsp;{_percent(m['probability'])}</p>\n{texts}</li>\n"
-    return _section("Worst mistakes", f"<p>{count}</p>\n" + (f"<ol>\n{items}</ol>\n" if items else ""))
+    count = f"{len(run.mistakes):,} of {wrong:,}, the most confident first."
+    return _section("Worst mistakes", f"<p>{count}</p>\n<ol>\n{items}</ol>\n")
 
 
 def _options(run: Report) -> str:
     """How to run it again."""
     rows = [[_esc(name), f"<code>{_esc(value)}</code>"] for name, value in run.options.items()]
     table = _table("Options", ["option", "value"], rows, "options")
-    details = f"<details>\n<summary>all {len(rows)} options</summary>\n{table}</details>\n" if rows else ""
+    details = f"<details>\n<summary>all {len(rows)} options</summary>\n{table}</details>\n"
     return _section("Run it again", f"<pre><code>{_esc(run.command)}</code></pre>\n{details}")
 
 
 # What the page of a pretraining run has of its own.
 
 
-def _pretraining_header(run: Pretraining) -> str:
+def _pretraining_header(run: PretrainingReport) -> str:
     """The results on held-out documents, with what guessing reaches."""
     if not run.result:
         return _top(run, [("loss", _number(run.steps[-1]["loss"] if run.steps else None), "of the last logged steps")])
@@ -214,41 +220,45 @@ def _pretraining_header(run: Pretraining) -> str:
     return _top(run, tiles)
 
 
-def _pretraining_curves(run: Pretraining) -> str:
-    figures = _figure(run, "loss", "masked LM, nats") + _figure(run, "accuracy", "of hidden tokens")
+def _pretraining_curves(run: PretrainingReport) -> str:
+    figures = _figure(run, "loss", "masked LM, nats")
+    figures += _figure(run, "accuracy", "of hidden tokens")
     if any("nsp_accuracy" in row for row in run.steps):
         figures += _figure(run, "nsp_accuracy", "of pairs", "next-sentence accuracy")
     return _curves(run, figures)
 
 
-def _measurements(run: Pretraining) -> str:
+def _measurements(run: PretrainingReport) -> str:
     """The numbers behind the held-out points."""
     if not run.measured:
         return ""
     names = [name for name in run.measured[-1] if name != "measured"]
-    rows = [
-        [f"{m['measured']:,}", *(_number(m[n]) if n == "loss" else _percent(m[n]) for n in names)] for m in run.measured
-    ]
-    return _section("Held-out documents", _table("Held out", ["step", *(n.replace("_", " ") for n in names)], rows))
+    rows = []
+    for row in run.measured:
+        cells = [_number(row[name]) if name == "loss" else _percent(row[name]) for name in names]
+        rows.append([f"{row['measured']:,}", *cells])
+    head = ["step", *(name.replace("_", " ") for name in names)]
+    return _section("Held-out documents", _table("Held out", head, rows))
 
 
 # The line chart, in units of its viewBox; the style sheet enlarges its text on narrow screens.
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 520, 300, 58, 26, 28, 52
 
 
-def _figure(run: Report | Pretraining, metric: str, unit: str, title: str = "") -> str:
+def _figure(run: Report | PretrainingReport, metric: str, unit: str, title: str = "") -> str:
     """A metric at every logged step (thin), its running mean (thick), its dev value after each epoch (points); of
     pretraining its value on held-out documents wherever it was measured."""
     epochs = isinstance(run, Report)
     every, name = (run.steps_per_epoch, "epoch") if epochs else (1, "step")
-    raw = sorted((s["step"], s[metric]) for s in run.steps if _finite(s.get(metric)))
-    dev = [(e["epoch"] * every, e[f"dev_{metric}"], e) for e in run.epochs if _finite(e[f"dev_{metric}"])]
-    percent = metric != "loss"
-    heading, show = f"<h3>{(title or metric).capitalize()} <small>{unit}</small></h3>", _percent if percent else _number
+    raw = sorted((s["step"], s[metric]) for s in run.steps if s.get(metric) is not None)
+    dev = [(e["epoch"] * every, e[f"dev_{metric}"], e) for e in run.epochs if e[f"dev_{metric}"] is not None]
+    percent, title = metric != "loss", title or metric
+    heading = f"<h3>{title.capitalize()} <small>{unit}</small></h3>"
     if not raw and not dev:
         return f"<figure><figcaption>{heading}</figcaption><p>Nothing was logged.</p></figure>\n"
     xs, ys = zip(*(point[:2] for point in raw + dev), strict=True)
-    axes = _Axes(max(xs), _ticks(min(0.9, *ys), 1.0) if percent else _ticks(min(0.0, *ys), max(ys)))
+    ticks = _ticks(min(0.9, *ys), 1.0) if percent else _ticks(min(0.0, *ys), max(ys))
+    axes = _Axes(max(xs), ticks)
     lines = [axes.grid(percent, "training step" + f" (one epoch: {every:,})" * epochs)]
     legend, width = [], len(raw) // 30 * 2 + 1  # width of the running mean: odd, about a fifteenth of the run
     if width > 1:
@@ -256,15 +266,16 @@ def _figure(run: Report | Pretraining, metric: str, unit: str, title: str = "") 
         legend.append('<span class="key raw"></span>train, each logged step')
     if raw:
         lines.append(axes.path("mean", _running_mean(raw, width)))
-        legend.append(f'<span class="key"></span>train, {f"mean of {width}" if width > 1 else "each logged step"}')
+        each = f"mean of {width}" if width > 1 else "each logged step"
+        legend.append(f'<span class="key"></span>train, {each}')
     if dev:
         lines.append(axes.path("dev", [point[:2] for point in dev]))
-        best = _best_epoch(run) if epochs else None
-        lines += [axes.dot(x, y, f"{name} {e['epoch']}, {show(y)}", e is best) for x, y, e in dev]
+        best, show = _best_epoch(run) if epochs else None, _percent if percent else _number
+        for x, y, e in dev:
+            lines.append(axes.dot(x, y, f"{name} {e['epoch']}, {show(y)}", e is best))
         legend.append(f'<span class="key dev"></span>{"dev, after each epoch" if epochs else "held-out documents"}')
-    if len(raw) < len(run.steps):
-        legend.append(f"steps left out as not finite: {len(run.steps) - len(raw):,}")
-    keys, label = "".join(f"<li>{entry}</li>" for entry in legend), f"<title>{title or metric} by training step</title>"
+    keys = "".join(f"<li>{entry}</li>" for entry in legend)
+    label = f"<title>{title} by training step</title>"
     svg = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">{label}\n' + "\n".join(lines) + "\n</svg>"
     return f"<figure>\n<figcaption>{heading}<ul>{keys}</ul></figcaption>\n{svg}\n</figure>\n"
 
@@ -277,8 +288,10 @@ class _Axes:
     ticks: list[float]
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        right, up = x / (self.end or 1), (y - self.ticks[0]) / (self.ticks[-1] - self.ticks[0])
-        return _LEFT + right * (_WIDTH - _LEFT - _RIGHT), _HEIGHT - _BOTTOM - up * (_HEIGHT - _TOP - _BOTTOM)
+        low, high = self.ticks[0], self.ticks[-1]
+        right, up = x / (self.end or 1), (y - low) / (high - low)
+        width, height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
+        return _LEFT + right * width, _HEIGHT - _BOTTOM - up * height
 
     def grid(self, percent: bool, unit: str) -> str:
         """Gridlines, tick labels, and the unit of the x axis."""
@@ -295,7 +308,8 @@ class _Axes:
 
     def path(self, kind: str, points: list[tuple[float, float]]) -> str:
         """A line through the points; one point alone becomes a dot."""
-        spots = [f"{x:.1f},{y:.1f}" for x, y in (self.at(*point) for point in _thin(points))]
+        places = [self.at(*point) for point in _thin(points)]
+        spots = [f"{x:.1f},{y:.1f}" for x, y in places]
         return f'<path class="{kind}" d="M{"L".join(spots if len(spots) > 1 else spots * 2)}"/>'
 
     def dot(self, x: float, y: float, name: str, best: bool) -> str:
@@ -313,47 +327,53 @@ def _ticks(low: float, high: float, smallest: float = 0.0) -> list[float]:
     """About five round numbers that enclose low to high: 1, 2 or 5 times a power of ten apart."""
     rough = (high - low if high > low else 1.0) / 5
     power = 10.0 ** math.floor(math.log10(rough))
-    step = max(smallest, next(times * power for times in (1, 2, 5, 10) if times * power >= 0.999 * rough))
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [step * k for k in range(first, max(last, first + 1) + 1)]
+    steps = [times * power for times in (1, 2, 5, 10)]
+    step = max(smallest, next(step for step in steps if step >= 0.999 * rough))
+    first = math.floor(low / step + 1e-9)
+    last = max(math.ceil(high / step - 1e-9), first + 1)
+    return [step * k for k in range(first, last + 1)]
 
 
 def _running_mean(points: list[tuple[float, float]], width: int, limit: int = 600) -> list[tuple[float, float]]:
     """The centred mean of `width` points (near the ends of those there are), at no more than `limit` places."""
-    half, every = width // 2, math.ceil(len(points) / limit)
-    windows = ((points[k][0], points[max(0, k - half) : k + half + 1]) for k in range(0, len(points), every))
-    return [(x, sum(y for _, y in window) / len(window)) for x, window in windows]
+    half, means = width // 2, []
+    for k in range(0, len(points), math.ceil(len(points) / limit)):
+        window = [y for _, y in points[max(0, k - half) : k + half + 1]]
+        means.append((points[k][0], sum(window) / len(window)))
+    return means
 
 
 def _thin(points: list[tuple[float, float]], limit: int = 600) -> list[tuple[float, float]]:
     """At most `limit` points that keep every peak: the lowest and the highest of each bucket, in order."""
-    size = math.ceil(len(points) / (limit // 2)) if len(points) > limit else 1
-    buckets = (sorted(points[k : k + size], key=lambda point: point[1]) for k in range(0, len(points), size))
-    return [point for bucket in buckets for point in sorted({bucket[0], bucket[-1]})]
+    if len(points) <= limit:
+        return points
+    size, kept = math.ceil(len(points) / (limit // 2)), []
+    for k in range(0, len(points), size):
+        bucket = sorted(points[k : k + size], key=lambda point: point[1])
+        kept += sorted({bucket[0], bucket[-1]})
+    return kept
 
 
-def _best_epoch(run: Report) -> dict | None:
+def _best_epoch(run: Report) -> dict:
     """The epoch of the highest dev accuracy, the first one of equals."""
-    return max((e for e in run.epochs if _finite(e["dev_accuracy"])), key=lambda e: e["dev_accuracy"], default=None)
+    return max(run.epochs, key=lambda e: e["dev_accuracy"])
 
 
 def _wilson(share: float, total: int, z: float = 1.96) -> tuple[float, float]:
     """The 95% interval (Wilson score) of a share that was measured on `total` examples."""
-    middle, scale = share + z * z / (2 * total), 1 + z * z / total
+    middle = share + z * z / (2 * total)
+    scale = 1 + z * z / total
     reach = z * math.sqrt(share * (1 - share) / total + (z / (2 * total)) ** 2)
     return (middle - reach) / scale, (middle + reach) / scale
 
 
-def _finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
-
-
 def _number(value: float | None, digits: int = 4) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}" if _finite(value) else "not finite"
+    """With thousands parted; a dash for None."""
+    return "–" if value is None else f"{value:,.{digits}f}"
 
 
 def _percent(value: float | None, digits: int = 2) -> str:
-    return f"{100 * value:.{digits}f}%" if _finite(value) else _number(value)
+    return "–" if value is None else f"{100 * value:.{digits}f}%"
 
 
 def _esc(value: object) -> str:
@@ -369,11 +389,16 @@ def _label(text: str) -> str:
 def _text(text: str, at: int = 300) -> str:
     """A text in any language; of a long one its beginning, cut where no visible character is broken."""
     marks = ("Mn", "Mc", "Me", "Sk")  # combining marks and skin tones; U+200D joins emoji
-    while text[at:] and at < 340 and (unicodedata.category(text[at]) in marks or "\u200d" in text[at - 1 : at + 1]):
+    while at < min(340, len(text)):
+        if unicodedata.category(text[at]) not in marks and "\u200d" not in text[at - 1 : at + 1]:
+            break
         at += 1
-    first, rest = (f'<p class="text" dir="auto" lang="">{_esc(part)}' for part in (text[:at], text[at:]))
-    more = f"<details><summary>the other {len(text) - at:,} characters</summary>\n{rest}</p>\n</details>\n"
-    return f"{first}…</p>\n{more}" if text[at:] else f"{first}</p>\n"
+    begin = '<p class="text" dir="auto" lang="">'
+    if not text[at:]:
+        return f"{begin}{_esc(text)}</p>\n"
+    summary = f"<summary>the other {len(text) - at:,} characters</summary>"
+    rest = f"<details>{summary}\n{begin}{_esc(text[at:])}</p>\n</details>\n"
+    return f"{begin}{_esc(text[:at])}…</p>\n{rest}"
 
 
 def _section(title: str, body: str) -> str:
@@ -390,62 +415,4 @@ def _table(name: str, head: list[str], rows: list[list[str]], kind: str = "plain
 {body}
 </tbody>
 </table></div>
-"""
-
-
-_STYLE = """
-:root { --paper: #fff; --card: #f5f6f8; --ink: #1b2330; --soft: #596373; --line: #dde1e7;
-  --blue: 43 104 214; --orange: 190 78 0 }
-@media (prefers-color-scheme: dark) { :root { --paper: #13161c; --card: #1c2129; --ink: #e6e9ef; --soft: #9ba5b4;
-  --line: #303744; --blue: 116 165 255; --orange: 255 158 84 } }
-* { box-sizing: border-box }
-body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif;
-  font-variant-numeric: tabular-nums; overflow-wrap: anywhere }
-main { max-width: 1120px; margin: auto; padding: 24px 16px 64px }
-h1 { font-size: 28px; line-height: 1.2; margin: 8px 0 20px } h2 { font-size: 20px; margin: 48px 0 12px }
-h3 { font-size: 16px; margin: 0; color: var(--ink) } p { margin: 8px 0 } figure, dd { margin: 0; min-width: 0 }
-small, figcaption, summary, thead th, dt, li > p:first-child { color: var(--soft); font-size: 14px; font-weight: 400 }
-dl { display: grid; margin: 0; gap: 16px 24px; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)) }
-.results { background: var(--card); border-radius: 12px; padding: 20px; margin-bottom: 20px }
-.results dd { font-size: 32px; line-height: 1.3; font-weight: 650 } .results small { display: block; line-height: 1.4 }
-.pair { display: grid; gap: 32px 24px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)) }
-.scroll { overflow: auto; max-height: 90vh } .scroll + .scroll { margin-top: 24px } .pair .scroll { margin: 0 }
-
-figcaption ul { display: flex; flex-wrap: wrap; gap: 0 16px; list-style: none; margin: 4px 0 8px; padding: 0 }
-.key { display: inline-block; width: 20px; margin-right: 6px; vertical-align: middle; border-top: 3px solid }
-.key { border-color: rgb(var(--blue)) } .raw { opacity: .5 } .key.raw { border-width: 1px }
-.key.dev { border-top: 2px dashed rgb(var(--orange)) }
-svg { display: block; width: 100% } svg text { fill: var(--soft); font-size: 13px; text-anchor: middle }
-svg path { fill: none; stroke: rgb(var(--blue)); stroke-linecap: round; stroke-linejoin: round }
-svg .grid { stroke: var(--line) } svg .mean { stroke-width: 2.5 }
-svg .dev { stroke: rgb(var(--orange)); stroke-width: 2; stroke-dasharray: 5 5 }
-svg path.best { stroke: var(--soft); stroke-dasharray: 1 5 } svg text.best { fill: var(--ink); font-weight: 600 }
-svg circle { fill: rgb(var(--orange)); stroke: var(--paper); stroke-width: 1.5 }
-svg .before { text-anchor: end } svg .after { text-anchor: start }
-
-table { border-collapse: collapse }
-th, td { padding: 6px 12px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }
-.confusion th, .confusion td { border: 0; padding: 2px 4px } .confusion thead th { text-align: center }
-.confusion div { padding: 8px 12px; min-width: 80px; border-radius: 6px; line-height: 1.25; text-align: center }
-.confusion div small { display: block; color: inherit; font-size: 12px }
-.hit { background: rgb(var(--blue) / calc(var(--share) * .5 + .04)) }
-.miss { background: rgb(var(--orange) / calc(var(--share) * .6 + .04)) }
-.many div.hit, .many div.miss { padding: 6px 4px; min-width: 56px }
-.many thead th { position: sticky; top: 0; z-index: 1; background: var(--paper); vertical-align: bottom }
-.many thead th + th { writing-mode: vertical-rl; text-align: end; vertical-align: middle }
-th:first-child { text-align: left; padding-left: 0; font-weight: 500; background: var(--paper) }
-th:first-child { position: sticky; left: 0 } .many thead th:first-child { text-align: left; z-index: 2 }
-.label { display: inline-block; max-inline-size: 11em; overflow: hidden; text-overflow: ellipsis; vertical-align: top }
-.bars, .options { width: 100% } .bars tbody th, .options td { white-space: normal; min-width: 7em }
-.bars td:nth-child(2) { width: 55% } .bars th:nth-child(2), .options th, .options td { text-align: left }
-.bar { height: 18px; border-radius: 3px; background: var(--soft); opacity: .55 }
-.bar.ours { background: rgb(var(--blue)); opacity: 1 } th b, li bdi { color: rgb(var(--orange)); font-weight: 600 }
-
-ol { padding: 0; margin: 12px 0 } li .true { color: rgb(var(--blue)) }
-ol li { list-style: none; background: var(--card); border-radius: 10px; padding: 10px 16px; margin: 10px 0 }
-ol li { overflow: clip } .text { white-space: pre-wrap; line-height: 1.6; unicode-bidi: plaintext }
-pre { background: var(--card); border-radius: 10px; padding: 12px 16px; white-space: pre-wrap }
-code { font: 14px/1.5 ui-monospace, monospace } summary { cursor: pointer; padding: 4px 0 }
-:focus-visible { outline: 2px solid rgb(var(--blue)); outline-offset: 2px }
-@media (max-width: 600px) { svg text { font-size: 17px } th, td { padding: 6px 8px } .label { max-inline-size: 8em } }
 """

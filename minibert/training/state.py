@@ -25,12 +25,14 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import tokenizers
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
 from minibert.core.files import atomic_write, write_json
@@ -38,17 +40,16 @@ from minibert.io.bundled import resolve
 from minibert.io.stderr import say
 from minibert.training.ranks import Ranks
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
 VERSION = 1
 RECORD, METRICS, LOCK = "run.json", "metrics.jsonl", ".lock"
 MODEL_FILES = (".bin", ".json", ".safetensors", ".txt")
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}(\.old)?")  # temporary names, of atomic_write and of token_file.py
 DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, pickle.UnpicklingError, EOFError, OSError)
 DAMAGE += (RuntimeError, ValueError, LookupError, TypeError, AttributeError, NotImplementedError)
+CIRCUMSTANCES = {  # that may be others when a run is resumed, but show in its numbers
+    "versions": "the last bits may differ",
+    "processes": "the batches are the same, the last bits and what dropout draws are not",
+}
 
 Options = TypeVar("Options")
 
@@ -156,7 +157,7 @@ def load_state(directory: Path, ranks: Ranks, model: nn.Module, optimizer: torch
     """
     with ranks.agreed():
         path = newest(directory) if ranks.main else None
-    path = ranks.told(path)
+    path = ranks.broadcast(path)
     if path is None:
         cut_metrics(directory, 0, ranks)
         return None
@@ -268,27 +269,24 @@ def begun(command: Command, options: Options, ranks: Ranks) -> tuple[Options, Pa
     A run is resumed by --resume; under torchrun also by the very command that began it, if its --out holds a run:
     after a rank has died torchrun starts the same command again.
     """
-    if options.resume is not None:
-        record, stored = read_record(Path(options.resume), command.options)
-        if record["options"].get("parallel") == "fsdp" and options.parallel is None:
-            again = f"minibert {command.name} --resume {options.resume} --parallel ddp"
-            raise ValueError(f"{options.resume}: was begun with --parallel fsdp, which is no more; type {again}")
-        if ranks.main:
-            check_same(record, command.read_files(stored))
-        continuing = continued(stored, options, command.changeable)
-        if ranks.world == 1:
-            continuing = dataclasses.replace(continuing, parallel=None)
-        return continuing, Path(options.resume), record
-    options = options.filled()
-    if options.out is None and (ranks.launched or ranks.world > 1):
-        raise ValueError("give --out: several processes have to agree on it, and find it again when restarted")
-    if ranks.launched and (Path(options.out) / RECORD).is_file():
-        record, stored = read_record(Path(options.out), command.options)
-        if stored == options:
-            if ranks.main:
-                check_same(record, command.read_files(stored))
-            return options, Path(options.out), record
-    return options, free_directory(options.out, command.name, command.spare), None
+    if options.resume is None:
+        options = options.filled()
+        if options.out is None and (ranks.launched or ranks.world > 1):
+            raise ValueError("give --out: several processes have to agree on it, and find it again when restarted")
+        restarted = ranks.launched and (Path(options.out) / RECORD).is_file()
+        if not restarted or read_record(Path(options.out), command.options)[1] != options:
+            return options, free_directory(options.out, command.name, command.spare), None
+        options = command.options(resume=options.out)
+    record, stored = read_record(Path(options.resume), command.options)
+    if record["options"].get("parallel") == "fsdp" and options.parallel is None:
+        again = f"minibert {command.name} --resume {options.resume} --parallel ddp"
+        raise ValueError(f"{options.resume}: was begun with --parallel fsdp, which is no more; type {again}")
+    if ranks.main:
+        check_same(record, command.read_files(stored))
+    continuing = continued(stored, options, command.changeable)
+    if ranks.world == 1:
+        continuing = dataclasses.replace(continuing, parallel=None)
+    return continuing, Path(options.resume), record
 
 
 def write_record(command: Command, directory: Path, ranks: Ranks, facts: dict, record: dict | None) -> None:
@@ -302,18 +300,10 @@ def write_record(command: Command, directory: Path, ranks: Ranks, facts: dict, r
                 free_directory(str(directory), command.name, command.spare)
             else:
                 read_record(directory, command.options)
-                tell_differences(record, facts)
+                for name, effect in CIRCUMSTANCES.items():
+                    if record.get(name) != facts[name]:
+                        say(f"resuming with {name} {facts[name]}, before {record.get(name)}: {effect}")
             write_json(directory / RECORD, facts)
-
-
-def tell_differences(record: dict, now: dict) -> None:
-    """A line where a resumed run goes on under other circumstances, which are allowed but show in its numbers."""
-    for name, effect in (
-        ("versions", "the last bits may differ"),
-        ("processes", "the batches are the same, the last bits and what dropout draws are not"),
-    ):
-        if record.get(name) != now[name]:
-            say(f"resuming with {name} {now[name]}, before {record.get(name)}: {effect}")
 
 
 def versions() -> dict[str, str]:
@@ -380,8 +370,10 @@ def hashes(files: Iterable[Path | str]) -> dict[str, str]:
     return found
 
 
-def model_hashes(name: str) -> dict[str, str]:
-    """Those of the files of a model or vocabulary, under the name by which it is called."""
+def model_hashes(name: str | None) -> dict[str, str]:
+    """Those of the files of a model or vocabulary, under the name by which it is called. None: there is none."""
+    if name is None:
+        return {}
     files = [path for path in resolve(name).iterdir() if path.suffix in MODEL_FILES]
     return {f"{name}/{Path(path).name}": value for path, value in hashes(files).items()}
 
@@ -405,18 +397,13 @@ def free_directory(out: str | None, kind: str, spare: Collection[str] = ()) -> P
         ValueError: something is there. What a run leaves that was killed before its record was written is nothing.
     """
     if out is None:
-        number = 1
-        while Path(f"runs/{kind}-{number}").exists():
-            number += 1
-        return Path(f"runs/{kind}-{number}")
-    path = Path(out)
-    if path.exists() and (not path.is_dir() or any(not is_leftover(e) and e.name not in spare for e in path.iterdir())):
+        return next(path for number in count(1) if not (path := Path(f"runs/{kind}-{number}")).exists())
+    path, spare = Path(out), {*spare, LOCK}
+    if path.exists() and not (
+        path.is_dir() and all(entry.name in spare or LEFTOVER.fullmatch(entry.name) for entry in path.iterdir())
+    ):
         raise ValueError(f"{path} exists already; choose another --out, or --resume {path} if it was interrupted")
     return path
-
-
-def is_leftover(path: Path) -> bool:
-    return path.name == LOCK or LEFTOVER.fullmatch(path.name) is not None
 
 
 @contextmanager
@@ -424,46 +411,37 @@ def locked(directory: Path, ranks: Ranks) -> Iterator[None]:
     """Rank 0 holds the directory's lock, and removes what a killed run has left half-written; in the end the
     directories that it made if nothing came into them.
 
-    The kernel releases the lock when the process ends, however it ends. On NFS Linux asks the server, so that other
-    machines see it too; where a file system cannot lock, and on Windows, a line says that nothing is locked.
+    The system releases the lock when the process ends, however it ends; on NFS other machines see it too.
 
     Raises:
         ValueError: another process holds it.
     """
-    file, made = None, [path for path in (directory, *directory.parents) if not path.exists()]
+    made, lock = [path for path in (directory, *directory.parents) if not path.exists()], FileLock(directory / LOCK)
     with ranks.agreed():
         if ranks.main:
-            file = take_lock(directory)
+            directory.mkdir(parents=True, exist_ok=True)
+            take(lock, directory)
             for path in directory.iterdir():
                 if LEFTOVER.fullmatch(path.name):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
     try:
         yield
     finally:
-        if file is not None:
+        if ranks.main:
             with suppress(OSError):  # Windows removes no open file
                 (directory / LOCK).unlink()
-            file.close()
+            lock.release()
             with suppress(OSError):  # one holds something
                 for path in made:
                     path.rmdir()
 
 
-def take_lock(directory: Path) -> TextIO:
-    """The open lock file."""
-    directory.mkdir(parents=True, exist_ok=True)
-    file = (directory / LOCK).open("a", encoding="utf-8")
+def take(lock: FileLock, directory: Path) -> None:
+    """Takes the lock at once; where the file system has none, says so and goes on."""
     try:
-        if fcntl is None:
-            raise OSError("no flock on this system")
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        same = os.path.samestat(os.fstat(file.fileno()), os.stat(directory / LOCK))
-    except (BlockingIOError, FileNotFoundError):
-        same = False
-    except OSError as error:
-        say(f"{directory}: cannot be locked ({error.strerror or error}); see that no second run writes there")
-        return file
-    if not same:  # taken, or its holder has removed it between our open() and flock()
-        file.close()
-        raise ValueError(f"{directory}: another process is writing there; wait for it, or choose another directory")
-    return file
+        lock.acquire(timeout=0)
+    except Timeout:
+        reason = "another process is writing there; wait for it, or choose another directory"
+        raise ValueError(f"{directory}: {reason}") from None
+    except (OSError, NotImplementedError) as error:
+        say(f"{directory}: cannot be locked ({error}); see that no second run writes there")

@@ -309,8 +309,8 @@ def test_what_is_no_file_is_refused(refusal, model, data, tmp_path):
         ({"out": None}, "--data is given without --out"),
         ({"data": None}, "--out is given without --data"),
         ({"text": ("a",)}, "and 1 texts are given; choose one"),
-        ({"on_error": "ignore"}, "on_error 'ignore' is unknown; choose stop or skip"),
-        ({"quoting": "all"}, "quoting 'all' is unknown; choose minimal or none"),
+        ({"on_error": "ignore"}, "on_error 'ignore' is unknown; choose stop, skip"),
+        ({"quoting": "all"}, "quoting 'all' is unknown; choose minimal, none"),
         ({"pair": "b"}, "--pair goes with texts"),
     ],
 )
@@ -360,9 +360,7 @@ def test_vectors_of_rows_left_out_are_nan_so_that_the_others_keep_their_place(ru
     np.testing.assert_allclose(vectors[[0, 3]], theirs, atol=1e-5)
 
 
-def test_a_budget_beyond_memory_is_refused_with_the_least_that_there_is(
-    refusal, run, model, data, tmp_path, monkeypatch, whole
-):
+def test_a_budget_beyond_memory_is_refused_with_what_to_try(refusal, run, model, data, tmp_path, monkeypatch, whole):
     """A model that asks for a petabyte where a batch has more than 99 tokens."""
     real = BertForSequenceClassification.forward
 
@@ -374,18 +372,12 @@ def test_a_budget_beyond_memory_is_refused_with_the_least_that_there_is(
     monkeypatch.setattr(BertForSequenceClassification, "forward", forward)
     out = tmp_path / "out.tsv"
     message = refusal("predict", model, data, out, "--tokens-per-batch", 500)
-    less = "--tokens-per-batch 250 may (31 is the least, a row at a time)"
-    assert f"a batch of 500 tokens does not fit into memory; {less}" in message
+    less = "--tokens-per-batch 250, or cut long rows with --max-length 15"
+    assert f"a batch of 500 tokens does not fit into memory; try {less}" in message
     assert run("predict", model, data, out, "--tokens-per-batch", 31)[0] == 0
     assert [line.split("\t")[:2] for line in out.read_text().splitlines()] == [
         line.split("\t")[:2] for line in whole.decode().splitlines()
     ]
-
-
-def test_a_row_that_fits_into_no_memory_is_to_be_cut(refusal, model, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(BertForSequenceClassification, "forward", lambda *rest: torch.empty(10**15))
-    message = refusal("predict", model, data, tmp_path / "out.tsv")
-    assert "a row of 31 tokens alone does not fit into memory; cut rows with --max-length 15" in message
 
 
 def test_other_errors_of_the_model_are_not_taken_for_memory(run, model, data, tmp_path, monkeypatch):
@@ -410,7 +402,11 @@ def test_a_worker_that_dies_keeps_what_is_done(run, model, data, tmp_path, monke
     monkeypatch.setattr(jobs, "take", take)
     status, _, stderr = run("predict", model, data, out)
     kept, message = stderr.splitlines()
-    assert (status, message) == (2, "minibert: memory is short; try --tokens-per-batch 10")
+    assert (status, message) == (
+        2,
+        "minibert: a batch of 20 tokens does not fit into memory; "
+        "try --tokens-per-batch 10, or cut long rows with --max-length 15",
+    )
     done = progress(out)["rows"]
     assert kept == f"{done} rows are done and kept in {out}.partial, for the same command to go on from"
     assert 20 < done < 60, "three windows of 160 tokens"
@@ -432,8 +428,8 @@ def test_answers_are_on_the_disk_before_the_journal_tells_of_them(run, model, da
         real(handle)
         path = next(path for path in tmp_path.iterdir() if path.stat().st_ino == os.fstat(handle).st_ino)
         synced[path.suffix] = path.stat().st_size
-        if path.suffix == ".journal" and "size" in progress(out):
-            told.append(progress(out)["size"])
+        if ".journal" in path.name:
+            told.append(json.loads(path.read_bytes().splitlines()[-1])["size"])
             assert told[-1] == synced[".partial"]
 
     monkeypatch.setattr(os, "fsync", fsync)
@@ -466,6 +462,23 @@ def test_after_a_stop_rows_can_be_skipped_instead(run, refusal, model, data, tmp
     ]
 
 
+def test_a_job_begun_by_release_0_1_is_gone_on_from(run, model, stopped, whole):
+    """Its journal had a line for each window; what was being added when it was killed may be cut off."""
+    journal = Path(f"{stopped[1]}.journal")
+    settings, done = journal.read_bytes().splitlines()
+    before = json.dumps({"rows": 0, "size": 0, "digest": "", "left_out": 0, "first_left_out": None}).encode()
+    journal.write_bytes(b"\n".join([settings, before, done, done[:20]]))
+    assert run("predict", model, *stopped)[0] == 0
+    assert stopped[1].read_bytes() == whole
+
+
+def test_a_journal_that_was_being_written_when_its_job_was_killed_is_removed_at_the_end(run, model, data, tmp_path):
+    (tmp_path / ".out.tsv.journal.0a1b2c3d").touch()
+    (tmp_path / ".out.tsv.journal.swp").touch()
+    assert run("predict", model, data, tmp_path / "out.tsv")[0] == 0
+    assert left_in(tmp_path) == [".out.tsv.journal.swp", "out.tsv"]
+
+
 class Killed(BaseException):
     """As if by SIGKILL: nothing is tidied up after it."""
 
@@ -474,8 +487,8 @@ class Killed(BaseException):
 def test_a_job_killed_within_any_step_ends_as_if_it_had_not_been(run, model, encoder, tmp_path, monkeypatch, command):
     """Every write is torn in the middle once, and each step at the end does not happen. One window at most is done
     twice."""
-    real, computed = jobs.within_memory, []
-    monkeypatch.setattr(jobs, "within_memory", lambda *rest: computed.append(1) or real(*rest))
+    real, computed = jobs.checked_answers, []
+    monkeypatch.setattr(jobs, "checked_answers", lambda *rest: computed.append(1) or real(*rest))
     data = write(tmp_path / "rows.tsv", texts(60))
     directory, name = (model, "out.tsv") if command == "predict" else (encoder, "out.npy")
     whole = tmp_path / name
@@ -509,14 +522,14 @@ def killed_at(step: int, job) -> bool:
 
         return call
 
-    def half(self, number, data):
-        self.files[number].write(data[: len(data) // 2])
+    def half(self, data):
+        self.file.write(data[: len(data) // 2])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobs.Output, "_append", killing(jobs.Output._append, half))
+        patch.setattr(jobs.Output, "_write", killing(jobs.Output._write, half))
         patch.setattr(jobs.os, "replace", killing(os.replace))
         patch.setattr(jobs.Path, "unlink", killing(Path.unlink))
-        patch.setattr(jobs.Output, "give_up", jobs.Output.close)
+        patch.setattr(jobs.Output, "give_up", lambda output: output.file.close())
         try:
             job()
         except Killed:
@@ -688,10 +701,10 @@ def test_a_full_disk_is_told_and_what_is_done_is_kept(run, model, many, tmp_path
 
 
 def test_a_disk_that_is_full_from_the_start_leaves_nothing(run, model, data, tmp_path, monkeypatch):
-    def full(self, number, data):
-        raise OSError(28, "No space left on device", str(self.files[number].name))
+    def full(self, data):
+        raise OSError(28, "No space left on device", str(self.partial))
 
-    monkeypatch.setattr(jobs.Output, "_append", full)
+    monkeypatch.setattr(jobs.Output, "_write", full)
     out = tmp_path / "out.tsv"
     assert run("predict", model, data, out)[1:] == (
         "",

@@ -62,7 +62,7 @@ MUTATIONS = {
     "minibert/inference/jobs.py": [
         (
             "jobs: a continued job reads its rows from the first",
-            "            pass_over(rows, lines, output)\n",
+            "            skip_done(rows, lines, output)\n",
             "",
             "tests/inference/test_jobs.py::test_a_row_mended_after_a_stop_is_gone_on_from",
         ),
@@ -86,7 +86,7 @@ MUTATIONS = {
         ),
         (
             "jobs: the journal knows of answers that a power failure takes",
-            "            os.fsync(self.files[number].fileno())\n",
+            "            os.fsync(self.file.fileno())\n",
             "",
             "tests/inference/test_jobs.py::test_answers_are_on_the_disk_before_the_journal_tells_of_them",
         ),

@@ -138,7 +138,7 @@ def test_a_batch_without_a_hidden_token_has_no_loss(text, tmp_path):
     planned, _ = run.epoch_batches(0)
     part = batch(run.corpus, planned, [0], run.tables)
     part = part._replace(positions=part.positions[:0], labels=part.labels[:0])
-    losses, hits = minibert.training.pretraining.judged(*answers(run.model, part), part)
+    losses, hits = minibert.training.pretraining.losses_and_hits(*answers(run.model, part), part)
     assert losses.tolist() == hits.tolist() == [0, 0]
     losses.sum().backward()
 

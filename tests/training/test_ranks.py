@@ -146,7 +146,7 @@ def test_a_batch_is_dealt_without_overlap_or_loss_and_evenly(world, rows):
 def test_one_process_has_nothing_to_share():
     ranks, rows = Ranks(), [3, 1, 2]
     assert ranks.own_rows(rows, np.array([1, 5, 2, 9])) is rows
-    assert (ranks.total(1.5, 2), ranks.told("x"), ranks.device("cuda")) == ((1.5, 2), "x", "cuda")
+    assert (ranks.total(1.5, 2), ranks.broadcast("x"), ranks.device("cuda")) == ((1.5, 2), "x", "cuda")
     model = torch.nn.Linear(2, 2)
     assert ranks.wrap(model) is model
 

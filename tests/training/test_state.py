@@ -276,10 +276,13 @@ def test_a_lock_dies_with_its_process(tmp_path):
 
 
 def test_where_nothing_can_be_locked_a_line_says_so(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(minibert.training.state, "fcntl", None)  # as on Windows
+    def refused(*rest, **options):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(minibert.training.state.FileLock, "acquire", refused)
     with locked(tmp_path, ONE):
         pass
-    assert "cannot be locked (no flock on this system); see that no second run" in capsys.readouterr().err
+    assert "cannot be locked ([Errno 37] No locks available); see that no second run" in capsys.readouterr().err
 
 
 def test_what_a_killed_run_leaves_half_written_is_removed_and_nothing_else(tmp_path):

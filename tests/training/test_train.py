@@ -35,9 +35,9 @@ from minibert.fast.models import BertForPreTraining, BertForSequenceClassificati
 from minibert.inference.text_models import Scores, TextClassifier, score
 from minibert.io.examples import hold_out, read_examples
 from minibert.text.tokenizer import Tokenizer
+from minibert.training.engine import cpu_threads
 from minibert.training.fine_tuning import FineTuning, TrainOptions, train
 from minibert.training.options import REVIEWS
-from minibert.training.threads import cpu_threads
 
 GOOD, BAD = ["good", "great", "干净", "喜欢", "好"], ["bad", "awful", "肮脏", "讨厌", "差"]
 FILLERS = ["the", "room", "was", "very", "film", "book", "房间", "酒店", "电影", "，", "again"]
