@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from minibert.core.files import atomic_write, read_json, write_json
 from minibert.io.rows import checked_paths, open_lines, read_rows
-from minibert.text.token_file import TokenFile, decoded, write
+from minibert.text.token_file import TokenFile, lines_of, write
 from minibert.text.tokenizer import Tokenizer
 
 TOKENS, DOCUMENTS, RECORD = "tokens", "documents.npy", "corpus.json"
@@ -195,29 +195,27 @@ def write_cache(paths: list[Path], tokenizer: Tokenizer, cache: Path, sources: l
     """The record is the last to be written: a cache without one is no cache."""
     cache.mkdir(parents=True, exist_ok=True)
     (cache / RECORD).unlink(missing_ok=True)
-    tokens = write(tokenizer, paths, cache / TOKENS, read=text_of, between="\n")
+    tokens = write(tokenizer, paths, cache / TOKENS, read=sentences_and_breaks)
     documents = find_documents(tokens.offsets)
     atomic_write(cache / DOCUMENTS, lambda file: npy.write_array(file, documents, allow_pickle=False))
     write_json(cache / RECORD, {"version": VERSION, "sources": sources})
 
 
-def text_of(path: Path, tell: Callable[[int], object]) -> Iterator[str]:
-    """A sentence a line, and blank lines between documents. tell: is told of the bytes that have been read."""
-    if not is_jsonl(path):
-        yield from decoded(path, tell)
-        return
-    for line in sentences(path):
-        tell(len(line.encode()) + 1)
-        yield f"{line}\n"
+def sentences_and_breaks(path: Path, tell: Callable[[int], object]) -> Iterator[list[str]]:
+    """A file's sentences and the blank lines between documents, some at a time; one blank line at its end.
+
+    tell: is told of the bytes that have been read.
+    """
+    if is_jsonl(path):
+        for line in sentences(path):
+            tell(len(line.encode()) + 1)
+            yield [line]
+    else:
+        yield from lines_of(path, tell)
+    yield [""]
 
 
 def find_documents(offsets: NDArray[np.int64]) -> NDArray[np.int64]:
     """Runs of lines that hold tokens, as (first, behind the last) [D, 2]. offsets: int64 [N + 1]."""
-    edges, before = [], False
-    lines = len(offsets) - 1
-    for start in range(0, lines, LINES):
-        full = np.diff(offsets[start : start + LINES + 1]) > 0
-        edges.append(start + np.flatnonzero(np.diff(full, prepend=before)))
-        before = full[-1]
-    edges.append([lines] * bool(before))
-    return np.concatenate(edges).astype(np.int64).reshape(-1, 2)
+    full = offsets[1:] > offsets[:-1]
+    return np.flatnonzero(np.diff(full, prepend=False, append=False)).reshape(-1, 2)

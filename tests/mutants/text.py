@@ -111,8 +111,8 @@ MUTATIONS = {
     "minibert/text/token_file.py": [
         (
             "token file: reading runs away from encoding",
-            "            if len(window) == 2 * processes:\n",
-            "            if len(window) == 9 * processes:\n",
+            "len(window) == 2 * processes",
+            "len(window) == 9 * processes",
             "tests/text/test_token_file.py::test_reading_waits_for_the_workers",
         ),
         (
@@ -129,7 +129,7 @@ MUTATIONS = {
         ),
         (
             "token file: the name moves before the ids are on the disk",
-            "                os.fsync(self._file.fileno())\n",
+            "            os.fsync(file.fileno())\n",
             "",
             "tests/text/test_token_file.py::test_all_is_on_the_disk_before_the_name_moves",
         ),
@@ -138,12 +138,6 @@ MUTATIONS = {
             "if vocab_size <= 1 << 16",
             "if vocab_size < 1 << 16",
             "tests/text/test_token_file.py::test_a_vocabulary_of_65536_tokens_has_narrow_ids",
-        ),
-        (
-            "token file: a long line is cut inside a word",
-            "end = tokenizer.border(text, max(1, len(text) // 2))",
-            "end = max(1, len(text) // 2)",
-            "tests/text/test_token_file.py::test_cuts_follow_the_tokenizers_switches",
         ),
         (
             "token file: a bad byte's line is counted from its stretch",

@@ -44,9 +44,7 @@ def test_a_jsonl_has_a_document_a_line_and_its_lines_are_sentences(tmp_path):
     assert list(Sentences([path])) == ["w1", "w2", "w3", "", "w4\u2028w5", "", ""]
 
 
-@pytest.mark.parametrize("step", [1, 2, 3, 7, 100])
-def test_documents_do_not_depend_on_how_many_lines_are_looked_at(monkeypatch, step):
-    monkeypatch.setattr("minibert.text.corpus.LINES", step)
+def test_a_document_is_a_run_of_lines_with_tokens():
     lengths = [0, 0, 3, 1, 0, 2, 0, 0, 5, 5, 1]
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     assert find_documents(offsets).tolist() == [[2, 4], [5, 6], [8, 11]]
