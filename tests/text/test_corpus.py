@@ -41,7 +41,7 @@ def test_a_jsonl_has_a_document_a_line_and_its_lines_are_sentences(tmp_path):
     path = written(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows)) + "\n\n")
     corpus = open_corpus([path, written(tmp_path / "b.txt", "w6\n")], TOKENIZER, tmp_path / "cache")
     assert texts_of(corpus) == [["w1", "w2", "w3"], ["w4 w5"], ["w6"]]
-    assert list(Sentences([path])) == ["w1", "w2", "w3", "", "w4\u2028w5", "", ""]
+    assert list(Sentences([path])) == ["w1", "w2", "w3", "", "w4\u2028w5", "", "", ""]
 
 
 def test_a_document_is_a_run_of_lines_with_tokens():
@@ -113,7 +113,7 @@ def test_documents_of_the_same_text_stand_on_one_side(tmp_path):
 
 
 def test_token_counts_leave_the_held_out_documents_out(tmp_path, monkeypatch):
-    monkeypatch.setattr("minibert.text.corpus.LINES", 3)
+    monkeypatch.setattr("minibert.text.corpus.IDS", 3)
     path = written(tmp_path / "a.txt", "w1 w2 w1\nw1\n\nw2 w2\n\nw3\n")
     corpus = open_corpus([path], TOKENIZER, tmp_path / "cache")
     counts = corpus.token_counts(corpus.documents[1:2], TOKENIZER.vocab_size)
