@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 SEVERITIES = ("error", "warning", "note")
@@ -22,16 +24,9 @@ class Finding(NamedTuple):
         return self.name.partition("-")[0]
 
 
-def error(name: str, what: str, remedy: str) -> Finding:
-    return Finding("error", name, what, remedy)
-
-
-def warning(name: str, what: str, remedy: str) -> Finding:
-    return Finding("warning", name, what, remedy)
-
-
-def note(name: str, what: str, remedy: str = "") -> Finding:
-    return Finding("note", name, what, remedy)
+error = partial(Finding, "error")  # name, what, remedy; of a note the remedy may be left out
+warning = partial(Finding, "warning")
+note = partial(Finding, "note")
 
 
 def refusal(name: str, reason: ValueError) -> Finding:
@@ -69,10 +64,7 @@ def ordered(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def counted(findings: Iterable[Finding]) -> dict[str, int]:
-    counts = dict.fromkeys(SEVERITIES, 0)
-    for finding in findings:
-        counts[finding.severity] += 1
-    return counts
+    return dict.fromkeys(SEVERITIES, 0) | Counter(finding.severity for finding in findings)
 
 
 def is_wrong(findings: Iterable[Finding]) -> bool:
@@ -88,8 +80,7 @@ def to_table(findings: Iterable[Finding]) -> str:
         lines.append(f"{finding.severity:7}  {finding.name:{width}}  {clean(finding.what)}")
         if finding.remedy:
             lines.append(f"{'':7}  {'':{width}}  → {clean(finding.remedy)}")
-    counts = counted(rows)
-    numbers = ", ".join(f"{n} {severity}{'s' * (n != 1)}" for severity, n in counts.items())
+    numbers = ", ".join(f"{n} {severity}{'s' * (n != 1)}" for severity, n in counted(rows).items())
     return "\n".join([*lines, f"{'something is wrong' if is_wrong(rows) else 'nothing is wrong'}: {numbers}"])
 
 
