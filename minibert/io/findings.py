@@ -8,7 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 SEVERITIES = ("error", "warning", "note")
-OTHER_ENCODINGS = ("utf-16", "gb18030", "big5", "cp1252")  # tried in this order on a text that is not UTF-8
+OTHER_ENCODINGS = ("utf-16", "gb18030", "big5", "cp1252")  # of a text that is not UTF-8; the first, if it has a mark
 
 
 class Finding(NamedTuple):
@@ -41,18 +41,10 @@ def text_encoding(name: str, path: object, data: bytes) -> Iterator[Finding]:
         data.decode("utf-8")
     except UnicodeDecodeError as stray:
         utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
-        likely = next((e for e in OTHER_ENCODINGS if (utf16 or e != "utf-16") and decodes(data, e)), None)
+        likely = next((e for e in OTHER_ENCODINGS[not utf16 :] if "\ufffd" not in data.decode(e, "replace")), None)
         line = data.count(b"\n", 0, stray.start) + 1
         remedy = f"if it is {likely}, iconv -f {likely} -t UTF-8" if likely else "copy the original file again"
         yield error(name, f"{path}:{line}: byte 0x{data[stray.start]:02x} is not UTF-8", remedy)
-
-
-def decodes(data: bytes, encoding: str) -> bool:
-    try:
-        data.decode(encoding)
-    except UnicodeError:
-        return False
-    return True
 
 
 # ---- showing ----

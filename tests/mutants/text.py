@@ -103,8 +103,8 @@ MUTATIONS = {
         ),
         (
             "table: no line between two texts",
-            'return "\\n\\n".join(blocks)',
-            'return "\\n".join(blocks)',
+            'return "\\n\\n".join(',
+            'return "\\n".join(',
             "tests/text/test_table.py::test_the_picture_is_as_drawn",
         ),
         (
@@ -225,9 +225,15 @@ MUTATIONS = {
         ),
         (
             "vocab: characters in the order of their counts",
-            "return sorted(opening) + sorted(continuing)",
-            "return opening + continuing",
+            "return sorted(chosen) + ",
+            "return chosen + ",
             "tests/text/test_vocab.py::test_special_tokens_come_first_then_characters_then_pieces",
+        ),
+        (
+            "vocab: a size that the text does not support is not said",
+            "if len(vocabulary) < options.size:",
+            "if not vocabulary:",
+            "tests/text/test_vocab.py::test_a_size_larger_than_the_text_supports_is_said",
         ),
         (
             "vocab: coverage counts each word once",
@@ -342,8 +348,8 @@ MUTATIONS = {
         ),
         (
             "batch: spans given that nobody asked for",
-            "return parts[0] if spans else parts[0]._replace(spans=None)",
-            "return parts[0]",
+            "flats[0] if spans else flats[0]._replace(spans=None)",
+            "flats[0]",
             "tests/text/test_wordpiece_batch.py"
             "::test_only_texts_with_marks_that_change_places_go_through_the_specification",
         ),
