@@ -422,8 +422,10 @@ class _Edges:
                 self._grow(self.count + len(free))
             else:
                 won = new[winners]
-                made = np.rec.fromarrays([labels[won], nodes[won], self.count + np.arange(len(won))], _EDGE)
-                self._slots[free] = made
+                edges = np.empty(len(won), _EDGE)
+                edges["label"], edges["node"] = labels[won], nodes[won]
+                edges["target"] = self.count + np.arange(len(won))
+                self._slots[free] = edges
                 self.count += len(free)
             targets[new], slots[new] = self.search(nodes[new], labels[new])
             new = new[targets[new] == 0]
