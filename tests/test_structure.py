@@ -190,7 +190,7 @@ FILES = 15  # that core/train.py reaches
 BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more only in the commit that needs it
     "core": (2530, 2300),
     "io": (593, 500),
-    "text": (1819, 1450),
+    "text": (1829, 1450),
     "fast": (2200, 1850),
     "inference": (800, 700),
     "training": (2850, 2750),

@@ -24,7 +24,7 @@ import shutil
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ from functools import partial
 from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from numpy.lib import format as npy
@@ -43,14 +43,24 @@ from minibert.core.encoding import Flat
 from minibert.core.files import atomic_write, read_json
 from minibert.io.rows import checked_paths, not_utf8
 
-if TYPE_CHECKING:
-    from minibert.text.tokenizer import Tokenizer
-
 IDS, OFFSETS, INFO = "ids.npy", "offsets.npy", "tokens.json"
 VERSION = 1  # of the three files together
 CHUNK = 1 << 20  # bytes read at once, and characters encoded at once
 
 Reader = Callable[[Path, Callable[[int], object]], Iterator[list[str]]]
+
+
+class FlatEncoder(Protocol):
+    """What is asked of a tokenizer; for several processes it must be picklable too."""
+
+    vocab: list[str]
+    lowercase: bool
+    strip_accents: bool | None
+    tokenize_chinese_chars: bool
+    special_tokens: Mapping[str, str]
+    extra_special_tokens: Sequence[str]
+
+    def encode_flat(self, texts: list[str]) -> Flat: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +105,7 @@ class TokenFile:
         """Another process maps the files itself."""
         return TokenFile.open, (self.directory,)
 
-    def check(self, tokenizer: Tokenizer) -> None:
+    def check(self, tokenizer: FlatEncoder) -> None:
         """Raises ValueError if another tokenizer made these ids."""
         made, asked = self.info["tokenizer"], description(tokenizer)
         if different := sorted(key for key in asked if made.get(key) != asked[key]):
@@ -121,7 +131,7 @@ def _id_type(vocab_size: int) -> np.dtype:
     return np.dtype("<u2" if vocab_size <= 1 << 16 else "<i4")
 
 
-def description(tokenizer: Tokenizer) -> dict[str, object]:
+def description(tokenizer: FlatEncoder) -> dict[str, object]:
     """All that the ids depend on. The hash is that of vocab.txt with "\\n" behind every token."""
     vocab = "".join(f"{token}\n" for token in tokenizer.vocab).encode(errors="surrogatepass")
     return {
@@ -159,7 +169,7 @@ def lines_of(path: Path, tell: Callable[[int], object]) -> Iterator[list[str]]:
 
 
 def write(
-    tokenizer: Tokenizer,
+    tokenizer: FlatEncoder,
     paths: str | Path | Sequence[str | Path],
     out: str | Path,
     processes: int = 1,
@@ -199,7 +209,7 @@ def _checked_out(out: str | Path) -> Path:
     return path
 
 
-def _write_files(tokenizer: Tokenizer, paths: list[Path], directory: Path, processes: int, read: Reader) -> None:
+def _write_files(tokenizer: FlatEncoder, paths: list[Path], directory: Path, processes: int, read: Reader) -> None:
     sources = [{"name": str(path), "bytes": path.stat().st_size} for path in paths]
     id_type, offset_type, count, lines = _id_type(len(tokenizer.vocab)), np.dtype("<i8"), 0, 0
     with (
@@ -259,7 +269,7 @@ def _batches(files: Iterable[Iterator[list[str]]]) -> Iterator[list[str]]:
         yield batch
 
 
-def _encoded(tokenizer: Tokenizer, batches: Iterable[list[str]], processes: int) -> Iterator[Flat]:
+def _encoded(tokenizer: FlatEncoder, batches: Iterable[list[str]], processes: int) -> Iterator[Flat]:
     """The ids of each batch of lines, in order."""
     if processes == 1:
         yield from map(partial(_encode, tokenizer), batches)
@@ -284,15 +294,15 @@ def _encoded(tokenizer: Tokenizer, batches: Iterable[list[str]], processes: int)
         raise ValueError(f"processes {processes}: a worker process has died; {remedy}") from None
 
 
-def _encode(tokenizer: Tokenizer, lines: list[str]) -> Flat:
+def _encode(tokenizer: FlatEncoder, lines: list[str]) -> Flat:
     flat = tokenizer.encode_flat(lines)
     return flat._replace(ids=flat.ids.astype(_id_type(len(tokenizer.vocab))))
 
 
-_worker: list[Tokenizer] = []  # in a worker process: its tokenizer
+_worker: list[FlatEncoder] = []  # in a worker process: its tokenizer
 
 
-def _start_worker(tokenizer: Tokenizer) -> None:
+def _start_worker(tokenizer: FlatEncoder) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer: it ends the workers
     _worker.append(tokenizer)
 
