@@ -112,10 +112,11 @@ def both(
             begin = match.end()
         return found + plain(text[begin:], begin)
 
-    def specification(text: str, split_special_tokens: bool) -> Flat:
-        calls.append(text)
-        row = np.array(slow(text, split_special_tokens), np.int32).reshape(-1, 3)
-        return Flat(row[:, 0], np.array([len(row)]), row[:, 1:])
+    def specification(texts: list[str], split_special_tokens: bool) -> Flat:
+        calls.extend(texts)
+        rows = [slow(text, split_special_tokens) for text in texts]
+        tokens = np.array(list(itertools.chain(*rows)), np.int32).reshape(-1, 3)
+        return Flat(tokens[:, 0], np.array(list(map(len, rows))), tokens[:, 1:])
 
     strip_accents = lowercase if strip_accents is None else strip_accents
     encoder = BatchEncoder(ids, special, ids["[UNK]"], lowercase, strip_accents, chinese, specification)

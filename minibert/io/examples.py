@@ -11,7 +11,7 @@ import numpy as np
 from minibert.core import data as core
 from minibert.core.data import Examples
 from minibert.core.encoding import Ints
-from minibert.io.rows import check_row, find_columns, open_lines, parse
+from minibert.io.rows import Row, open_lines, read_rows
 
 
 def read_examples(
@@ -19,37 +19,30 @@ def read_examples(
 ) -> Examples:
     """Reads and checks a whole data file.
 
-    Args:
-        columns: the column names of a file without a header.
-        quoting: "minimal", a field may stand in double quotes; "none", a quote is a character like any other (GLUE).
-        labelled: whether a label column must be there; None takes one that is. False leaves it unread.
+    columns, quoting, labelled: see `read_rows`.
 
-    Raises:
-        ValueError: the file is missing, empty, not UTF-8, of an unknown kind, lacks a column or has a bad row; with
-            file, line and reason.
+    Raises ValueError, with file, line and reason: the file is missing, empty, not UTF-8, of an unknown kind, lacks a
+    column or has a bad row.
     """
     path = Path(path)
     if path.suffix.lower() not in (".tsv", ".csv", ".jsonl"):
         raise ValueError(f"{path}: unknown kind of file {path.suffix!r}; use .tsv, .csv or .jsonl")
     if quoting not in ("minimal", "none"):
         raise ValueError(f"quoting {quoting!r} is unknown; choose minimal or none")
-    rows = []
+    rows: list[Row] = []
     try:
         with open_lines(path) as lines:
-            for line, fields, problem in parse(lines, columns, quoting):
-                if problem is not None:
-                    raise ValueError(problem)
-                rows.append((line, fields))
+            for row in read_rows(lines, columns, quoting, labelled):
+                if row.problem:
+                    raise ValueError(row.problem)
+                rows.append(row)
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}; give a data file") from None
     if not rows:
         raise ValueError(f"{path}: is empty or holds no rows; give at least one")
-    names = find_columns(list(dict.fromkeys(name for _, fields in rows for name in fields)), path, labelled)
-    for line, fields in rows:
-        check_row(f"{path}:{line}", fields, names)
-    picked = {kind: [fields[name] for _, fields in rows] for kind, name in names.items()}
-    labels = [str(label).strip() for label in picked["label"]] if "label" in picked else None
-    return Examples(picked["text"], picked.get("pair"), labels, [line for line, _ in rows], source=str(path))
+    pairs = None if rows[0].pair is None else [row.pair for row in rows]
+    labels = None if rows[0].label is None else [row.label for row in rows]
+    return Examples([row.text for row in rows], pairs, labels, [row.line for row in rows], str(path))
 
 
 def label_ids(examples: Examples, names: Sequence[str]) -> Ints:

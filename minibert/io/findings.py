@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 SEVERITIES = ("error", "warning", "note")
-OTHER_ENCODINGS = ("utf-16", "gb18030", "big5", "cp1252")  # tried in this order on a text that is not UTF-8
+OTHER_ENCODINGS = ("utf-16", "gb18030", "big5", "cp1252")  # of a text that is not UTF-8; the first, if it has a mark
 
 
 class Finding(NamedTuple):
@@ -22,16 +24,9 @@ class Finding(NamedTuple):
         return self.name.partition("-")[0]
 
 
-def error(name: str, what: str, remedy: str) -> Finding:
-    return Finding("error", name, what, remedy)
-
-
-def warning(name: str, what: str, remedy: str) -> Finding:
-    return Finding("warning", name, what, remedy)
-
-
-def note(name: str, what: str, remedy: str = "") -> Finding:
-    return Finding("note", name, what, remedy)
+error = partial(Finding, "error")  # name, what, remedy; of a note the remedy may be left out
+warning = partial(Finding, "warning")
+note = partial(Finding, "note")
 
 
 def refusal(name: str, reason: ValueError) -> Finding:
@@ -46,18 +41,10 @@ def text_encoding(name: str, path: object, data: bytes) -> Iterator[Finding]:
         data.decode("utf-8")
     except UnicodeDecodeError as stray:
         utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
-        likely = next((e for e in OTHER_ENCODINGS if (utf16 or e != "utf-16") and decodes(data, e)), None)
+        likely = next((e for e in OTHER_ENCODINGS[not utf16 :] if "\ufffd" not in data.decode(e, "replace")), None)
         line = data.count(b"\n", 0, stray.start) + 1
         remedy = f"if it is {likely}, iconv -f {likely} -t UTF-8" if likely else "copy the original file again"
         yield error(name, f"{path}:{line}: byte 0x{data[stray.start]:02x} is not UTF-8", remedy)
-
-
-def decodes(data: bytes, encoding: str) -> bool:
-    try:
-        data.decode(encoding)
-    except UnicodeError:
-        return False
-    return True
 
 
 # ---- showing ----
@@ -69,10 +56,7 @@ def ordered(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def counted(findings: Iterable[Finding]) -> dict[str, int]:
-    counts = dict.fromkeys(SEVERITIES, 0)
-    for finding in findings:
-        counts[finding.severity] += 1
-    return counts
+    return dict.fromkeys(SEVERITIES, 0) | Counter(finding.severity for finding in findings)
 
 
 def is_wrong(findings: Iterable[Finding]) -> bool:
@@ -88,8 +72,7 @@ def to_table(findings: Iterable[Finding]) -> str:
         lines.append(f"{finding.severity:7}  {finding.name:{width}}  {clean(finding.what)}")
         if finding.remedy:
             lines.append(f"{'':7}  {'':{width}}  → {clean(finding.remedy)}")
-    counts = counted(rows)
-    numbers = ", ".join(f"{n} {severity}{'s' * (n != 1)}" for severity, n in counts.items())
+    numbers = ", ".join(f"{n} {severity}{'s' * (n != 1)}" for severity, n in counted(rows).items())
     return "\n".join([*lines, f"{'something is wrong' if is_wrong(rows) else 'nothing is wrong'}: {numbers}"])
 
 

@@ -34,9 +34,11 @@ Fields = dict[str, object]  # of a row, by column
 class Row(NamedTuple):
     """`place` is FILE:LINE; `problem` says, with the place, why the row cannot be used."""
 
+    line: int
     place: str
-    text: str
-    pair: str | None
+    text: str = ""
+    pair: str | None = None
+    label: str | None = None
     problem: str | None = None
 
 
@@ -119,41 +121,49 @@ def open_lines(path: Path) -> Iterator[Lines]:
         yield Lines(path, file)
 
 
-# ---- fields ----
+# ---- rows ----
 
 
-def parse(
-    lines: Lines, columns: Sequence[str] | None = None, quoting: str = "minimal"
-) -> Iterator[tuple[int, Fields | None, str | None]]:
-    """The line that each row begins on, with its fields or with why there are none; blank lines are passed over.
+def read_rows(
+    lines: Lines, columns: Sequence[str] | None = None, quoting: str = "minimal", labelled: bool | None = False
+) -> Iterator[Row]:
+    """All rows, the broken ones too; blank lines are passed over.
 
     columns: the column names of a file without a header.
     quoting: "minimal", a field may stand in double quotes; "none", a quote is a character like any other (GLUE).
+    labelled: whether there must be a label; None takes one that is there, False leaves it out.
 
     Raises:
-        ValueError: the header does not fit, or cannot be read.
+        ValueError: the header, or the first row's keys, do not fit.
     """
-    readers = {".txt": text_fields, ".jsonl": json_fields}
-    reader = readers.get(lines.path.suffix.lower())
-    rows = table_fields(lines, columns, quoting) if reader is None else map(reader, lines)
+    reader = {".txt": text_fields, ".jsonl": json_fields}.get(lines.path.suffix.lower())
+    rows = map(reader, lines) if reader else table_fields(lines, columns, quoting)
+    names: dict[str, str] = {}  # the first row's columns
+    shape: tuple[str, ...] | None = None
     while True:
-        lines.row = []
-        line = lines.number + 1
+        lines.row, fields, line = [], None, lines.number + 1
+        place = f"{lines.path}:{line}"
         try:
-            fields = next(rows)
+            if (fields := next(rows)) is None:
+                continue
+            if tuple(fields) != shape:
+                shape = tuple(fields)
+                found = find_columns(shape, labelled)
+            names = names or found
+            if found != names:
+                raise ValueError(f"its columns are {shape}, not as in the first row; make all rows alike")
+            row = Row(line, place, **{kind: checked(kind, name, fields.get(name)) for kind, name in names.items()})
         except StopIteration:
             return
         except (csv.Error, ValueError) as error:
+            if fields is not None and not names:  # the file's fault, not the row's
+                raise ValueError(f"{lines.path}: {error}") from None
             lines.give_back()
-            reason = not_closed(error) if isinstance(error, csv.Error) else error
-            yield line, None, f"{lines.path}:{line}: {reason}"
-        else:
-            if fields is not None:
-                yield line, fields, None
-
-
-def not_closed(error: csv.Error) -> str:
-    return f"a quoted field is not closed properly ({error}); if quotes are plain text here, use --quoting none"
+            quotes = "a quoted field is not closed properly ({}); if quotes are plain text here, use --quoting none"
+            row = Row(
+                line, place, problem=f"{place}: {quotes.format(error) if isinstance(error, csv.Error) else error}"
+            )
+        yield row
 
 
 def text_fields(line: str) -> Fields:
@@ -217,69 +227,32 @@ def is_header(fields: Sequence[str]) -> bool:
 # ---- columns ----
 
 
-def read_rows(lines: Lines, columns: Sequence[str] | None = None, quoting: str = "minimal") -> Iterator[Row]:
-    """The rows without labels, the broken ones too. Arguments: see `parse`.
-
-    Raises:
-        ValueError: the header, or the first row's keys, do not fit.
-    """
-    names: dict[str, str] | None = None  # which columns the first row has
-    shape: tuple[str, ...] | None = None
-    for line, fields, problem in parse(lines, columns, quoting):
-        place = f"{lines.path}:{line}"
-        if fields is not None:
-            try:
-                if tuple(fields) != shape:
-                    shape = tuple(fields)
-                    found = find_columns(shape, lines.path, labelled=False)
-                    names = names or found
-                if found != names:
-                    raise ValueError(f"{place}: its columns are {shape}, not as in the first row; make all rows alike")
-                check_row(place, fields, names)
-            except ValueError as error:
-                if names is None:  # the file's fault, not the row's
-                    raise
-                problem = str(error)
-        if problem is not None:
-            yield Row(place, "", None, problem)
-        else:
-            yield Row(place, fields[names["text"]], fields[names["pair"]] if "pair" in names else None)
-
-
-def find_columns(columns: Sequence[str], path: Path, labelled: bool | None) -> dict[str, str]:
-    """Which column of the file is the label, the text and the pair.
-
-    labelled: whether there must be a label; None takes one that is there, False leaves it out.
-    """
+def find_columns(columns: Sequence[str], labelled: bool | None) -> dict[str, str]:
+    """Which column is the text, the pair and the label. labelled: see `read_rows`. ValueError: one is missing."""
     present = {name.strip().lower(): name for name in columns}
     found = {}
     for kind, known in COLUMNS.items():
         name = next((present[alias] for alias in known if alias in present), None)
-        if name is not None:
+        if name is not None and (kind != "label" or labelled is not False):
             found[kind] = name
         elif kind == "text" or (kind == "label" and labelled):
             raise ValueError(
-                f"{path}: has no {kind} column; its columns are {', '.join(map(repr, columns))[:300]}. A header must"
+                f"has no {kind} column; its columns are {', '.join(map(repr, columns))[:300]}. A header must"
                 f" name one of {', '.join(known)}; for a file without a header use --columns"
             )
-    if labelled is False:
-        found.pop("label", None)
     return found
 
 
-def check_row(place: str, row: Fields, names: dict[str, str]) -> None:
-    """One row's fields: strings that are UTF-8, and a label that is not empty. An empty text is fine."""
-    for kind, name in names.items():
-        value = row.get(name)
-        if kind == "label" and isinstance(value, int):
-            continue  # a class number; only JSON has them
-        if not isinstance(value, str):
-            raise ValueError(f"{place}: {name} is {'missing' if value is None else repr(value)[:80]}; give a string")
-        if kind == "label" and not value.strip():
-            raise ValueError(f"{place}: the label is empty; give every row one")
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise ValueError(
-                f"{place}: {name} holds half of a surrogate pair, which is no character; repair the row"
-            ) from None
+def checked(kind: str, name: str, value: object) -> str:
+    """A field as text, a label without the spaces around it: a string that is UTF-8. Only a label may not be empty."""
+    if kind == "label" and isinstance(value, int):
+        return str(value)  # a class number; only JSON has them
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is {'missing' if value is None else repr(value)[:80]}; give a string")
+    if kind == "label" and not value.strip():
+        raise ValueError("the label is empty; give every row one")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} holds half of a surrogate pair, which is no character; repair the row") from None
+    return value.strip() if kind == "label" else value

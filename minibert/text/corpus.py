@@ -21,6 +21,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -29,13 +30,13 @@ from numpy.typing import NDArray
 
 from minibert.core.files import atomic_write, read_json, write_json
 from minibert.io.rows import checked_paths, open_lines, read_rows
-from minibert.text.token_file import TokenFile, decoded, write
+from minibert.text.token_file import TokenFile, lines_of, write
 from minibert.text.tokenizer import Tokenizer
 
 TOKENS, DOCUMENTS, RECORD = "tokens", "documents.npy", "corpus.json"
 VERSION = 1  # of the cache
 FEW = 8  # documents that are held out at least, where there are enough
-LINES = 1 << 20  # looked at in one go
+IDS = 1 << 20  # counted at once
 
 
 # ---- text files ----
@@ -54,7 +55,7 @@ class Sentences:
 
     def __iter__(self) -> Iterator[str]:
         for path in self.paths:
-            yield from sentences(path)
+            yield from chain.from_iterable(sentences(path))
 
 
 def checked_corpus(paths: Sequence[str | Path]) -> list[Path]:
@@ -66,22 +67,21 @@ def checked_corpus(paths: Sequence[str | Path]) -> list[Path]:
     return paths
 
 
-def sentences(path: Path) -> Iterator[str]:
-    """The lines of a .txt; of a .jsonl the lines of each document, blank ones left out. "" behind every document."""
-    with open_lines(path) as lines:
-        for row in read_rows(lines):
-            if row.problem:
-                raise ValueError(row.problem)
-            if is_jsonl(path):
-                yield from filter(str.strip, row.text.split("\n"))
-                yield ""
-            else:
-                yield row.text if row.text.strip() else ""
-    yield ""
-
-
-def is_jsonl(path: Path) -> bool:
-    return path.suffix.lower() == ".jsonl"
+def sentences(path: Path, tell: Callable[[int], object] = lambda size: None) -> Iterator[list[str]]:
+    """The lines of a .txt, and of the documents of a .jsonl those that are not blank, some at a time; a blank one
+    behind every document. tell: is told of the bytes that have been read.
+    """
+    if path.suffix.lower() == ".jsonl":
+        with open_lines(path) as lines:
+            for row in read_rows(lines):
+                if row.problem:
+                    raise ValueError(row.problem)
+                tell(len(row.text.encode()))
+                yield [*filter(str.strip, row.text.split("\n")), ""]
+        yield [""]
+    else:
+        yield from lines_of(path, tell)
+    yield [""]
 
 
 # ---- tokens ----
@@ -121,8 +121,8 @@ class Corpus:
         """How often each id occurs, [V]; what stands in the documents `without` [N, 2] is not counted."""
         ids, offsets = self.tokens.ids, self.tokens.offsets
         counts = np.zeros(vocab_size, np.int64)
-        for start in range(0, len(ids), LINES):
-            counts += np.bincount(ids[start : start + LINES], minlength=vocab_size)
+        for start in range(0, len(ids), IDS):
+            counts += np.bincount(ids[start : start + IDS], minlength=vocab_size)
         for begin, end in offsets[without]:
             counts -= np.bincount(ids[begin:end], minlength=vocab_size)
         return counts
@@ -145,16 +145,17 @@ def open_corpus(
     """
     paths = checked_corpus(paths)
     sources = [source(path) for path in paths]
-    found, reason = open_cache(cache, sources, tokenizer)
-    if found is None:
-        names = ", ".join(map(str, paths))
+    names = ", ".join(map(str, paths))
+    try:
+        found = open_cache(cache, sources, tokenizer)
+    except (ValueError, OSError) as error:
+        reason = f"{error}: " if (cache / RECORD).exists() else ""
         say(f"{reason}tokenising {names} ({sum(s['bytes'] for s in sources) / 1e6:.1f} MB) into {cache}")
         with guard(cache):
             write_cache(paths, tokenizer, cache, sources)
-        found, reason = open_cache(cache, sources, tokenizer)
-        assert found is not None, reason
+        found = open_cache(cache, sources, tokenizer)
     if not len(found.documents):
-        raise ValueError(f"{', '.join(map(str, paths))}: no text; a corpus needs at least one sentence")
+        raise ValueError(f"{names}: no text; a corpus needs at least one sentence")
     return found
 
 
@@ -173,51 +174,29 @@ def changed(before: Sequence[dict], now: Sequence[dict]) -> str:
     return ", ".join(b["name"] for a, b in pairs if (a["kind"], a["sha256"]) != (b["kind"], b["sha256"]))
 
 
-def open_cache(cache: Path, sources: list[dict], tokenizer: Tokenizer) -> tuple[Corpus | None, str]:
-    """What the cache holds if it is good for these files and this tokenizer, and else why it is not."""
-    if not (cache / RECORD).is_file():
-        return None, ""
+def open_cache(cache: Path, sources: list[dict], tokenizer: Tokenizer) -> Corpus:
+    """What the cache holds. ValueError or OSError: it is not good for these files and this tokenizer, or not there."""
     record = read_json(cache / RECORD, f"delete {cache}")
     if not isinstance(record, dict) or record.get("version") != VERSION:
-        return None, f"{cache} is of another version: "
+        raise ValueError(f"{cache} is of another version")
     if names := changed(record["sources"], sources):
-        return None, f"the corpus has changed ({names}): "
-    try:
-        tokens = TokenFile.open(cache / TOKENS)
-        tokens.check(tokenizer)
-        documents = np.load(cache / DOCUMENTS)
-    except (ValueError, OSError) as error:
-        return None, f"{error}: "
-    return Corpus(tokens, documents, sources), ""
+        raise ValueError(f"the corpus has changed ({names})")
+    tokens = TokenFile.open(cache / TOKENS)
+    tokens.check(tokenizer)
+    return Corpus(tokens, np.load(cache / DOCUMENTS), sources)
 
 
 def write_cache(paths: list[Path], tokenizer: Tokenizer, cache: Path, sources: list[dict]) -> None:
     """The record is the last to be written: a cache without one is no cache."""
     cache.mkdir(parents=True, exist_ok=True)
     (cache / RECORD).unlink(missing_ok=True)
-    tokens = write(tokenizer, paths, cache / TOKENS, read=text_of, between="\n")
+    tokens = write(tokenizer, paths, cache / TOKENS, read=sentences)
     documents = find_documents(tokens.offsets)
     atomic_write(cache / DOCUMENTS, lambda file: npy.write_array(file, documents, allow_pickle=False))
     write_json(cache / RECORD, {"version": VERSION, "sources": sources})
 
 
-def text_of(path: Path, tell: Callable[[int], object]) -> Iterator[str]:
-    """A sentence a line, and blank lines between documents. tell: is told of the bytes that have been read."""
-    if not is_jsonl(path):
-        yield from decoded(path, tell)
-        return
-    for line in sentences(path):
-        tell(len(line.encode()) + 1)
-        yield f"{line}\n"
-
-
 def find_documents(offsets: NDArray[np.int64]) -> NDArray[np.int64]:
     """Runs of lines that hold tokens, as (first, behind the last) [D, 2]. offsets: int64 [N + 1]."""
-    edges, before = [], False
-    lines = len(offsets) - 1
-    for start in range(0, lines, LINES):
-        full = np.diff(offsets[start : start + LINES + 1]) > 0
-        edges.append(start + np.flatnonzero(np.diff(full, prepend=before)))
-        before = full[-1]
-    edges.append([lines] * bool(before))
-    return np.concatenate(edges).astype(np.int64).reshape(-1, 2)
+    full = offsets[1:] > offsets[:-1]
+    return np.flatnonzero(np.diff(full, prepend=False, append=False)).reshape(-1, 2)

@@ -22,14 +22,11 @@ def units(text: str, tokenize_chinese_chars: bool = True) -> Iterator[re.Match]:
 
 
 def border(text: str, position: int, tokenize_chinese_chars: bool = True, but: str = "") -> int:
-    """The first place from `position` on where a text may be cut, counted in characters; its length if there is none.
-
-    but: characters not to cut before.
+    """Where the first unit ends that is found from `position` on, so that the text may be cut there, in characters; the
+    text's length if there is none. but: characters not to cut before.
     """
-    for match in _BORDER[tokenize_chinese_chars].finditer(text, position):
-        if match.group() not in but:
-            return match.start()
-    return len(text)
+    ends = (unit.end() for unit in UNIT[tokenize_chinese_chars].finditer(text, position))
+    return next((end for end in ends if text[end : end + 1] not in but), len(text))
 
 
 def _brackets(ranges: Iterable[tuple[int, int]]) -> str:
@@ -37,17 +34,13 @@ def _brackets(ranges: Iterable[tuple[int, int]]) -> str:
     return "".join(f"\\U{first:08X}-\\U{last:08X}" for first, last in ranges)
 
 
-def _patterns(alone: list[tuple[int, int]]) -> tuple[re.Pattern, re.Pattern]:
-    """For `units` and `border`. Python looks characters up to U+FFFF up in a table, those beyond span by span, slowly:
-    so these have brackets of their own, which no other character gets to."""
+def _unit(alone: list[tuple[int, int]]) -> re.Pattern:
+    """Python looks characters up to U+FFFF up in a table, those beyond span by span, slowly: so these have brackets of
+    their own, which no other character gets to."""
     low = _brackets(span for span in alone if span[0] < 0x10000)
     high = _brackets(span for span in alone if span[0] > 0xFFFF)
-    beyond = "\U00010000-\U0010ffff"
-    unit = f"[{low}]|(?:[^{low}{WHITESPACE}{beyond}]+|[^\0-\uffff{high}])++|[{high}]"
-    return re.compile(unit), re.compile(f"[{low}{WHITESPACE}]|(?=[{beyond}])[{high}]")
+    return re.compile(f"[{low}]|(?:[^{low}{WHITESPACE}\U00010000-\U0010ffff]+|[^\0-\uffff{high}])++|[{high}]")
 
 
 _ALONE = spans(unicode_tables.PUNCTUATION)
-UNIT, _BORDER = {}, {}  # by tokenize_chinese_chars
-UNIT[True], _BORDER[True] = _patterns([*_ALONE, *CHINESE])
-UNIT[False], _BORDER[False] = _patterns(_ALONE)
+UNIT = {True: _unit([*_ALONE, *CHINESE]), False: _unit(_ALONE)}  # by tokenize_chinese_chars

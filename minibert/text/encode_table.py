@@ -1,7 +1,7 @@
 """The encoding of texts as a picture: a column for each token, a row for each array that the model gets."""
 
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from minibert.text.tokenizer import Tokenizer
 
@@ -43,11 +43,8 @@ def encoding_table(
     options: those of calling a tokenizer.
     """
     encoded = encoding_dict(tokenizer, texts, pairs, **options)
-    blocks = (
-        _block({name: entries[index] for name, entries in encoded.items()}, width)
-        for index in range(len(encoded["decoded"]))
-    )
-    return "\n\n".join(blocks)
+    entries = (dict(zip(encoded, entry, strict=True)) for entry in zip(*encoded.values(), strict=True))
+    return "\n\n".join(_block(entry, width) for entry in entries)
 
 
 def _block(entry: dict, width: int | None) -> str:
@@ -58,28 +55,24 @@ def _block(entry: dict, width: int | None) -> str:
     for columns in _breaks(sizes, width):
         for name in ("tokens", *ROWS):
             if name in rows:
-                lines.append(f"{name:{LABEL}}" + " ".join(_right(rows[name][k], size) for k, size in columns))
-            elif columns[0][0] == 0:
+                cells = (" " * (sizes[k] - columns_of(rows[name][k])) + rows[name][k] for k in columns)
+                lines.append(f"{name:{LABEL}}" + " ".join(cells))
+            elif columns[0] == 0:
                 lines.append(f"{name:{LABEL}}{entry[name]}")
     return "\n".join([*lines, f"{'decoded':{LABEL}}{entry['decoded']}"])
 
 
-def _breaks(sizes: list[int], width: int | None) -> Iterator[list[tuple[int, int]]]:
-    """Cuts columns (index, size) into groups that fit beside the label."""
-    group: list[tuple[int, int]] = []
+def _breaks(sizes: list[int], width: int | None) -> list[list[int]]:
+    """Cuts columns, by their indices, into groups that fit beside the label."""
+    groups: list[list[int]] = [[]]
     used = LABEL
     for index, size in enumerate(sizes):
-        if group and width is not None and used + size > width:
-            yield group
-            group, used = [], LABEL
-        group.append((index, size))
+        if groups[-1] and width is not None and used + size > width:
+            groups.append([])
+            used = LABEL
+        groups[-1].append(index)
         used += size + 1
-    if group:
-        yield group
-
-
-def _right(text: str, size: int) -> str:
-    return " " * (size - columns_of(text)) + text
+    return groups
 
 
 def columns_of(text: str) -> int:

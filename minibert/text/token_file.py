@@ -1,22 +1,20 @@
 """Text files of any size as ids on the disk, to be mapped into memory: one text a line, without [CLS] and [SEP].
 
     corpus.txt        out/ids.npy                       out/offsets.npy   out/tokens.json
-    Née ok\\n          7663 7929                         0                 {"version": 1, "lines": 3, "ids": 7,
-    \\n                                                  2                  "tokenizer": {"vocab_sha256": ...},
-    naïvely, 北京\\n   15743 2135 1010 1781 1755         2                  "sources": [{"name": "corpus.txt", ...}]}
+    Née ok\n          7663 7929                         0                 {"version": 1, "lines": 3, "ids": 7,
+    \n                                                  2                  "tokenizer": {"vocab_sha256": ...},
+    naïvely, 北京\n   15743 2135 1010 1781 1755         2                  "sources": [{"name": "corpus.txt", ...}]}
                                                         7
 
 Text i is ids[offsets[i]:offsets[i + 1]]. An empty line is an empty text, so that documents which blank lines separate
-can still be told apart. Only "\\n" ends a line; the "\\r" of "\\r\\n" is white space to the tokenizer, as is U+2028.
+can still be told apart. Only "\n" ends a line; the "\r" of "\r\n" is white space to the tokenizer, as is U+2028.
 
-The text goes through in pieces of about CHUNK characters, cut behind a line's end, or inside a line where the tokenizer
-may be cut: its row then goes on in the next piece. So memory is bounded whatever the length of the file and its lines;
-one word without end alone is held whole. The files do not depend on CHUNK or on the number of processes.
+About CHUNK characters are held at once, or one line if that is longer. The files do not depend on CHUNK or on the
+number of processes.
 """
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import hashlib
 import json
@@ -30,9 +28,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from numpy.lib import format as npy
@@ -47,8 +47,7 @@ IDS, OFFSETS, INFO = "ids.npy", "offsets.npy", "tokens.json"
 VERSION = 1  # of the three files together
 CHUNK = 1 << 20  # bytes read at once, and characters encoded at once
 
-
-Reader = Callable[[Path, Callable[[int], object]], Iterator[str]]
+Reader = Callable[[Path, Callable[[int], object]], Iterator[list[str]]]
 
 
 class FlatEncoder(Protocol):
@@ -62,8 +61,6 @@ class FlatEncoder(Protocol):
     extra_special_tokens: Sequence[str]
 
     def encode_flat(self, texts: list[str]) -> Flat: ...
-
-    def border(self, text: str, position: int) -> int: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,21 +148,39 @@ def description(tokenizer: FlatEncoder) -> dict[str, object]:
 # --- Writing ----------------------------------------------------------------------------------------------------------
 
 
+def lines_of(path: Path, tell: Callable[[int], object]) -> Iterator[list[str]]:
+    """The file's lines, so many at once that they fill CHUNK bytes. tell: is told of the bytes that have been read.
+
+    Raises ValueError, with the line, where they are not UTF-8.
+    """
+    line, encoding = 1, "utf-8-sig"
+    with open(path, "rb") as file:
+        while data := file.read(CHUNK) + file.readline():
+            try:
+                lines = data.decode(encoding).split("\n")
+            except UnicodeDecodeError as error:
+                line += error.object.count(b"\n", 0, error.start)
+                raise ValueError(f"{path}:{line}: {not_utf8(error.object[error.start])}") from None
+            if not lines[-1]:  # the end of the last line, and not one more
+                lines.pop()
+            tell(len(data))
+            yield lines
+            line, encoding = line + len(lines), "utf-8"
+
+
 def write(
     tokenizer: FlatEncoder,
     paths: str | Path | Sequence[str | Path],
     out: str | Path,
     processes: int = 1,
-    read: Reader | None = None,
-    between: str = "",
+    read: Reader = lines_of,
 ) -> TokenFile:
     """Encodes the lines of UTF-8 files, one file after the other, into the directory `out`, whole or not at all.
 
     An `out` that holds a former result is replaced when the new one is complete. With several processes, call this
     under `if __name__ == "__main__":` (each begins by importing the program anew).
 
-    read: gives the text of a file in stretches (default: as it stands there), and tells of the bytes it has read.
-    between: what follows the last line of every file.
+    read: gives the lines of a file, some at a time, and tells of the bytes it has read.
 
     Raises ValueError for a file that is missing, no file or not UTF-8, for an `out` that holds anything else, and for
     processes < 1, or more where semaphores cannot be made; OSError if the disk is full.
@@ -177,7 +192,7 @@ def write(
     temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
     try:
         temporary.mkdir()
-        _write_files(tokenizer, paths, temporary, processes, read or decoded, between)
+        _write_files(tokenizer, paths, temporary, processes, read)
         _move_into_place(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)  # after an error; otherwise it has moved
@@ -194,30 +209,34 @@ def _checked_out(out: str | Path) -> Path:
     return path
 
 
-def _write_files(
-    tokenizer: FlatEncoder, paths: list[Path], directory: Path, processes: int, read: Reader, between: str
-) -> None:
-    total = sum(path.stat().st_size for path in paths)
+def _write_files(tokenizer: FlatEncoder, paths: list[Path], directory: Path, processes: int, read: Reader) -> None:
+    sources = [{"name": str(path), "bytes": path.stat().st_size} for path in paths]
+    id_type, offset_type, count, lines = _id_type(len(tokenizer.vocab)), np.dtype("<i8"), 0, 0
     with (
-        _Column(directory / IDS, _id_type(len(tokenizer.vocab))) as ids,
-        _Column(directory / OFFSETS, np.dtype("<i8")) as offsets,
-        tqdm(total=total, unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as bar,
-        contextlib.closing(_pieces(tokenizer, (read(path, bar.update) for path in paths), between)) as pieces,
-        contextlib.closing(_encoded(tokenizer, pieces, processes)) as flats,
+        open(directory / IDS, "xb") as ids,
+        open(directory / OFFSETS, "xb") as offsets,
+        tqdm(total=sum(s["bytes"] for s in sources), unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as bar,
+        contextlib.closing(_encoded(tokenizer, _batches(read(p, bar.update) for p in paths), processes)) as flats,
     ):
-        offsets.append(np.zeros(1))
+        _write_header(ids, id_type, 0)
+        _write_header(offsets, offset_type, 0)
+        offsets.write(bytes(8))
         for flat in flats:
-            ends = ids.length + np.cumsum(flat.lengths)
-            offsets.append(ends[:-1])  # the last line goes on in the next piece
-            ids.append(flat.ids)
-    info = {
-        "version": VERSION,
-        "lines": offsets.length - 1,
-        "ids": ids.length,
-        "tokenizer": description(tokenizer),
-        "sources": [{"name": str(path), "bytes": path.stat().st_size} for path in paths],
-    }
+            offsets.write(count + np.cumsum(flat.lengths, dtype=offset_type))
+            ids.write(flat.ids)
+            count, lines = count + len(flat.ids), lines + len(flat.lengths)
+        for file, dtype, length in ((ids, id_type, count), (offsets, offset_type, lines + 1)):
+            _write_header(file, dtype, length)
+            file.flush()
+            os.fsync(file.fileno())
+    info = {"version": VERSION, "lines": lines, "ids": count, "tokenizer": description(tokenizer), "sources": sources}
     atomic_write(directory / INFO, (json.dumps(info, indent=2) + "\n").encode())
+
+
+def _write_header(file: BinaryIO, dtype: np.dtype, length: int) -> None:
+    """That of a one-dimensional .npy file; numpy gives it the same size whatever the length."""
+    file.seek(0)
+    npy.write_array_header_1_0(file, {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": (length,)})
 
 
 def _move_into_place(temporary: Path, out: Path) -> None:
@@ -233,124 +252,50 @@ def _move_into_place(temporary: Path, out: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-class _Column:
-    """A one-dimensional .npy file that grows. Its header has room for any length, which is written in at the end."""
-
-    def __init__(self, path: Path, dtype: np.dtype) -> None:
-        self.length = 0
-        self._dtype = dtype
-        self._file = open(path, "xb")  # noqa: SIM115 (closed by __exit__)
-        self._begin = self._write_header()
-
-    def __enter__(self) -> _Column:
-        return self
-
-    def append(self, values: NDArray) -> None:
-        self._file.write(np.ascontiguousarray(values, self._dtype))
-        self.length += len(values)
-
-    def _write_header(self) -> int:
-        header = {"descr": npy.dtype_to_descr(self._dtype), "fortran_order": False, "shape": (self.length,)}
-        self._file.seek(0)
-        npy.write_array_header_1_0(self._file, header)
-        return self._file.tell()
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        with self._file:
-            if kind is None:
-                end = self._write_header()
-                assert end == self._begin, f"the header has grown from {self._begin} to {end} bytes"
-                self._file.flush()
-                os.fsync(self._file.fileno())
-
-
-# --- Pieces of text ---------------------------------------------------------------------------------------------------
-
-
-def _pieces(tokenizer: FlatEncoder, texts: Iterable[Iterator[str]], between: str) -> Iterator[str]:
-    """The files' texts, cut where the tokenizer may be. Every file's last line ends with "\\n"."""
-    for stretches in texts:
-        held, length, wanted = [], 0, CHUNK
-        for text in stretches:
-            held.append(text)
-            length += len(text)
-            if length < wanted:
-                continue
-            text = "".join(held)
-            end = _last_border(text, tokenizer)
-            if end:
-                yield text[:end]
-            held, length = [text[end:]], len(text) - end
-            wanted = max(CHUNK, 2 * length)  # doubled, so that a word without end is not copied at every read
-        if length:
-            text = "".join(held)
-            yield text if text.endswith("\n") else text + "\n"
-        if between:
-            yield between
-
-
-def _last_border(text: str, tokenizer: FlatEncoder) -> int:
-    """Behind the last line's end, else between two units in the second half, else 0."""
-    if end := text.rfind("\n") + 1:
-        return end
-    end = tokenizer.border(text, max(1, len(text) // 2))
-    return end if end < len(text) else 0
-
-
-def decoded(path: Path, tell: Callable[[int], object]) -> Iterator[str]:
-    """The file's characters, a stretch for every CHUNK bytes.
-
-    Raises ValueError, with the line, where they are not UTF-8.
-    """
-    decoder = codecs.getincrementaldecoder("utf-8-sig")()
-    line, data = 1, b" "
-    with open(path, "rb") as file:
-        while data:
-            data = file.read(CHUNK)
-            try:
-                text = decoder.decode(data, final=not data)
-            except UnicodeDecodeError as error:
-                line += error.object.count(b"\n", 0, error.start)
-                raise ValueError(f"{path}:{line}: {not_utf8(error.object[error.start])}") from None
-            line += text.count("\n")
-            tell(len(data))
-            yield text
-
-
 # --- Encoding, here or in other processes -----------------------------------------------------------------------------
 
 
-def _encoded(tokenizer: FlatEncoder, pieces: Iterator[str], processes: int) -> Iterator[Flat]:
-    """Each piece's lines, in order; what stands behind the last "\\n" is a line too."""
+def _batches(files: Iterable[Iterator[list[str]]]) -> Iterator[list[str]]:
+    """All files' lines, CHUNK characters or a little more at a time."""
+    batch: list[str] = []
+    size = 0
+    for lines in chain.from_iterable(files):
+        batch += lines
+        size += sum(map(len, lines))
+        if size >= CHUNK:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _encoded(tokenizer: FlatEncoder, batches: Iterable[list[str]], processes: int) -> Iterator[Flat]:
+    """The ids of each batch of lines, in order."""
     if processes == 1:
-        yield from (_encode(tokenizer, piece) for piece in pieces)
+        yield from map(partial(_encode, tokenizer), batches)
         return
     try:
         pool = ProcessPoolExecutor(processes, get_context("spawn"), _start_worker, (tokenizer,))
-    except OSError as error:
+    except OSError as error:  # no semaphores
         raise ValueError(
-            f"processes {processes}: they share semaphores, which cannot be made here ({error.strerror}); make /dev/shm"
-            " writable, or use processes=1"
+            f"processes {processes}: {error.strerror}; make /dev/shm writable, or use processes=1"
         ) from None
     window: deque[Future[Flat]] = deque()  # bounded: reading does not run away from encoding
     try:
-        for piece in pieces:
-            window.append(pool.submit(_encode_in_worker, piece))
-            if len(window) == 2 * processes:
+        with pool:
+            for batch in batches:
+                window.append(pool.submit(_encode_in_worker, batch))
+                if len(window) == 2 * processes:
+                    yield window.popleft().result()
+            while window:
                 yield window.popleft().result()
-        while window:
-            yield window.popleft().result()
     except BrokenProcessPool:
-        raise ValueError(
-            'a worker process has died: call this under `if __name__ == "__main__":`, or use processes=1 '
-            "if memory is short"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
+        remedy = 'call this under `if __name__ == "__main__":`, or use processes=1 if memory is short'
+        raise ValueError(f"processes {processes}: a worker process has died; {remedy}") from None
 
 
-def _encode(tokenizer: FlatEncoder, piece: str) -> Flat:
-    flat = tokenizer.encode_flat(piece.split("\n"))
+def _encode(tokenizer: FlatEncoder, lines: list[str]) -> Flat:
+    flat = tokenizer.encode_flat(lines)
     return flat._replace(ids=flat.ids.astype(_id_type(len(tokenizer.vocab))))
 
 
@@ -362,5 +307,5 @@ def _start_worker(tokenizer: FlatEncoder) -> None:
     _worker.append(tokenizer)
 
 
-def _encode_in_worker(piece: str) -> Flat:
-    return _encode(_worker[0], piece)
+def _encode_in_worker(lines: list[str]) -> Flat:
+    return _encode(_worker[0], lines)

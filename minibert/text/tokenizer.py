@@ -17,7 +17,7 @@ from minibert.core.encoding import Encoding, Flat
 from minibert.core.tokenizer import as_list, check_text, check_texts
 from minibert.text import cuts
 from minibert.text.tokenizer_files import read_settings
-from minibert.text.wordpiece_batch import BatchEncoder, assembled, concatenated
+from minibert.text.wordpiece_batch import BatchEncoder, assembled
 
 if TYPE_CHECKING:
     from minibert.text.token_file import TokenFile
@@ -105,7 +105,8 @@ class Tokenizer(tokenizer.Tokenizer):
             check_texts(texts, names)
             raise
         check_texts(texts, names)
-        return concatenated([self._remembered(text, split_special_tokens) for text in texts], spans)
+        flat = self._remembered(texts, split_special_tokens)
+        return flat if spans else flat._replace(spans=None)
 
     def _heads(
         self, texts: list[str], names: tuple[str, ...], split_special_tokens: bool, spans: bool, tokens: int
@@ -128,15 +129,18 @@ class Tokenizer(tokenizer.Tokenizer):
             rest = rest._replace(spans=rest.spans + shifts[:, None].astype(np.int32))
         return assembled([(np.arange(len(texts)), flat), (np.array(rows), rest)], spans)
 
-    def _remembered(self, text: str, split_special_tokens: bool) -> Flat:
-        """One text through the specification, the units met before from memory."""
+    def _remembered(self, texts: list[str], split_special_tokens: bool) -> Flat:
+        """The texts through the specification, the units met before from memory."""
         ids: list[int] = []
         spans: list[Span] = []
-        for begin, chars, special in self.stretches(text, split_special_tokens):
-            unit = _Unit((self._ids[chars],), ((0, len(chars)),)) if special else self._known[chars]
-            ids += unit.ids
-            spans += [(begin + start, begin + end) for start, end in unit.spans]
-        return Flat(np.array(ids, np.int32), np.array([len(ids)]), np.array(spans, np.int32).reshape(-1, 2))
+        ends = [0]
+        for text in texts:
+            for begin, chars, special in self.stretches(text, split_special_tokens):
+                unit = _Unit((self._ids[chars],), ((0, len(chars)),)) if special else self._known[chars]
+                ids += unit.ids
+                spans += [(begin + start, begin + end) for start, end in unit.spans]
+            ends.append(len(ids))
+        return Flat(np.array(ids, np.int32), np.diff(ends), np.array(spans, np.int32).reshape(-1, 2))
 
     def stretches(self, text: str, split_special_tokens: bool = False) -> Iterator[tuple[int, str, bool]]:
         """As core's, but cut further, into units (cuts.py): words, punctuation marks, Chinese characters."""

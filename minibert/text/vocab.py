@@ -58,10 +58,9 @@ def count_words(texts: Iterable[str], lowercase: bool = True) -> Counter[str]:
 
 def _learn(texts: Iterable[str], words: Counter[str], size: int, lowercase: bool, share: float) -> list[str]:
     special = list(SPECIAL_TOKENS.values())
-    letters = _letters(words)
-    if not letters:
+    if not words:
         raise ValueError("there is no word in these texts to learn a vocabulary from; give other texts")
-    alphabet = _fitting(letters, size - len(special), share)
+    alphabet = _alphabet(words, size - len(special), share)
     if not alphabet:
         raise ValueError(f"size {size} is too small: the special tokens take {len(special)}, a character up to 2")
     trainer = WordPieceTrainer(
@@ -79,38 +78,31 @@ def _learn(texts: Iterable[str], words: Counter[str], size: int, lowercase: bool
     return sorted(ids, key=ids.__getitem__)
 
 
-def _letters(words: Counter[str]) -> Counter[str]:
-    """How often each character opens a word, as "a", and continues one, as "##a"."""
-    letters: Counter[str] = Counter()
-    for word, count in words.items():
-        for position, char in enumerate(word):
-            letters[wordpiece.CONTINUES + char if position else char] += count
-    return letters
-
-
-def _fitting(letters: Counter[str], room: int, share: float) -> list[str]:
+def _alphabet(words: Counter[str], room: int, share: float) -> list[str]:
     """The most frequent characters that make up this share of the text, as far as there is room; ties by code point.
-    "a" for each, "##a" for those that continue.
+    "a" for each, "##a" for those that continue a word.
 
     The trainer learns a word's continuing "a" only where "a" itself has an id.
     """
-    counts: Counter[str] = Counter()
-    for letter, count in letters.items():
-        counts[letter[-1]] += count
-    chars = sorted(sorted(counts), key=counts.__getitem__, reverse=True)
-    opening: list[str] = []
-    continuing: list[str] = []
+    counts = _count_chars(words)
+    continuing = {char for word in words for char in word[1:]}
+    chosen: list[str] = []
     left = share * counts.total()
-    for char in chars:
-        if left <= 0:
+    for char in sorted(sorted(counts), key=counts.__getitem__, reverse=True):
+        room -= 1 + (char in continuing)
+        if left <= 0 or room < 0:
             break
         left -= counts[char]
-        tokens = [token for token in (char, wordpiece.CONTINUES + char) if token == char or token in letters]
-        if len(opening) + len(continuing) + len(tokens) > room:
-            break
-        opening.append(char)
-        continuing += tokens[1:]
-    return sorted(opening) + sorted(continuing)
+        chosen.append(char)
+    return sorted(chosen) + sorted(wordpiece.CONTINUES + char for char in chosen if char in continuing)
+
+
+def _count_chars(words: Counter[str]) -> Counter[str]:
+    chars: Counter[str] = Counter()
+    for word, count in words.items():
+        for char in word:
+            chars[char] += count
+    return chars
 
 
 # ---- from files, with a report ----
@@ -154,11 +146,7 @@ def vocabulary_of_files(options: VocabOptions, say: Callable[[str], None]) -> tu
 
 def coverage(words: Counter[str], tokenizer: OurTokenizer, most: int = 10) -> Coverage:
     """words: of a text, from `count_words`."""
-    known, total = set(tokenizer.vocab), words.total()
-    chars: Counter[str] = Counter()
-    for word, count in words.items():
-        for char in word:
-            chars[char] += count
+    known, total, chars = set(tokenizer.vocab), words.total(), _count_chars(words)
     missing = Counter({c: n for c, n in chars.items() if not {c, wordpiece.CONTINUES + c} & known})
     whole = sum(count for word, count in words.items() if word in known)
     pieces = sum(count * len(tokenizer.tokenize(word)) for word, count in words.items())

@@ -45,8 +45,8 @@ class BatchEncoder:
     """Encodes texts with one vocabulary.
 
     vocab, special: {token: id}. Special tokens are found in the raw text, whatever stands around them.
-    specification: gives the ids and spans of a text (and whether "[SEP]" is plain text in it); asked for what cannot be
-    treated as symbols.
+    specification: gives the ids and spans of texts (and whether "[SEP]" is plain text in them); asked for what cannot
+    be treated as symbols.
 
     Threads may share it: each takes a table of known words for itself, and gives it back. The table never changes the
     result, only the time.
@@ -60,7 +60,7 @@ class BatchEncoder:
         lowercase: bool,
         strip_accents: bool,
         tokenize_chinese_chars: bool,
-        specification: Callable[[str, bool], Flat],
+        specification: Callable[[list[str], bool], Flat],
     ) -> None:
         switches = lowercase, strip_accents, tokenize_chinese_chars
         self._alphabet = symbols.alphabet(vocab, special, unknown_id, *switches)
@@ -76,7 +76,7 @@ class BatchEncoder:
         rows = np.arange(len(texts))
         chars = np.fromiter(map(len, texts), np.int64, len(texts))
         if chars.sum() + len(texts) <= MIXED:
-            blocks, long = [rows] if len(rows) else [], rows[:0]
+            blocks, long = [rows], rows[:0]
         else:
             ascii_only = np.fromiter(map(str.isascii, texts), np.bool_, len(texts))
             if chars[ascii_only].sum() * FEW_ASCII < chars.sum():
@@ -116,8 +116,8 @@ class BatchEncoder:
         hard = np.flatnonzero(stream == self._alphabet.first_rare) if self._has_rare(stream) else ()
         if len(hard):
             hard = np.unique(np.searchsorted(starts, hard, side="right") - 1)
-            for row in rows[hard]:
-                yield np.array([row]), self._specification(texts[row], split_special_tokens)
+            chosen = [texts[row] for row in rows[hard].tolist()]
+            yield rows[hard], self._specification(chosen, split_special_tokens)
             if len(hard) < len(rows):
                 rows, chars = np.delete(rows, hard), np.delete(chars, hard)
                 yield from self._encode_rows(texts, rows, chars, spans, split_special_tokens)
@@ -131,15 +131,12 @@ class BatchEncoder:
             stream = np.frombuffer(joined.encode("ascii").translate(self._alphabet.narrow), np.int8)
             if stream.max() < symbols.NARROW_RARE:
                 return stream
-        stream = self._symbols(joined)
+        stream = self._alphabet.wide.take(np.frombuffer(joined.encode("utf-32-le"), np.uint32))
         for match in special:
             stream[match.start() : match.end()] = 0
             stream[match.start()] = self._alphabet.special[match.group()]
         narrow = stream.min() >= -128 and stream.max() < min(self._alphabet.first_rare, symbols.NARROW_RARE)
         return stream.astype(np.int8) if narrow else stream  # "é" is "e": then the words are known from ASCII texts
-
-    def _symbols(self, text: str) -> NDArray[np.signedinteger]:
-        return self._alphabet.wide.take(np.frombuffer(text.encode("utf-32-le"), np.uint32))
 
     def _has_rare(self, stream: NDArray[np.signedinteger]) -> bool:
         return stream.itemsize > 1 and stream.max() >= self._alphabet.first_rare  # ASCII has none
@@ -163,7 +160,7 @@ class BatchEncoder:
         values[singles] = self._alphabet.alone_ids.take(~kinds.take(singles))
 
         several = np.flatnonzero(values < 0)  # units of several pieces
-        places, counts = known.places(values.take(several))
+        places, counts = divmod(~values.take(several), 128)  # see _Words._learn
         pieces = np.ones(len(units), np.int64)
         pieces[several] = counts
         ends = np.zeros(len(units) + 1, np.int64)  # tokens before each unit, and before the end
@@ -226,20 +223,16 @@ def _blocks(rows: NDArray[np.int64], chars: NDArray[np.int64]) -> list[NDArray[n
     return np.split(rows, np.flatnonzero(np.diff(numbers)) + 1) if len(rows) else []
 
 
-def concatenated(parts: list[Flat], spans: bool) -> Flat:
-    if len(parts) == 1:
-        return parts[0] if spans else parts[0]._replace(spans=None)
-    empty = Flat(np.empty(0, np.int32), np.empty(0, np.int64), np.empty((0, 2), np.int32))
-    columns = list(zip(*(parts or [empty]), strict=True))
-    ids, lengths = np.concatenate(columns[0]), np.concatenate(columns[1])
-    return Flat(ids, lengths, np.concatenate(columns[2]) if spans else None)
-
-
 def assembled(parts: list[tuple[Ints, Flat]], spans: bool) -> Flat:
     """Texts in the order of their numbers, 0 … N - 1, of which each part comes with its own; a text that has several
     parts is their tokens in turn."""
-    flat = concatenated([flat for _, flat in parts], spans)
-    numbers = np.concatenate([rows for rows, _ in parts] or [flat.lengths])
+    numbers, flats = zip(*parts, strict=True)
+    if len(parts) == 1:
+        flat, numbers = flats[0] if spans else flats[0]._replace(spans=None), numbers[0]
+    else:
+        ids, lengths, places = zip(*flats, strict=True)
+        flat = Flat(np.concatenate(ids), np.concatenate(lengths), np.concatenate(places) if spans else None)
+        numbers = np.concatenate(numbers)
     if (numbers[1:] < numbers[:-1]).any():
         order = numbers.argsort(kind="stable")
         lengths, numbers = flat.lengths[order], numbers[order]
@@ -290,7 +283,7 @@ class _Vocabulary:
         unknown = np.zeros(len(starts), bool)
         found = []
         while len(words):
-            nodes = self.edges.find(nodes, stream.take(at).astype(np.uint64))
+            nodes, _ = self.edges.search(nodes, stream.take(at).astype(np.uint64))
             at += 1
             token = self.tokens.take(nodes)  # node 0: there is no edge, and no token
             better = np.flatnonzero(token >= 0)
@@ -336,7 +329,7 @@ class _Words:
         self.used = 0  # of self.pieces, which has room for more
 
     def values(self, stream: NDArray[np.signedinteger], starts: Ints, stops: Ints) -> NDArray[np.int32]:
-        """For each word its id, or a negative number that `places` understands."""
+        """For each word its id, or ~(128 p + n) where its n pieces begin at place p of self.pieces."""
         lengths = stops - starts
         if len(lengths) and lengths.max() > MAX_WORD:
             values = np.full(len(starts), self.vocabulary.unknown_id, np.int32)
@@ -352,10 +345,6 @@ class _Words:
             self._learn(stream, starts[unseen], stops[unseen], nodes[unseen])
             values[unseen] = self.of_nodes.take(nodes[unseen])
         return values
-
-    def places(self, values: NDArray[np.int32]) -> tuple[Ints, Ints]:
-        """Where in self.pieces the pieces of words with negative values begin, and how many there are."""
-        return ~values // 128, ~values % 128
 
     def _nodes(self, stream: NDArray[np.signedinteger], starts: Ints, stops: Ints, lengths: Ints) -> NDArray[np.int32]:
         """The node at the end of each word's path: "tokenization" is the path "tokeniza", "tion"."""
@@ -420,13 +409,9 @@ class _Edges:
         self._bits = 12
         self._slots = np.zeros(1 << self._bits, _EDGE)
 
-    def find(self, nodes: NDArray[np.int32], labels: NDArray[np.uint64]) -> NDArray[np.int32]:
-        """Where the edges lead; 0 where there is none."""
-        return self._search(nodes, labels)[0]
-
     def add(self, nodes: NDArray[np.int32], labels: NDArray[np.uint64]) -> NDArray[np.int32]:
         """Where the edges lead, new ones to new nodes."""
-        targets, slots = self._search(nodes, labels)
+        targets, slots = self.search(nodes, labels)
         if np.count_nonzero(targets) == len(targets):
             return targets
         new = np.flatnonzero(targets == 0)
@@ -436,16 +421,20 @@ class _Edges:
             if (self.count + len(free)) * self._room > len(self._slots):
                 self._grow(self.count + len(free))
             else:
-                self._write(free, nodes[new[winners]], labels[new[winners]], self.count + np.arange(len(free)))
+                won = new[winners]
+                edges = np.empty(len(won), _EDGE)
+                edges["label"], edges["node"] = labels[won], nodes[won]
+                edges["target"] = self.count + np.arange(len(won))
+                self._slots[free] = edges
                 self.count += len(free)
-            targets[new], slots[new] = self._search(nodes[new], labels[new])
+            targets[new], slots[new] = self.search(nodes[new], labels[new])
             new = new[targets[new] == 0]
         return targets
 
-    def _search(
+    def search(
         self, nodes: NDArray[np.int32], labels: NDArray[np.uint64]
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Targets, and the slot where each edge is or, with target 0, could be."""
+        """Where the edges lead, 0 where there is none; and the slot where each is or could be."""
         slots = self._hash(nodes, labels)
         edges = self._slots.take(slots)
         targets = edges["target"].copy()
@@ -463,18 +452,13 @@ class _Edges:
         mixed = (labels + nodes.astype(np.uint64) * _MIX_NODE) * _MIX_LABEL
         return (mixed >> np.uint64(64 - self._bits)).view(np.int64)
 
-    def _write(self, slots: Ints, nodes: Ints, labels: Ints, targets: Ints) -> None:
-        edges = np.empty(len(slots), _EDGE)
-        edges["label"], edges["node"], edges["target"] = labels, nodes, targets
-        self._slots[slots] = edges
-
     def _grow(self, count: int) -> None:
         old = self._slots[self._slots["target"] > 0]
         while count * self._room > 1 << self._bits:
             self._bits += 1
         self._slots = np.zeros(1 << self._bits, _EDGE)
         while len(old):
-            _, slots = self._search(old["node"], old["label"])
+            _, slots = self.search(old["node"], old["label"])
             free, winners = np.unique(slots, return_index=True)
             self._slots[free] = old[winners]
             old = np.delete(old, winners)

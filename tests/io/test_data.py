@@ -247,7 +247,7 @@ def test_an_empty_label_has_its_line(tmp_path, label):
 
 @pytest.mark.parametrize("name", ["r.tsv", "r.csv", "r.jsonl"])
 def test_an_undecodable_byte_has_its_line(tmp_path, name):
-    good = b'{"text": "a", "label": 1}' if name == "r.jsonl" else b"label\ttext"
+    good = b'{"text": "a", "label": 1}' if name == "r.jsonl" else b"label,text" if name == "r.csv" else b"label\ttext"
     path = written(tmp_path, name, good + b"\n" + good + b"\n1\t" + "很好".encode("gbk") + b"\n")
     message = refusal(path)
     assert message.startswith(f"{path}:3: byte 0xba is not UTF-8")
@@ -282,14 +282,23 @@ def test_json_that_is_no_object_has_its_line(tmp_path, line, kind):
     assert refusal(path).startswith(f"{path}:2: holds a {kind}, not an object")
 
 
-@pytest.mark.parametrize("missing", ["text", "label", "text_b"])
-@pytest.mark.parametrize("line", [1, 2])
-def test_a_missing_key_has_its_line_also_in_the_first_row(tmp_path, missing, line):
+@pytest.mark.parametrize(
+    ("missing", "line", "message"),
+    [
+        ("text", 1, ": has no text column"),
+        ("label", 1, ": has no label column"),
+        ("text", 2, ":2: has no text column"),
+        ("label", 2, ":2: has no label column"),
+        ("text_b", 1, ":2: its columns are ('label', 'text', 'text_b'), not as in the first row"),
+        ("text_b", 2, ":2: its columns are ('label', 'text'), not as in the first row"),
+    ],
+)
+def test_a_key_that_one_row_lacks_is_named(tmp_path, missing, line, message):
     full = {"label": 1, "text": "a", "text_b": "b"}
     rows = [full, full]
     rows[line - 1] = {key: value for key, value in full.items() if key != missing}
     path = written(tmp_path, "r.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    assert refusal(path).startswith(f"{path}:{line}: {missing} is missing")
+    assert refusal(path).startswith(f"{path}{message}")
 
 
 @pytest.mark.parametrize("value", [5, 0.5, True, ["a"], {"a": 1}])

@@ -4,8 +4,8 @@ MUTATIONS = {
     "minibert/text/corpus.py": [
         (
             "corpus: a file's end is no document's end",
-            'between="\\n")',
-            'between="")',
+            '        yield from lines_of(path, tell)\n    yield [""]',
+            "        yield from lines_of(path, tell)",
             "tests/text/test_corpus.py::test_a_blank_line_and_the_end_of_a_file_end_a_document",
         ),
         (

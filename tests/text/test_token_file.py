@@ -1,4 +1,4 @@
-"""Files go through in pieces, and hold what encoding line by line gives: pytest tests/text/test_token_file.py"""
+"""Files are read some lines at a time, and hold what each line gives: pytest tests/text/test_token_file.py"""
 
 import errno
 import hashlib
@@ -184,7 +184,7 @@ def test_a_pipe_is_read(tmp_path, out):
     writer.join()
 
 
-# ---- cuts ----
+# ---- batches of lines ----
 
 
 @settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -194,55 +194,14 @@ def test_a_pipe_is_read(tmp_path, out):
 @example(parts=["ab\r\n"] * 9, size=3)
 @example(parts=["a, b "] * 20, size=6)
 @example(parts=["a\u0315\U0001d165e\u0301"] * 9, size=5)
-def test_any_text_is_encoded_line_by_line_wherever_it_is_cut(tmp_path, parts, size):
+def test_any_text_is_encoded_line_by_line_however_many_at_once(tmp_path, parts, size):
     text = "".join(parts).encode(errors="ignore").decode().lstrip("\ufeff")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(token_file, "CHUNK", size)
         assert rows(encoded(tmp_path, text)) == line_by_line(text)
 
 
-@pytest.mark.parametrize("switches", [(False, True), (True, False)], ids=["cased", "chinese words"])
-@pytest.mark.usefixtures("small")
-def test_cuts_follow_the_tokenizers_switches(tmp_path, switches):
-    lowercase, chinese = switches
-    tokenizer = Tokenizer([*SPECIAL, *WORDS], lowercase, tokenize_chinese_chars=chinese)
-    text = "北京京京京京京京京 京京京京京京京 née née née,née,née" * 3
-    assert rows(encoded(tmp_path, text, tokenizer)) == line_by_line(text, tokenizer)
-
-
-def test_an_extra_special_token_is_not_cut(tmp_path, monkeypatch):
-    tokenizer = Tokenizer([*SPECIAL, *WORDS, "a,b!"], extra_special_tokens=["a,b!"])
-    text = "a,b!" * 30
-    for size in range(1, 9):
-        monkeypatch.setattr(token_file, "CHUNK", size)
-        assert rows(encoded(tmp_path, text, tokenizer)) == line_by_line(text, tokenizer)
-
-
-@pytest.mark.parametrize("unit", ["ab, ", "北京"], ids=["English", "Chinese"])
-def test_a_giant_line_is_not_held_whole(tmp_path, monkeypatch, unit):
-    monkeypatch.setattr(token_file, "CHUNK", 100)
-    longest = []
-
-    class Watching(Tokenizer):
-        def encode_flat(self, texts):
-            longest.append(sum(map(len, texts)))
-            return super().encode_flat(texts)
-
-    text = unit * 5000
-    assert rows(encoded(tmp_path, text, Watching(TOKENIZER.vocab))) == line_by_line(text)
-    assert max(longest) <= 200
-
-
-def test_a_word_without_end_is_joined_seldom(tmp_path, monkeypatch):
-    """Each join may cost the whole length, so their number must grow with its logarithm."""
-    monkeypatch.setattr(token_file, "CHUNK", 10)
-    tried, cut = [], token_file._last_border
-    monkeypatch.setattr(token_file, "_last_border", lambda text, *rest: (tried.append(len(text)), cut(text, *rest))[1])
-    assert rows(encoded(tmp_path, "x" * 100_000 + " ab")) == line_by_line("x" * 100_000 + " ab")
-    assert len(tried) < 20
-
-
-def test_the_files_do_not_depend_on_the_size_of_the_pieces(tmp_path, monkeypatch):
+def test_the_files_do_not_depend_on_how_many_lines_are_read_at_once(tmp_path, monkeypatch):
     text = "ab, née\r\n\n北京[SEP]!" * 20
     encoded(tmp_path, text)
     whole = contents(tmp_path / "out")
@@ -293,22 +252,25 @@ def test_without_semaphores_the_remedy_is_named(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("small")
 def test_reading_waits_for_the_workers(monkeypatch):
-    """At most 2 * processes pieces are under way, however long the file."""
+    """At most 2 * processes batches are under way, however long the file."""
     waiting = []
 
     class Pool:
         def __init__(self, *_):
             pass
 
-        def submit(self, _, piece):
-            waiting.append(piece)
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            waiting.append("shut")
+
+        def submit(self, _, batch):
+            waiting.append(batch)
             return self
 
         def result(self):
             return waiting.pop(0)
-
-        def shutdown(self, **_):
-            waiting.append("shut")
 
     monkeypatch.setattr(token_file, "ProcessPoolExecutor", Pool)
     flats = token_file._encoded(TOKENIZER, (str(i) for i in range(100)), 3)
@@ -321,7 +283,7 @@ def test_reading_waits_for_the_workers(monkeypatch):
 @pytest.mark.usefixtures("small")
 @needs_semaphores
 def test_no_worker_outlives_an_interruption(tmp_path, monkeypatch):
-    def interrupted(values):
+    def interrupted(values, dtype):
         raise KeyboardInterrupt
 
     (tmp_path / "text").write_text("a b a b a b" * 20)
