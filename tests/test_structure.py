@@ -212,7 +212,7 @@ BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more
     "core": (2460, 2300),
     "io": (593, 500),
     "text": (1829, 1450),
-    "fast": (1930, 1850),
+    "fast": (1934, 1850),
     "inference": (785, 700),
     "training": (2701, 2750),
     "look": (1410, 1300),

@@ -11,9 +11,8 @@ T = sum of the lengths, E hidden size, H heads, D head size.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +37,11 @@ class ByLength(NamedTuple):
     rows: Tensor | None
     order: Tensor | None
     back: Tensor | None
+
+
+def made_once(make: Callable[[Packed], Any]) -> Any:
+    """A property that is made once, and of use in training though it was first asked for in inference mode."""
+    return property(lambda self: self.keep(make.__name__, lambda: make(self)), doc=make.__doc__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +132,7 @@ class Packed(Keeper):
         """Of the longest row."""
         return max(self.lengths)
 
-    @cached_property
+    @made_once
     def firsts(self) -> Tensor:
         """The place of each row's first token, int64 [B]; a row without tokens has none (ValueError)."""
         if min(self.lengths) == 0:
@@ -139,7 +143,7 @@ class Packed(Keeper):
     def device(self) -> torch.device:
         return self.cu_seqlens.device
 
-    @cached_property
+    @made_once
     def padded(self) -> Padded:
         """The rectangle's mask, made without looking at the device."""
         B, S, T = len(self.lengths), self.width, len(self.indices)
@@ -148,7 +152,7 @@ class Packed(Keeper):
         keys = torch.zeros(B * S, dtype=torch.bool, device=self.device).index_fill(0, self.indices, True)
         return Padded(keys.view(B, S), none_empty=min(self.lengths) > 0)
 
-    @cached_property
+    @made_once
     def by_length(self) -> ByLength:
         """The rows sorted by length, for what can do only rows of one length at once."""
         lengths = np.array(self.lengths)

@@ -295,12 +295,15 @@ def test_padding_without_a_mask_is_said_once(caplog):
     ]
 
 
-def test_a_mask_used_in_inference_mode_first_is_of_use_in_training():
-    bert, batch = BertModel(small_config()), padded_batch(rows=3, length=7)
-    layout = Padded.from_mask(batch.pop("attention_mask"))
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_layout_used_in_inference_mode_first_is_of_use_in_training(packed):
+    bert = BertModel(small_config())
+    batch = packed_batch([5, 2, 5]) if packed else padded_batch(rows=3, length=7)
+    if not packed:
+        batch["batch"] = Padded.from_mask(batch.pop("attention_mask"))
     with torch.inference_mode():
-        bert(**batch, batch=layout)
-    bert(**batch, batch=layout).pooler_output.sum().backward()
+        bert(**batch)
+    bert(**batch).pooler_output.sum().backward()
     assert all(parameter.grad is not None for parameter in bert.layers.parameters())
 
 

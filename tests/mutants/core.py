@@ -23,6 +23,30 @@ MUTATIONS = {
     ],
     "minibert/core/attention.py": [
         (
+            "batch: a mask to be added is taken for one of ones",
+            "if keys is not None and can_look(keys) and (wrong :=",
+            "if False and (wrong :=",
+            "tests/core/test_model.py::test_impossible_inputs_are_named_before_any_index_error",
+        ),
+        (
+            "batch: padding answers for [CLS]",
+            "if self.keys is not None and can_look(self.keys) and not self.keys[:, 0].all():",
+            "if False:",
+            "tests/core/test_model.py::test_impossible_inputs_are_named_before_any_index_error",
+        ),
+        (
+            "batch: a trace decides by the numbers of its example",
+            " and not torch.jit.is_tracing()",
+            "",
+            "tests/fast/test_export.py::test_an_exported_classifier_answers_batches_of_other_sizes_and_masks",
+        ),
+        (
+            "batch: what inference mode made is kept for training",
+            "with torch.inference_mode(False):  # what",
+            "if True:  # what",
+            "tests/core/test_model.py::test_a_layout_used_in_inference_mode_first_is_of_use_in_training",
+        ),
+        (
             "attention: a mask that hides nothing in the example is left out of an exported model",
             'return x.device.type == "cpu" and not torch.compiler.is_compiling()',
             'return x.device.type == "cpu"',
@@ -85,6 +109,36 @@ MUTATIONS = {
     ],
     "minibert/core/checkpoint.py": [
         (
+            "weights: a head of tokens answers for texts",
+            'if other and "classifier" in parts(offered):',
+            "if False:",
+            "tests/core/test_checkpoint.py::test_a_head_of_another_class_is_named_and_never_answers_for_texts",
+        ),
+        (
+            "weights: a classifier without a pooler is one of texts",
+            'architecture if "bert.pooler" in parts(offered) else "BertForTokenClassification"',
+            "architecture",
+            "tests/core/test_checkpoint.py::test_a_classifier_without_a_pooler_is_one_of_tokens",
+        ),
+        (
+            "weights: what another program put on top is unexpected",
+            "        unknown = [key for key in unknown if key not in others]\n",
+            "        pass\n",
+            "tests/core/test_checkpoint.py::test_what_another_program_has_put_on_top_is_named_and_left",
+        ),
+        (
+            "weights: a wrapper of several names is not seen",
+            '        cut = first.find(".", cut) + 1\n        if not cut or not all',
+            '        cut = 0 if cut else first.find(".", cut) + 1\n        if not cut or not all',
+            "tests/core/test_checkpoint.py::test_a_wrappers_name_before_all_others_is_looked_through",
+        ),
+        (
+            "weights: half of the names has a wrapper",
+            "if not cut or not all(key.startswith(first[:cut]) for key in keys):",
+            "if not cut:",
+            "tests/core/test_checkpoint.py::test_what_only_some_names_have_before_them_is_no_wrapper",
+        ),
+        (
             "weights: layers of more than one digit are unknown",
             "(0|[1-9][0-9]{0,3})",
             "([0-9])",
@@ -140,6 +194,24 @@ MUTATIONS = {
         ),
     ],
     "minibert/core/config.py": [
+        (
+            "config: what else the file says is lost",
+            "values = {name: value for name, value in self.others.items() if name not in STALE}",
+            "values = {}",
+            "tests/core/test_config.py::test_harmless_fields_survive_loading_and_saving",
+        ),
+        (
+            "config: half precision is claimed for float32 weights",
+            '"dtype", "torch_dtype", ',
+            "",
+            "tests/core/test_config.py::test_harmless_fields_survive_loading_and_saving",
+        ),
+        (
+            "config: any problem type is taken",
+            "if self.problem_type not in PROBLEM_TYPES:",
+            "if False:",
+            "tests/core/test_config.py::test_an_unknown_problem_type_is_refused",
+        ),
         (
             "config: another model's arithmetic is taken for BERT's",
             "values.get(key, wanted) not in (wanted, None)",
@@ -346,6 +418,12 @@ MUTATIONS = {
         ),
     ],
     "minibert/core/model.py": [
+        (
+            "padding without a mask is not said",
+            "            warn_of_padding()\n",
+            "            pass\n",
+            "tests/core/test_model.py::test_padding_without_a_mask_is_said_once",
+        ),
         (
             "Q and K swapped",
             "self.query(asking))  # [B, S, H, D]\n        k, v = self.split_heads(self.key(x))",
@@ -642,6 +720,30 @@ MUTATIONS = {
         ),
     ],
     "minibert/core/weights.py": [
+        (
+            "weights: NaN is a number",
+            "if not tensor.sum().isfinite() and not tensor.isfinite().all():",
+            "if False:",
+            "tests/core/test_checkpoint.py::test_a_weight_that_is_no_number_is_refused",
+        ),
+        (
+            "weights: an infinite sum is no number",
+            "if not tensor.sum().isfinite() and not tensor.isfinite().all():",
+            "if not tensor.sum().isfinite():",
+            "tests/core/test_checkpoint.py::test_weights_whose_sum_alone_is_infinite_are_numbers",
+        ),
+        (
+            "weights: a pooler freshly drawn answers",
+            "        model.pooler, fresh = None, set()\n",
+            "        pass\n",
+            "tests/core/test_checkpoint.py::test_a_bare_encoder_answers_without_a_pooler_that_it_lacks",
+        ),
+        (
+            "weights: fresh heads follow the default type",
+            'module.to_empty(device="cpu").to(torch.float32)',
+            'module.to_empty(device="cpu")',
+            "tests/core/test_checkpoint.py::test_fresh_heads_are_float32_whatever_the_default_is",
+        ),
         (
             "weights: a fresh head is not said",
             "    if fresh:\n        logger",
