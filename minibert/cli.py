@@ -239,7 +239,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # or Python complains when it flushes at exit
         return 141  # 128 + SIGPIPE
     except (ValueError, OSError) as error:
-        print(f"minibert: {' '.join(str(error).split())}", file=sys.stderr)
+        from minibert.io.stderr import one_line
+
+        print(f"minibert: {one_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("minibert: interrupted", file=sys.stderr)

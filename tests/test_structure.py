@@ -206,11 +206,11 @@ DENSE = {  # formulas over arrays and tables, nearly all names and brackets: as 
     "io.findings": 9.6,
     "training.options": 9.6,
 }
-LINES = {"core": 2460, "its reading path": 1560}  # aims: 2300, 1550. More only in the commit that needs it
+LINES = {"core": 2466, "its reading path": 1560}  # aims: 2300, 1550. More only in the commit that needs it
 FILES = 15  # that core/train.py reaches
 BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more only in the commit that needs it
-    "core": (2460, 2300),
-    "io": (593, 500),
+    "core": (2466, 2300),
+    "io": (608, 500),
     "text": (1829, 1450),
     "fast": (1934, 1850),
     "inference": (785, 700),

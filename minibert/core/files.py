@@ -32,10 +32,21 @@ def atomic_write(path: Path | str, data: bytes | Callable[[BinaryIO], object]) -
         if path.is_file() and not path.is_symlink():
             os.chmod(temporary, path.stat().st_mode & 0o777)
         os.replace(temporary, path)
+        sync_directory(path.parent)
     except BaseException:  # Ctrl-C too: no temporary file stays behind
         with contextlib.suppress(OSError):  # the first error is the one to tell
             os.unlink(temporary)
         raise
+
+
+def sync_directory(directory: Path) -> None:
+    """Puts the names in a directory on the disk: after a power failure a renamed file may else have its old name."""
+    with contextlib.suppress(OSError):  # Windows opens no directories, and some file systems sync none
+        number = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 def json_bytes(value: object) -> bytes:
@@ -48,7 +59,10 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_text(path: Path, remedy: str) -> str:
-    """A UTF-8 file without its byte order mark. Raises ValueError, ending in `remedy`: it is missing, or not UTF-8."""
+    """A UTF-8 file without its byte order mark. Raises ValueError, ending in `remedy`: it is missing, no regular file
+    (a pipe or a device would be read without end), or not UTF-8."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: is no regular file; {remedy}")
     try:
         return path.read_bytes().decode("utf-8-sig")
     except OSError as error:

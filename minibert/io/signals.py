@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, which may come at any moment."""
+"""Ctrl-C, SIGTERM and a closed terminal's SIGHUP, which may come at any moment."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from types import FrameType, TracebackType
 
 from minibert.io.stderr import say
 
+STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
 
 class Interrupt:
-    """The first Ctrl-C or SIGTERM sets `requested`; the loop saves and stops after the current step. The second raises
-    KeyboardInterrupt at once."""
+    """The first of these signals sets `requested`; the loop saves and stops after the current step. The second raises
+    KeyboardInterrupt at once. What is ignored stays so: nohup asks that of SIGHUP."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -20,8 +22,9 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._handle)
+            for number in STOPPING:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -34,5 +37,6 @@ class Interrupt:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
-        with suppress(RuntimeError):  # "reentrant call": the signal came while stderr was waiting for its reader
+        # "reentrant call": the signal came while stderr was waiting for its reader; OSError: its terminal is closed
+        with suppress(RuntimeError, OSError):
             say("stopping after this step; once more to stop at once, without saving")

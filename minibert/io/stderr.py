@@ -17,7 +17,18 @@ def on_terminal() -> bool:
     return sys.stderr.isatty() and is_main_process()
 
 
+def harmless(text: str) -> str:
+    """What may come from a file, a name or a label, without what a terminal would obey."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def one_line(text: str, limit: int = 580) -> str:
+    """An error as one line of at most so many characters; of a longer one the middle goes, the remedy stays."""
+    text = harmless(" ".join(text.split()))
+    return text if len(text) <= limit else f"{text[: limit - 203]} … {text[-200:]}"
+
+
 def say(line: str) -> None:
     """A line for the reader, on stderr, above a progress bar if one is up."""
     if is_main_process():
-        tqdm.write(line, file=sys.stderr)
+        tqdm.write(harmless(line), file=sys.stderr)

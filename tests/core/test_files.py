@@ -101,13 +101,22 @@ def test_the_old_file_stands_until_the_new_one_is_complete(tmp_path):
     assert (tmp_path / "a").read_bytes() == NEW
 
 
-def test_the_bytes_are_on_the_disk_before_the_name_moves(tmp_path, monkeypatch):
-    calls = []
-    monkeypatch.setattr(os, "fsync", lambda handle: calls.append(("fsync", os.fstat(handle).st_size)))
+def test_the_bytes_are_on_the_disk_before_the_name_moves_and_the_name_after_it(tmp_path, monkeypatch):
+    calls, size = [], lambda found: "directory" if stat.S_ISDIR(found.st_mode) else found.st_size
+    monkeypatch.setattr(os, "fsync", lambda handle: calls.append(("fsync", size(os.fstat(handle)))))
     replace = os.replace
     monkeypatch.setattr(os, "replace", lambda *names: (calls.append(("replace", None)), replace(*names)))
     atomic_write(tmp_path / "a", NEW)
-    assert calls == [("fsync", len(NEW)), ("replace", None)]
+    assert calls == [("fsync", len(NEW)), ("replace", None), ("fsync", "directory")]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_would_be_read_without_end_is_refused(tmp_path, kind):
+    if kind == "pipe":
+        os.mkfifo(tmp_path / "a.json")
+    else:
+        (tmp_path / "a.json").symlink_to("/dev/zero")
+    assert "is no regular file" in refusal(tmp_path / "a.json")
 
 
 # ---- writing that fails ----
@@ -272,7 +281,7 @@ def test_a_missing_json_file_is_named(tmp_path):
 
 def test_a_directory_in_place_of_json_is_named(tmp_path):
     (tmp_path / "a.json").mkdir()
-    assert "Is a directory" in refusal(tmp_path / "a.json")
+    assert "is no regular file" in refusal(tmp_path / "a.json")
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "gb18030", "latin-1"])

@@ -329,16 +329,28 @@ MUTATIONS = {
     ],
     "minibert/core/files.py": [
         (
+            "files: a renamed file may have its old name after a power failure",
+            "        sync_directory(path.parent)\n",
+            "",
+            "tests/core/test_files.py::test_the_bytes_are_on_the_disk_before_the_name_moves_and_the_name_after_it",
+        ),
+        (
+            "files: a pipe is read without end",
+            "if path.exists() and not path.is_file():",
+            "if path.is_dir():",
+            "tests/core/test_files.py::test_what_would_be_read_without_end_is_refused",
+        ),
+        (
             "files: the name moves before the bytes are on the disk",
             "            os.fsync(file.fileno())\n",
             "",
-            "tests/core/test_files.py::test_the_bytes_are_on_the_disk_before_the_name_moves",
+            "tests/core/test_files.py::test_the_bytes_are_on_the_disk_before_the_name_moves_and_the_name_after_it",
         ),
         (
             "files: the disk is asked before the buffer is empty",
             "            file.flush()\n",
             "",
-            "tests/core/test_files.py::test_the_bytes_are_on_the_disk_before_the_name_moves",
+            "tests/core/test_files.py::test_the_bytes_are_on_the_disk_before_the_name_moves_and_the_name_after_it",
         ),
         (
             "files: what a failed write began stays behind",

@@ -360,4 +360,18 @@ MUTATIONS = {
             "tests/text/test_wordpiece_batch.py::test_special_tokens_may_overlap_and_hold_any_character",
         ),
     ],
+    "minibert/io/stderr.py": [
+        (
+            "stderr: a terminal obeys what a file says",
+            'char if char.isprintable() else "\\N{REPLACEMENT CHARACTER}"',
+            "char",
+            "tests/io/test_stderr.py::test_an_error_is_one_line_without_control_characters",
+        ),
+        (
+            "stderr: the remedy of a long error is cut",
+            'f"{text[: limit - 203]} … {text[-200:]}"',
+            "text[:limit]",
+            "tests/io/test_stderr.py::test_of_a_long_error_the_beginning_and_the_remedy_stay",
+        ),
+    ],
 }

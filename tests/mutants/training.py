@@ -195,6 +195,12 @@ MUTATIONS = {
     ],
     "minibert/io/signals.py": [
         (
+            "signals: nohup is of no use",
+            "if signal.getsignal(number) is not signal.SIG_IGN:",
+            "if True:",
+            "tests/training/test_loop.py::test_a_run_under_nohup_goes_on_when_its_terminal_is_closed",
+        ),
+        (
             "signals: the second is like the first",
             "        if self.requested:\n",
             "        if False:\n",

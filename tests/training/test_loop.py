@@ -148,7 +148,7 @@ def send(number: int) -> None:
     time.sleep(0.01)  # the handler runs between two instructions
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_is_a_request(number, capsys):
     with Interrupt() as interrupt:
         assert not interrupt.requested
@@ -176,6 +176,16 @@ def test_the_second_signal_stops_at_once(numbers):
         send(numbers[0])
         with pytest.raises(KeyboardInterrupt):
             send(numbers[1])
+
+
+def test_a_run_under_nohup_goes_on_when_its_terminal_is_closed():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupt() as interrupt:
+            send(signal.SIGHUP)
+            assert not interrupt.requested
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("fails", [False, True])
