@@ -335,12 +335,6 @@ MUTATIONS = {
             "tests/core/test_files.py::test_the_bytes_are_on_the_disk_before_the_name_moves_and_the_name_after_it",
         ),
         (
-            "files: a pipe is read without end",
-            "if path.exists() and not path.is_file():",
-            "if path.is_dir():",
-            "tests/core/test_files.py::test_what_would_be_read_without_end_is_refused",
-        ),
-        (
             "files: the name moves before the bytes are on the disk",
             "            os.fsync(file.fileno())\n",
             "",
