@@ -151,14 +151,15 @@ def run_fill_mask(options: FillMaskOptions) -> None:
 
 def run_explain(options: ExplainOptions) -> None:
     """Draw a page of every number of a forward pass: pieces, embeddings, attention, what led to the answer."""
-    from minibert.look.explanation import explained, write_page
+    from minibert.look.explanation import explained, in_words, write_page
 
     explanation = explained(options)
     page = None if options.json and options.out is None else write_page(explanation, options.out)
     layers, heads = explanation.config["num_hidden_layers"], explanation.config["num_attention_heads"]
     cut = f"  {explanation.left_out} tokens left out" if explanation.left_out else ""
-    best = "".join(f"{guess.name} {guess.probability:.4f}  " for guess in explanation.answer.guesses[:1])
-    line = f"{best}{len(explanation.tokens)} tokens{cut}  {layers} layers × {heads} heads  {page}"
+    line = (
+        f"{in_words(explanation.answer)}{len(explanation.tokens)} tokens{cut}  {layers} layers × {heads} heads  {page}"
+    )
     show(options, explanation.to_dict() if options.json else {}, [line])
 
 

@@ -215,7 +215,7 @@ BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more
     "fast": (1930, 1850),
     "inference": (1000, 700),
     "training": (2701, 2750),
-    "look": (1410, 1300),
+    "look": (1465, 1300),
     "check": (1090, 900),
     "top": (500, 450),
 }
