@@ -171,14 +171,17 @@ def to_dict(config: BertConfig, answer: Answer, digits: int | None = None) -> di
     return {"label": answer.label, **({"score": rounded[0]} if config.num_labels == 1 else each)}
 
 
+def has_all(config: BertConfig) -> bool:
+    """Whether a table shows every label's number, as one alone would not be the answer."""
+    return task_of(config) == "multi-label" or (task_of(config) == "regression" and config.num_labels > 1)
+
+
 def head_of_table(config: BertConfig) -> list[str]:
     """The columns of `to_cells`."""
-    if task_of(config) != "multi-label":
-        return ["label", value_name(config)]
     kind = "score" if activation_of(config) == "none" else "probability"
-    return ["labels", "probability", *(f"{kind}_{name}" for name in config.id2label.values())]
+    each = [f"{kind}_{name}" for name in config.id2label.values()] if has_all(config) else []
+    return ["labels" if task_of(config) == "multi-label" else "label", value_name(config), *each]
 
 
 def to_cells(config: BertConfig, answer: Answer) -> Sequence[str]:
-    each = answer.each if task_of(config) == "multi-label" else []
-    return [answer.label, *(f"{x:.6f}" for x in (answer.value, *each))]
+    return [answer.label, *(f"{x:.6f}" for x in (answer.value, *(answer.each if has_all(config) else [])))]

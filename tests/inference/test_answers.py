@@ -206,6 +206,7 @@ def test_json_names_what_the_numbers_are(name, keys, directories, capsys, tmp_pa
         ("several labels", "labels probability probability_negative probability_neutral probability_positive"),
         ("one score", "label score"),
         ("regression", "label score"),
+        ("several numbers", "label score score_negative score_neutral score_positive"),
     ],
 )
 def test_a_table_has_the_columns_of_its_kind(name, columns, directories, capsys, tmp_path):
