@@ -10,8 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from minibert.core.checkpoint import printable
 from minibert.core.config import BertConfig
 from minibert.core.files import read_json
+from minibert.text.tokenizer import Tokenizer
 
 TASKS = {  # transformers' word for it in config.json -> ours
     "single_label_classification": "classification",
@@ -33,22 +35,50 @@ THRESHOLD = 0.5  # probability from which on one of several labels is given
 # ---- what the files say ----
 
 
-def read_config(directory: Path) -> BertConfig:
-    """config.json, and the activation that a CrossEncoder of sentence-transformers 6 keeps in a file of its own.
+def read_config(directory: Path, tokenizer: Tokenizer) -> BertConfig:
+    """config.json, and what a CrossEncoder of sentence-transformers 6 keeps in files of its own: the activation, and
+    how many tokens of a text the tokenizer is to give.
 
     Raises:
-        ValueError: a file cannot be used, or asks for texts to be changed before they are read.
+        ValueError: a file cannot be used, or asks for what minibert does not do, or they contradict each other.
     """
+    config = read_files(directory, tokenizer)
+    try:
+        activation_of(config)
+    except ValueError as error:
+        raise ValueError(str(error).replace("config:", f"{directory}:", 1)) from None
+    return config
+
+
+def read_files(directory: Path, tokenizer: Tokenizer) -> BertConfig:
+    """As `read_config`, before the config is looked at as a whole."""
     config, path = BertConfig.from_file(directory / "config.json"), directory / "config_sentence_transformers.json"
-    if not path.is_file():
-        return config
-    values = read_json(path, "copy it again, or delete it")
-    if not isinstance(values, dict) or "activation_fn" not in values:
-        return config  # of a SentenceTransformer
+    values = read_object(path)
+    if "activation_fn" not in values:
+        return config  # of a SentenceTransformer, or of nobody
     if prompt := values.get("default_prompt_name"):
         remedy = "set it to null, and write the prompt before each text yourself"
         raise ValueError(f"{path}: default_prompt_name is {short(prompt)}, which minibert does not put there; {remedy}")
+    if (directory / "modules.json").is_file():
+        path = directory / "sentence_bert_config.json"
+        found = read_object(path)
+        length = found.get("max_seq_length") or tokenizer.model_max_length
+        if type(length) is not int or length < 2:
+            raise ValueError(f"{path}: max_seq_length is {short(length)}; it must be a whole number from 2, or null")
+        if found.get("do_lower_case") and not tokenizer.lowercase:
+            remedy = 'write "do_lower_case": true there too'
+            raise ValueError(f"{path}: do_lower_case is true, but not in tokenizer_config.json; {remedy}")
+        tokenizer.model_max_length = length
     return with_activation(config, values["activation_fn"])
+
+
+def read_object(path: Path) -> dict[str, object]:
+    """A file's JSON object; an empty one where there is no file."""
+    remedy = "copy it again"
+    found = read_json(path, remedy) if path.is_file() else {}
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: holds {short(found)}, not an object; {remedy}")
+    return found
 
 
 def task_of(config: BertConfig) -> str:
@@ -84,8 +114,8 @@ def activation_of(config: BertConfig) -> str:
     for activation, name in CROSS_ENCODERS.items():
         if isinstance(own, str) and own.split(".")[-1] == name.split(".")[-1]:
             return activation
-    known = " or ".join(CROSS_ENCODERS.values())
-    raise ValueError(f"config: activation_fn of this CrossEncoder is {short(own)}; minibert knows {known}, write one")
+    said, known = printable(own) if isinstance(own, str) else short(own), " or ".join(CROSS_ENCODERS.values())
+    raise ValueError(f"config: activation_fn of this CrossEncoder is {said}, where minibert knows {known}; write one")
 
 
 def cross_encoders_own(config: BertConfig) -> object:

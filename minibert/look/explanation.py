@@ -356,7 +356,8 @@ def explained(options: ExplainOptions) -> Explanation:
     """Of a model with the heads that its files have. Raises ValueError where they cannot be used."""
     directory = resolve(options.model)
     tokenizer = Tokenizer.from_pretrained(directory)
-    kind, config = model_class(read_weights(directory)[1]), read_config(directory)
+    kind = model_class(read_weights(directory)[1])
+    config = read_config(directory, tokenizer) if kind is BertForSequenceClassification else None
     model = kind.from_pretrained(directory, options.attention, config=config, fresh_heads=False, mapped=True)
     name, path = options.model, Path(options.model)
     if path.is_dir():

@@ -19,6 +19,7 @@ from minibert import cli
 from minibert.fast.models import BertForSequenceClassification
 from minibert.inference.answers import CROSS_ENCODERS, activation_of, answers, for_cross_encoders, task_of
 from minibert.inference.text_models import TextClassifier
+from minibert.text.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.numeric
 
@@ -101,8 +102,8 @@ def test_an_activation_that_is_not_known_is_refused_by_name(name, tmp_path, caps
     assert cli.main(["predict", str(directory), "a"]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
-    assert str(name)[:20] in err
-    assert f"minibert knows {IDENTITY} or {SIGMOID}" in err
+    assert f"{directory}: activation_fn of this CrossEncoder is {str(name)[:20]}" in err
+    assert f"where minibert knows {IDENTITY} or {SIGMOID}; write one" in err
     assert len(err) < 400
 
 
@@ -117,7 +118,7 @@ def test_a_cross_encoder_that_puts_a_prompt_before_texts_is_refused(tmp_path):
 def test_a_settings_file_that_is_no_json_is_refused(tmp_path):
     directory = saved(tmp_path, BertForSequenceClassification, id2label=ONE)
     (directory / "config_sentence_transformers.json").write_text("{", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"config_sentence_transformers\.json: .* copy it again, or delete it"):
+    with pytest.raises(ValueError, match=r"config_sentence_transformers\.json: .* copy it again"):
         load(directory)
 
 
@@ -303,6 +304,50 @@ def test_what_a_cross_encoder_saves_is_answered_as_it_does(labels, activation, t
     ours.save_pretrained(tmp_path / "ours")
     again = CrossEncoder(str(tmp_path / "ours"), device="cpu")
     torch.testing.assert_close(cross_encoders_scores(again, rows, pairs), wanted, rtol=0, atol=1e-5)
+
+
+@pytest.fixture
+def theirs(tmp_path) -> Path:
+    """A directory that a CrossEncoder has saved."""
+    from sentence_transformers import CrossEncoder
+
+    saved(tmp_path / "first", BertForSequenceClassification, id2label=ONE)
+    CrossEncoder(str(tmp_path / "first"), device="cpu").save_pretrained(str(tmp_path / "theirs"))
+    return tmp_path / "theirs"
+
+
+def test_as_many_tokens_are_read_as_a_cross_encoders_files_say(theirs):
+    from sentence_transformers import CrossEncoder
+
+    whole = load(theirs).probabilities(*ROWS)
+    settings(theirs, "sentence_bert_config.json", max_seq_length=7)
+    ours = load(theirs).probabilities(*ROWS)
+    wanted = cross_encoders_scores(CrossEncoder(str(theirs), device="cpu"), *ROWS)
+    torch.testing.assert_close(ours, wanted, rtol=0, atol=1e-5)
+    assert (ours - whole).abs().max() > 1e-3
+    load(theirs).save_pretrained(theirs.parent / "ours")
+    assert load(theirs.parent / "ours").max_length == 7
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (
+            {"max_seq_length": "7"},
+            r"sentence_bert_config\.json: max_seq_length is '7'; it must be a whole number from 2",
+        ),
+        ({"max_seq_length": 1}, r"max_seq_length is 1; it must be a whole number from 2, or null"),
+        (
+            {"do_lower_case": True},
+            r'do_lower_case is true, but not in tokenizer_config\.json; write "do_lower_case": tr',
+        ),
+    ],
+)
+def test_settings_of_a_cross_encoder_that_are_not_followed_are_refused(changes, reason, theirs):
+    Tokenizer(VOCAB, lowercase=False).save_pretrained(theirs)
+    settings(theirs, "sentence_bert_config.json", **changes)
+    with pytest.raises(ValueError, match=reason):
+        load(theirs)
 
 
 @pytest.mark.parametrize("function", [IDENTITY, SIGMOID])

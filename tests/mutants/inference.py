@@ -61,6 +61,12 @@ MUTATIONS = {
     ],
     "minibert/inference/answers.py": [
         (
+            "answers: a CrossEncoder's length is not read",
+            "        tokenizer.model_max_length = length\n",
+            "",
+            "tests/inference/test_answers.py::test_as_many_tokens_are_read_as_a_cross_encoders_files_say",
+        ),
+        (
             "answers: one label is a softmax of itself",
             'return "sigmoid" if task == "multi-label" or config.num_labels == 1 else "softmax"',
             'return "sigmoid" if task == "multi-label" else "softmax"',
