@@ -1,5 +1,6 @@
 """Proves that a classifier's answers are those of transformers' pipeline and of sentence-transformers' CrossEncoder,
 for classes, several labels at once and one score, whoever saved the model. Run: pytest tests/inference/test_answers.py
+(-m slow: the other direction, and older layouts)
 """
 
 import csv
@@ -262,6 +263,7 @@ def test_transformers_pipeline_loads_what_is_saved_and_gives_the_same(name, dire
     torch.testing.assert_close(pipelines_scores(tmp_path, *ROWS), classifier.probabilities(*ROWS), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_what_transformers_saves_is_answered_as_its_pipeline_does(name, directories, tmp_path):
     model = transformers.BertForSequenceClassification.from_pretrained(directories[name])
@@ -350,6 +352,7 @@ def test_settings_of_a_cross_encoder_that_are_not_followed_are_refused(changes, 
         load(theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", [IDENTITY, SIGMOID])
 @pytest.mark.parametrize("release", ["3", "5"])
 def test_layouts_of_older_releases_are_answered_as_a_cross_encoder_does(function, release, tmp_path):
