@@ -56,21 +56,20 @@ def run_evaluate(options: EvaluateOptions) -> None:
 
 
 def run_predict(options: PredictOptions) -> None:
-    """Classify texts: label, probability and text, a line each. Or a file of any size, --data FILE --out FILE.tsv (.csv
-    .jsonl): row, label and probability, a line each; row counts the data's rows from 1, without header."""
-    from minibert.inference import jobs, text_models
+    """Classify texts: label, probability (or score) and text, a line each; of a multi-label model all its labels,
+    joined by |. Or a file of any size, --data FILE --out FILE.tsv (.csv .jsonl): row, label and probability, a line
+    each, and of a multi-label model a probability a label; row counts the data's rows from 1, without header."""
+    from minibert.inference import answers, jobs, text_models
 
     if options.data is not None:
         show_job(options, jobs.predict_file(options))
         return
     texts, classifier = options.text or read_stdin(), load(text_models.TextClassifier, options)
-    pairs, labels = repeat_pair(options.pair, texts), classifier.labels
-    probabilities = classifier.logits(texts, pairs, options.max_length, options.tokens_per_batch).softmax(dim=1)
-    rows = [
-        {"text": text, "label": labels[best], "probabilities": dict(zip(labels, row.tolist(), strict=True))}
-        for text, best, row in zip(texts, probabilities.argmax(dim=1).tolist(), probabilities, strict=True)
-    ]
-    lines = (f"{row['label']}\t{row['probabilities'][row['label']]:.4f}\t{row['text']}" for row in rows)
+    pairs, config = repeat_pair(options.pair, texts), classifier.config
+    logits = classifier.logits(texts, pairs, options.max_length, options.tokens_per_batch)
+    found = list(zip(texts, answers.answers(config, logits), strict=True))
+    rows = [{"text": text, **answers.to_dict(config, answer)} for text, answer in found]
+    lines = (f"{answer.label}\t{answer.value:.4f}\t{text}" for text, answer in found)
     show(options, {"predictions": rows}, lines)
 
 
@@ -152,14 +151,15 @@ def run_fill_mask(options: FillMaskOptions) -> None:
 
 def run_explain(options: ExplainOptions) -> None:
     """Draw a page of every number of a forward pass: pieces, embeddings, attention, what led to the answer."""
-    from minibert.look.explanation import explained, write_page
+    from minibert.look.explanation import explained, in_words, write_page
 
     explanation = explained(options)
     page = None if options.json and options.out is None else write_page(explanation, options.out)
     layers, heads = explanation.config["num_hidden_layers"], explanation.config["num_attention_heads"]
     cut = f"  {explanation.left_out} tokens left out" if explanation.left_out else ""
-    best = "".join(f"{guess.name} {guess.probability:.4f}  " for guess in explanation.answer.guesses[:1])
-    line = f"{best}{len(explanation.tokens)} tokens{cut}  {layers} layers × {heads} heads  {page}"
+    line = (
+        f"{in_words(explanation.answer)}{len(explanation.tokens)} tokens{cut}  {layers} layers × {heads} heads  {page}"
+    )
     show(options, explanation.to_dict() if options.json else {}, [line])
 
 

@@ -49,7 +49,7 @@ OPTIONS = {
         " --compile --graphs --device --threads --seed --log-every --eval-every --save-every --keep --parallel --resume"
     ),
     "fill-mask": "--model --top-k --attention --device --json",
-    "explain": "--pair --model --out --max-length --attention --json",
+    "explain": "--pair --model --target --out --max-length --attention --json",
     "course": "--answer --chinese --json",
     "doctor": "--data --dev --test --columns --quoting --max-length --json",
 }

@@ -37,6 +37,7 @@ from tqdm import tqdm
 
 from minibert.core.files import atomic_write
 from minibert.core.hub import OLD_PATTERNS, PATTERNS
+from minibert.inference.answers import activation_of, answers, head_of_table, to_cells, to_dict
 from minibert.inference.options import JobOptions
 from minibert.inference.text_models import TextClassifier, TextEncoder, classify, sentence_vectors, token_budget
 from minibert.io.bundled import resolve
@@ -210,8 +211,8 @@ def as_line(value: dict[str, object]) -> bytes:
 
 
 def predict_file(options: JobOptions) -> Done:
-    """Labels and probabilities into a .tsv, .csv or .jsonl. `row` counts the input's rows from 1, so that the two can
-    be joined; what is left out has no line.
+    """Labels and probabilities or scores into a .tsv, .csv or .jsonl, as answers.py names them. `row` counts the
+    input's rows from 1, so that the two can be joined; what is left out has no line.
 
     Raises:
         ValueError, OSError: what is broken, and where; what was done is kept.
@@ -219,7 +220,9 @@ def predict_file(options: JobOptions) -> Done:
     """
     kind = checked_kind(options, (".tsv", ".csv", ".jsonl"))
     classifier = TextClassifier.from_pretrained(options.directory, options.attention, options.device)
-    labels = classifier.labels
+    config, settings = classifier.config, {"command": "predict"}
+    if (activation := activation_of(config)) != "softmax":
+        settings["activation"] = activation  # releases that knew none have begun such jobs with another
 
     def table(rows: Sequence[Sequence[object]]) -> bytes:
         text = io.StringIO()
@@ -227,18 +230,13 @@ def predict_file(options: JobOptions) -> Done:
         return text.getvalue().encode()
 
     def body(window: Window, numbers: list[int], logits: Tensor) -> bytes:
-        best, rows = logits.argmax(dim=1).tolist(), logits.softmax(dim=1).tolist()
-        found = list(zip(numbers, best, rows, strict=True))
+        found = zip(numbers, answers(config, logits), strict=True)
         if kind != ".jsonl":
-            return table([(n, labels[i], f"{row[i]:.6f}") for n, i, row in found])
-        shares = [{name: round(p, 6) for name, p in zip(labels, row, strict=True)} for row in rows]
-        lines = zip(found, shares, strict=True)
-        return b"".join(as_line({"row": n, "label": labels[i], "probabilities": p}) for (n, i, _), p in lines)
+            return table([(n, *to_cells(config, answer)) for n, answer in found])
+        return b"".join(as_line({"row": n, **to_dict(config, answer, 6)}) for n, answer in found)
 
-    head = b"" if kind == ".jsonl" else table([("row", "label", "probability")])
-    return run(
-        options, {"command": "predict"}, classifier, partial(classify, classifier.model), lambda rows: head, body
-    )
+    head = b"" if kind == ".jsonl" else table([("row", *head_of_table(config))])
+    return run(options, settings, classifier, partial(classify, classifier.model), lambda rows: head, body)
 
 
 def embed_file(options: JobOptions, pooling: str, normalize: bool) -> Done:
@@ -317,11 +315,11 @@ def run(
             made = windows(rows, lines, output.done.rows, encode, BATCHES * tokens)
             with closing(prefetched(made)) as ready, closing(with_progress(ready, data, output.done.rows)) as shown:
                 for window in shown:
-                    numbers, answers, problems = checked_answers(answer(window.encoding, tokens), window)
+                    numbers, good, problems = checked_answers(answer(window.encoding, tokens), window)
                     if problems and options.on_error == "stop":
                         number, problem = problems[0]
                         raise ValueError(f"row {number}, {problem}; or leave such rows out: --on-error skip")
-                    output.add(body(window, numbers, answers), window, problems)
+                    output.add(body(window, numbers, good), window, problems)
         if not output.done.rows:
             raise ValueError(f"{data}: holds no rows; give at least one")
         output.finish()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -16,6 +17,7 @@ from minibert.core.config import BertConfig
 from minibert.fast.batches import Batch, by_length, check_vocabulary, collate_packed, token_chunks
 from minibert.fast.models import BertForSequenceClassification, BertModel
 from minibert.fast.twins import prepare
+from minibert.inference.answers import activated, answers, for_cross_encoders, read_config
 from minibert.io.bundled import resolve
 from minibert.text.tokenizer import Encoding, Tokenizer
 
@@ -64,9 +66,15 @@ class TrainedModel:
         """
         directory = resolve(name)
         tokenizer = Tokenizer.from_pretrained(directory)
-        check_vocabulary(tokenizer, BertConfig.from_file(directory / "config.json"), str(name))
-        model = cls.model_class.from_pretrained(directory, attention, fresh_heads=False, mapped=mapped)
+        config = cls.read_config(directory, tokenizer)
+        check_vocabulary(tokenizer, config, str(name))
+        model = cls.model_class.from_pretrained(directory, attention, config=config, fresh_heads=False, mapped=mapped)
         return cls(model, tokenizer, device)
+
+    @staticmethod
+    def read_config(directory: Path, tokenizer: Tokenizer) -> BertConfig:
+        """What the files say, to the tokenizer too."""
+        return BertConfig.from_file(directory / "config.json")
 
     @property
     def max_length(self) -> int:
@@ -85,7 +93,7 @@ class TrainedModel:
 
 
 class TextClassifier(TrainedModel):
-    """A trained classifier and its tokenizer.
+    """A trained classifier and its tokenizer: of classes, of several labels at once, or of one score (answers.py).
 
     >>> clf = TextClassifier.from_pretrained(DIR)                    # doctest: +SKIP
     >>> clf.predict(["房间很干净，下次还住"])                            # doctest: +SKIP
@@ -94,6 +102,7 @@ class TextClassifier(TrainedModel):
 
     model_class = BertForSequenceClassification
     model: BertForSequenceClassification
+    read_config = staticmethod(read_config)
 
     @property
     def labels(self) -> list[str]:
@@ -110,10 +119,30 @@ class TextClassifier(TrainedModel):
         """[N, L] float32 on the CPU, row i for text i. Texts longer than `max_length` are cut."""
         return classify(self.model, self.encode(texts, pairs, max_length), tokens_per_batch)
 
+    def probabilities(
+        self,
+        texts: Iterable[str],
+        pairs: Iterable[str] | None = None,
+        max_length: int | None = None,
+        tokens_per_batch: int | None = None,
+    ) -> Tensor:
+        """[N, L] float32 on the CPU: softmax of the logits, sigmoid, or (of a regression, say) the logits themselves,
+        as transformers' text-classification pipeline and a CrossEncoder of sentence-transformers give them."""
+        return activated(self.config, self.logits(texts, pairs, max_length, tokens_per_batch))
+
     def predict(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> list[tuple[str, float]]:
-        """For each text the likeliest label and its probability."""
-        best = self.logits(texts, pairs).softmax(dim=1).max(dim=1)
-        return [(self.labels[i], p) for i, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+        """For each text the likeliest label and its probability; of a single label its name and score; of several
+        labels at once all of probability 0.5 and more, joined by "|", and the probability of the least certain
+        decision."""
+        return [(answer.label, answer.value) for answer in answers(self.config, self.logits(texts, pairs))]
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Writes a directory that transformers' pipeline and sentence-transformers' CrossEncoder load and answer like
+        this, except that a CrossEncoder gives several classes' logits."""
+        model = copy.copy(self.model)  # shares the weights
+        model.config = for_cross_encoders(self.config)
+        model.save_pretrained(directory)
+        self.tokenizer.save_pretrained(directory)
 
 
 class TextEncoder(TrainedModel):

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
+from reprlib import repr as short
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +34,7 @@ from minibert.core.tokenizer import check_text
 from minibert.fast.architecture import model_class
 from minibert.fast.batches import check_vocabulary
 from minibert.fast.models import BertForSequenceClassification, BertModel, BertOutput
+from minibert.inference.answers import ACTIVATIONS, THRESHOLD, activation_of, read_config
 from minibert.io.bundled import resolve
 from minibert.look import analysis, page
 from minibert.look.activations import Capture, capture, encoder_of, places
@@ -54,7 +56,7 @@ class Guess(NamedTuple):
 
     name: str
     logit: float
-    probability: float
+    probability: float | None  # None where the logit is the answer: a regression's, say
 
 
 class Prediction(NamedTuple):
@@ -63,6 +65,8 @@ class Prediction(NamedTuple):
     kind: str  # "label"; "token": of the first [MASK]; "vector": no head, or no [MASK]: the mean of all tokens' vectors
     guesses: list[Guess]  # best first; none for a vector
     position: int | None  # of the [MASK]
+    activation: str | None = None  # "softmax", "sigmoid" or "none": from logits to probabilities
+    target: str | None = None  # the label or token that heads and tokens contribute to
 
 
 class Lens(NamedTuple):
@@ -70,7 +74,7 @@ class Lens(NamedTuple):
 
     names: list[str]  # labels, or the tokens that are among the best anywhere
     best: NDArray  # indices into names, the best first: [N + 1, S, GUESSES], of labels all: [N + 1, L]
-    probabilities: NDArray  # theirs
+    probabilities: NDArray  # theirs; where the answer's are None, the logits
 
 
 class Contributions(NamedTuple):
@@ -150,26 +154,29 @@ def explain(
     pair: str | None = None,
     name: str = "",
     max_length: int | None = None,
+    target: str | None = None,
 ) -> Explanation:
     """Runs a text, or a pair, through the model and keeps everything; in eval mode, whatever the model's mode is.
 
     Args:
         model: a BertModel or one with a head. name: what to call it.
         max_length: tokens to read, [CLS] and [SEP] included; None: as many as model and tokenizer allow.
+        target: the label that heads and tokens contribute to; None: the best one.
 
     Raises:
-        ValueError: a text holds lone surrogates, or model and tokenizer do not belong together.
+        ValueError: a text holds lone surrogates, model and tokenizer do not belong together, or no label is `target`.
     """
     config, texts = encoder_of(model).config, [text] if pair is None else [text, pair]
     for which, part in zip(("text", "pair"), texts, strict=False):
         check_text(part, which)
     check_vocabulary(tokenizer, config, name or "the model")
+    names = names_of(model, tokenizer, target)
     limit = min(tokenizer.model_max_length, config.max_position_embeddings)
     row = tokenizer([text], None if pair is None else [pair], max_length=min(limit, max_length or limit))
     stretches, sources, left_out = trace_tokens(tokenizer, texts, row)
     training = model.training
     try:
-        seen, lens, answer, contributions = run_and_analyse(model.eval(), tokenizer, row)
+        seen, lens, answer, contributions = run_and_analyse(model.eval(), tokenizer, row, names, target)
     finally:
         model.train(training)
     stream = analysis.stacked(seen)[:, 0]  # [N + 1, S, E]
@@ -219,8 +226,21 @@ def trace_tokens(
     return stretches, sources, left_out
 
 
+def names_of(model: BertBase, tokenizer: Tokenizer, target: str | None) -> list[str]:
+    """Of the labels or tokens that the model's head tells apart."""
+    if not isinstance(model, BertForSequenceClassification):
+        if target is not None:
+            raise ValueError(f"target is {short(target)}, but the model has no labels; leave it out")
+        return tokenizer.vocab
+    names = list(model.config.id2label.values())
+    if target is not None and target not in names:
+        known = ", ".join(names[:10]) + ", …" * (len(names) > 10)
+        raise ValueError(f"target is {short(target)}, which is no label of the model; choose one of {known}")
+    return names
+
+
 def run_and_analyse(
-    model: BertBase, tokenizer: Tokenizer, row: Encoding
+    model: BertBase, tokenizer: Tokenizer, row: Encoding, names: list[str], target: str | None
 ) -> tuple[Capture, Lens | None, Prediction, Contributions]:
     """All that takes forward passes."""
     device = next(model.parameters()).device
@@ -232,11 +252,8 @@ def run_and_analyse(
     if wrong := next((key for key, x in seen.items() if not x.isfinite().all()), None):
         raise ValueError(f"{wrong} is not finite; minibert doctor says what is wrong with a model's weights")
     stream = analysis.stacked(seen)[:, 0]  # [N + 1, S, E]
-    names = tokenizer.vocab
-    if isinstance(model, BertForSequenceClassification):
-        names = [model.config.id2label[i] for i in range(model.config.num_labels)]
     with torch.no_grad():
-        answer, score = predict(model, names, stream[-1:], row.input_ids[0] == tokenizer.mask_id)
+        answer, score = predict(model, names, stream[-1:], row.input_ids[0] == tokenizer.mask_id, target)
         lens = lens_of(model, names, stream)
     return seen, lens, answer, contributions_of(encoder_of(model), inputs, score, answer, tokenizer.mask_id)
 
@@ -249,13 +266,17 @@ def array(x: Tensor) -> NDArray:
 # ---- the answer, and what leads to it ----
 
 
-def predict(model: BertBase, names: list[str], last: Tensor, masked: NDArray[np.bool_]) -> tuple[Prediction, Score]:
+def predict(
+    model: BertBase, names: list[str], last: Tensor, masked: NDArray[np.bool_], target: str | None
+) -> tuple[Prediction, Score]:
     """What the model says, and the score [B] that heads and tokens contribute to, of what its encoder returns.
 
-    The score of a label or token is its logit minus the mean of all logits, since adding the same to all of them
-    changes nothing; that of a vector its cosine to what it is when nothing is taken away.
+    The score of a label or token among others is its logit minus the mean of all logits, since adding the same to all
+    of them changes nothing; that of a label by itself its logit; that of a vector its cosine to what it is when
+    nothing is taken away.
 
     names: of the labels or tokens. last: the encoder's vectors, [1, S, E]. masked: [S], whether a token is [MASK].
+    target: a label; None: the best.
     """
     labels = isinstance(model, BertForSequenceClassification)
     if not labels and not (hasattr(model, "mlm") and masked.any()):
@@ -268,16 +289,30 @@ def predict(model: BertBase, names: list[str], last: Tensor, masked: NDArray[np.
     at = None if labels else int(masked.argmax())
     logits = analysis.head_logits(model, last)[0]  # [L]; of tokens [S, V]
     logits = logits if labels else logits[at]
-    shares = logits.float().softmax(dim=0)
+    activation, shares = activation_for(model), shares_of(model, logits).tolist()
     best = logits[: len(names)].topk(len(names) if labels else GUESSES).indices.tolist()
-    guesses = [Guess(names[i], logits[i].item(), shares[i].item()) for i in best]
+    raw = activation == "none"
+    guesses = [Guess(names[i], logits[i].item(), None if raw else shares[i]) for i in best]
+    chosen = best[0] if target is None else names.index(target)
 
     def score(out: BertOutput) -> Tensor:
         x = out.last_hidden_state
         found = analysis.head_logits(model, x if labels else x[:, at])  # [B, L] or [B, V]
-        return found[:, best[0]] - found.mean(dim=1)
+        if activation != "softmax":
+            return found[:, chosen]
+        return found[:, chosen] - found.mean(dim=1)
 
-    return Prediction("label" if labels else "token", guesses, at), score
+    return Prediction("label" if labels else "token", guesses, at, activation, names[chosen]), score
+
+
+def activation_for(model: BertBase) -> str:
+    """What makes probabilities of a head's logits; of tokens softmax."""
+    return activation_of(model.config) if isinstance(model, BertForSequenceClassification) else "softmax"
+
+
+def shares_of(model: BertBase, logits: Tensor) -> Tensor:
+    """Probabilities, or where there are none the logits: [..., L] of [..., L]."""
+    return ACTIVATIONS[activation_for(model)](logits.float())
 
 
 def lens_of(model: BertBase, names: list[str], stream: Tensor) -> Lens | None:
@@ -287,7 +322,7 @@ def lens_of(model: BertBase, names: list[str], stream: Tensor) -> Lens | None:
     most = len(names) if isinstance(model, BertForSequenceClassification) else GUESSES
     best = []
     for x in stream:
-        shares = analysis.head_logits(model, x).float().softmax(dim=-1)  # [S, V]; of labels [L]
+        shares = shares_of(model, analysis.head_logits(model, x))  # [S, V]; of labels [L]
         best.append(shares[..., : len(names)].topk(most))
     probabilities = torch.stack([part.values for part in best]).cpu().numpy()
     indices = torch.stack([part.indices for part in best]).cpu().numpy()
@@ -322,11 +357,21 @@ def explained(options: ExplainOptions) -> Explanation:
     directory = resolve(options.model)
     tokenizer = Tokenizer.from_pretrained(directory)
     kind = model_class(read_weights(directory)[1])
-    model = kind.from_pretrained(directory, options.attention, fresh_heads=False, mapped=True)
+    config = read_config(directory, tokenizer) if kind is BertForSequenceClassification else None
+    model = kind.from_pretrained(directory, options.attention, config=config, fresh_heads=False, mapped=True)
     name, path = options.model, Path(options.model)
     if path.is_dir():
         name = path.resolve().name  # pages are passed on: no path of this computer
-    return explain(model, tokenizer, options.text, options.pair, name, options.max_length)
+    return explain(model, tokenizer, options.text, options.pair, name, options.max_length, options.target)
+
+
+def in_words(answer: Prediction) -> str:
+    """The answer in a few words: the target, or the best; of labels by themselves all of probability 0.5 and more."""
+    best = [guess for guess in answer.guesses if guess.name == answer.target]
+    if answer.activation == "sigmoid" and best == answer.guesses[:1]:
+        best = [guess for guess in answer.guesses if guess.probability >= THRESHOLD] or best
+    numbers = [guess.logit if guess.probability is None else guess.probability for guess in best]
+    return "".join(f"{guess.name} {number:.4f}  " for guess, number in zip(best, numbers, strict=True))
 
 
 def write_page(explanation: Explanation, out: str | None) -> Path:

@@ -28,6 +28,7 @@ class ExplainOptions:
     text: str = argument("the text to look at")
     pair: str | None = option(None, "a second text that goes with it")
     model: str = option(BUNDLED, "directory or hub name of any BERT: bare, classifier or masked LM")
+    target: str | None = option(None, "label that heads and tokens are asked about (default: the likeliest)")
     out: str | None = option(None, "the page (default: the next free runs/explain-N.html; with --json none)")
     max_length: int | None = option(None, "tokens that are read, [CLS] and [SEP] included (default: the model's limit)")
     attention: str = option("auto", f"attention backend: auto, {', '.join(ATTENTION)}")

@@ -8,10 +8,12 @@ import json
 import re
 import zlib
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from conftest import MODELS, small_config, stir
 from numpy.typing import NDArray
 
@@ -20,7 +22,17 @@ from minibert.io.bundled import BUNDLED
 from minibert.look import page
 from minibert.look.activations import capture, intervene
 from minibert.look.analysis import gradient_times_heads
-from minibert.look.explanation import ExplainOptions, Explanation, explain, explained, next_page, write_page
+from minibert.look.explanation import (
+    ExplainOptions,
+    Explanation,
+    Guess,
+    Prediction,
+    explain,
+    explained,
+    in_words,
+    next_page,
+    write_page,
+)
 from minibert.look.wordpiece_trace import Attempt, trace
 from minibert.text.tokenizer import Tokenizer
 
@@ -191,7 +203,7 @@ def test_the_answer_of_a_classifier_is_its_best_label():
 @pytest.mark.parametrize("name", ["BertModel", "BertForMaskedLM"])
 def test_without_an_answer_heads_and_tokens_are_measured_by_the_texts_vector(name):
     found = explanation(name)
-    assert found.answer == ("vector", [], None)
+    assert found.answer[:3] == ("vector", [], None)
     assert found.contributions.heads_gradient is None
     assert (found.contributions.heads_ablated > 0).all()
     assert (found.contributions.tokens_ablated > 0).all()
@@ -248,6 +260,130 @@ def test_numbers_that_are_not_finite_are_refused():
     model.layers[1].ffn.output.weight.data[0, 0] = torch.nan
     with pytest.raises(ValueError, match=r"layers\.1\.ffn\.output is not finite; minibert doctor"):
         explain(model, TOKENIZER, "the cat")
+
+
+# ---- heads of several labels, or of one score ----
+
+
+def head(labels: int, problem_type: str | None = None, target: str | None = None) -> Explanation:
+    config = small_config(id2label={i: f"c{i}" for i in range(labels)}, problem_type=problem_type)
+    model = stir(MODELS["BertForSequenceClassification"](config))
+    return explain(model, TOKENIZER, "the unaffable cat", target=target)
+
+
+def logits_of(labels: int) -> list[float]:
+    model = stir(MODELS["BertForSequenceClassification"](small_config(id2label={i: f"c{i}" for i in range(labels)})))
+    with torch.no_grad():
+        return model(torch.from_numpy(TOKENIZER(["the unaffable cat"]).input_ids))[0].tolist()
+
+
+def test_several_labels_have_a_probability_each_and_are_not_shares():
+    found = head(7, "multi_label_classification")
+    wanted = {f"c{i}": 1 / (1 + np.exp(-x)) for i, x in enumerate(logits_of(7))}
+    assert {guess.name: guess.probability for guess in found.answer.guesses} == pytest.approx(wanted, abs=1e-5)
+    assert (found.answer.activation, found.answer.target) == ("sigmoid", found.answer.guesses[0].name)
+    last = dict(zip((found.lens.names[k] for k in found.lens.best[-1]), found.lens.probabilities[-1], strict=True))
+    assert last == pytest.approx(wanted, abs=1e-5)
+
+
+def test_one_score_is_not_a_softmax_of_itself():
+    (guess,) = head(1).answer.guesses
+    assert guess.probability == pytest.approx(1 / (1 + np.exp(-logits_of(1)[0])), abs=1e-5)
+
+
+def test_a_regression_has_its_score_and_no_probability():
+    found = head(1, "regression")
+    (guess,) = found.answer.guesses
+    assert (guess.logit, guess.probability) == (pytest.approx(logits_of(1)[0], abs=1e-5), None)
+    assert found.lens.probabilities[-1, 0] == pytest.approx(guess.logit, abs=1e-5)
+    assert in_words(found.answer) == f"c0 {guess.logit:.4f}  "
+
+
+@pytest.mark.numeric
+@pytest.mark.parametrize(("labels", "problem"), [(1, None), (1, "regression"), (7, "multi_label_classification")])
+def test_contributions_to_a_label_by_itself_are_of_its_logit(labels, problem):
+    found = head(labels, problem, target="c0")
+    model = stir(MODELS["BertForSequenceClassification"](small_config(id2label={i: f"c{i}" for i in range(labels)})))
+    ids = torch.from_numpy(TOKENIZER(["the unaffable cat"]).input_ids)
+    with torch.no_grad(), intervene(model, {"layers.1.heads.2": 0}):
+        lost = logits_of(labels)[0] - model(ids)[0, 0].item()
+    assert found.contributions.heads_ablated[1, 2] == pytest.approx(lost, abs=1e-5)
+
+
+def test_a_target_is_measured_and_said_in_the_place_of_the_best_label():
+    best, other = head(7), head(7, target="c5")
+    assert best.answer.target != other.answer.target == "c5"
+    assert best.answer.guesses == other.answer.guesses
+    assert not np.allclose(best.contributions.heads_ablated, other.contributions.heads_ablated, atol=1e-3)
+    assert in_words(other.answer).startswith("c5 0.")
+
+
+def test_all_labels_of_probability_one_half_and_more_are_said_or_the_best():
+    def said(*probabilities: float) -> str:
+        guesses = [Guess(f"c{i}", 0, p) for i, p in enumerate(probabilities)]
+        return in_words(Prediction("label", guesses, None, "sigmoid", "c0"))
+
+    assert said(0.9, 0.5, 0.4) == "c0 0.9000  c1 0.5000  "
+    assert said(0.3, 0.2) == "c0 0.3000  "
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (
+            "BertForSequenceClassification",
+            r"target is 'nonsense', which is no label of the model; choose one of c0, c1",
+        ),
+        ("BertForMaskedLM", "target is 'nonsense', but the model has no labels; leave it out"),
+    ],
+)
+def test_a_target_that_is_no_label_is_refused(kind, reason):
+    with pytest.raises(ValueError, match=reason):
+        explanation(kind, target="nonsense")
+
+
+# ---- what nobody has trained ----
+
+FOREIGN = ["BertForTokenClassification", "BertForMultipleChoice"]
+
+
+def theirs(name: str, directory: Path, **changes: object) -> str:
+    """A checkpoint of another of transformers' classes, with its tokenizer."""
+    config = transformers.BertConfig(**small_config(**changes).to_dict())
+    getattr(transformers, name)(config).save_pretrained(directory)
+    TOKENIZER.save_pretrained(directory)
+    return str(directory)
+
+
+@pytest.mark.parametrize("name", [*FOREIGN, "BertForNextSentencePrediction", "BertModel"])
+def test_nothing_is_filled_in_by_a_head_that_nobody_has_trained(name, tmp_path, capsys):
+    assert cli.main(["fill-mask", "the [MASK]", "--model", theirs(name, tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "lacks a masked-LM head" in err
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_no_label_is_explained_of_a_head_that_is_not_for_texts(name, tmp_path, capsys):
+    page = tmp_path / "page.html"
+    words = ["explain", "the cat", "--model", theirs(name, tmp_path / "model"), "--out", str(page)]
+    assert cli.main(words) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n"), page.exists()) == ("", 1, False)
+    assert "lacks a" in err
+
+
+@pytest.mark.parametrize("name", ["BertForQuestionAnswering", "BertForNextSentencePrediction"])
+def test_of_a_head_that_is_not_known_the_encoder_is_explained(name, tmp_path):
+    found = explained(ExplainOptions("the cat", model=theirs(name, tmp_path)))
+    assert (found.answer.kind, found.architecture) == ("vector", "BertModel")
+
+
+def test_a_cross_encoders_own_activation_is_explained(tmp_path):
+    directory = theirs("BertForSequenceClassification", tmp_path, id2label={0: "score"})
+    raw = {"activation_fn": "torch.nn.modules.linear.Identity"}
+    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(raw), encoding="utf-8")
+    assert explained(ExplainOptions("the cat", model=directory)).answer.activation == "none"
 
 
 # ---- the page ----

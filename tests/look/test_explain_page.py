@@ -242,6 +242,30 @@ def test_the_answer_is_said_and_its_two_explanations_switch(browser, pages):
     assert text(browser, ".large h3") == "Layer 1, head 0"
 
 
+@pytest.mark.parametrize(
+    ("labels", "problem", "said", "caption"),
+    [
+        (3, "multi_label_classification", "Each label by itself, the model says", "probability"),
+        (1, None, "The model's one score", "score"),
+        (1, "regression", "The model's one score", "score"),
+    ],
+)
+def test_labels_by_themselves_and_scores_are_called_what_they_are(labels, problem, said, caption, browser, tmp_path):
+    config = small_config(id2label={i: f"c{i}" for i in range(labels)}, problem_type=problem)
+    model = stir(MODELS["BertForSequenceClassification"](config, "sdpa"))
+    found = explain(model, TOKENIZER, "the unaffable cat", target="c0")
+    (tmp_path / "page.html").write_text(found.to_html(), encoding="utf-8")
+    browser.open(tmp_path / "page.html")
+    assert text(browser, "#answer > p:nth-of-type(2)") == said
+    assert text(browser, "#answer figcaption span") == caption
+    assert "The score is the logit of c0, which stands by itself." in text(browser, "#answer")
+    guess = next(guess for guess in found.answer.guesses if guess.name == "c0")
+    number = guess.logit if guess.probability is None else guess.probability
+    assert text(browser, "#stream .lens tbody tr:last-child td small") == f"{number:.2f}".replace("-", "−")
+    if labels == 1:
+        assert text(browser, "#answer .guesses > span:nth-of-type(3)") == f"{number:.3f}".replace("-", "−")
+
+
 def test_any_tensor_is_a_table_that_can_be_copied_and_saved(browser, pages, tmp_path):
     found = explanation("BertForSequenceClassification", *TEXTS["twelve"])
     browser.open(pages["twelve"])

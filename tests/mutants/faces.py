@@ -4,14 +4,14 @@ MUTATIONS = {
     "minibert/cli.py": [
         (
             "cli: every probability is the first class's",
-            "{row['probabilities'][row['label']]:.4f}",
-            "{row['probabilities'][labels[0]]:.4f}",
+            "{answer.value:.4f}",
+            "{answer.each[0]:.4f}",
             "tests/test_cli.py::test_predict_prints_label_probability_and_text_a_line_each",
         ),
         (
             "cli: length and tokens of a batch change places",
-            "pairs, options.max_length, options.tokens_per_batch).softmax",
-            "pairs, options.tokens_per_batch, options.max_length).softmax",
+            "logits(texts, pairs, options.max_length, options.tokens_per_batch)",
+            "logits(texts, pairs, options.tokens_per_batch, options.max_length)",
             "tests/test_cli.py::test_predict_reads_as_many_tokens_as_asked",
         ),
         (

@@ -59,7 +59,63 @@ MUTATIONS = {
             "tests/inference/test_inference.py::test_a_class_that_never_occurs_counts_as_zero_in_macro_f1",
         ),
     ],
+    "minibert/inference/answers.py": [
+        (
+            "answers: a CrossEncoder's length is not read",
+            "        tokenizer.model_max_length = length\n",
+            "",
+            "tests/inference/test_answers.py::test_as_many_tokens_are_read_as_a_cross_encoders_files_say",
+        ),
+        (
+            "answers: one label is a softmax of itself",
+            'return "sigmoid" if task == "multi-label" or config.num_labels == 1 else "softmax"',
+            'return "sigmoid" if task == "multi-label" else "softmax"',
+            "tests/inference/test_answers.py::test_the_config_says_task_and_activation",
+        ),
+        (
+            "answers: a regression's score goes through a sigmoid",
+            '        if config.problem_type == "regression":\n            return "none"\n',
+            "",
+            "tests/inference/test_answers.py::test_the_config_says_task_and_activation",
+        ),
+        (
+            "answers: a label of probability 0.5 is left out",
+            "(shares >= THRESHOLD)",
+            "(shares > THRESHOLD)",
+            "tests/inference/test_answers.py::test_several_labels_are_all_of_probability_one_half_and_more_in_the_order_of_the_ids",
+        ),
+        (
+            "answers: the most certain decision counts",
+            ".amin(dim=1)",
+            ".amax(dim=1)",
+            "tests/inference/test_answers.py::test_the_value_of_several_labels_is_the_probability_of_the_least_certain_decision",
+        ),
+        (
+            "answers: a CrossEncoder's own file is not read",
+            'return with_activation(config, values["activation_fn"])',
+            "return config",
+            "tests/inference/test_answers.py::test_what_a_cross_encoder_saves_is_answered_as_it_does",
+        ),
+        (
+            "answers: a regression is saved as a CrossEncoder's sigmoid",
+            "return with_activation(config, CROSS_ENCODERS[activation]) if differs else config",
+            "return config",
+            "tests/inference/test_answers.py::test_a_cross_encoder_loads_what_is_saved_and_gives_the_same",
+        ),
+        (
+            "answers: the older field comes first",
+            '    if isinstance(newer, dict) and "activation_fn" in newer:',
+            '    if isinstance(newer, dict) and "activation_fn" in newer and len(config.others) == 1:',
+            "tests/inference/test_answers.py::test_a_cross_encoders_own_activation_comes_first",
+        ),
+    ],
     "minibert/inference/jobs.py": [
+        (
+            "jobs: another activation goes on with a job",
+            'settings["activation"] = activation',
+            "pass",
+            "tests/inference/test_answers.py::test_a_job_begun_with_another_activation_is_not_gone_on_with",
+        ),
         (
             "jobs: a continued job reads its rows from the first",
             "            skip_done(rows, lines, output)\n",

@@ -125,9 +125,33 @@ MUTATIONS = {
     ],
     "minibert/look/explanation.py": [
         (
+            "explain: a score by itself is compared with the others",
+            'if activation != "softmax":',
+            'if activation == "none":',
+            "tests/look/test_explain.py::test_contributions_to_a_label_by_itself_are_of_its_logit",
+        ),
+        (
+            "explain: the target is not measured",
+            "best[0] if target is None else names.index(target)",
+            "best[0]",
+            "tests/look/test_explain.py::test_a_target_is_measured_and_said_in_the_place_of_the_best_label",
+        ),
+        (
+            "explain: every head is a softmax",
+            "ACTIVATIONS[activation_for(model)](logits.float())",
+            'ACTIVATIONS["softmax"](logits.float())',
+            "tests/look/test_explain.py::test_one_score_is_not_a_softmax_of_itself",
+        ),
+        (
+            "explain: a head that nobody has trained is explained",
+            "fresh_heads=False, mapped=True",
+            "mapped=True",
+            "tests/look/test_explain.py::test_no_label_is_explained_of_a_head_that_is_not_for_texts",
+        ),
+        (
             "the answer's logit alone is explained",
-            "return found[:, best[0]] - found.mean(dim=1)",
-            "return found[:, best[0]]",
+            "return found[:, chosen] - found.mean(dim=1)",
+            "return found[:, chosen]",
             "tests/look/test_explain.py::test_contributions_are_of_the_answers_logit_above_the_mean",
         ),
         (

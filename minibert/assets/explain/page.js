@@ -679,11 +679,12 @@ function lensFigures() {
       el("tbody", {}, ...body),
     );
   };
+  const raw = data.answer.activation === "none"; // logits, which no colour can show
   const cell = ([text, share], attributes = {}) =>
     el(
       "td",
-      { class: "cell", style: { background: tint(share) }, ...attributes },
-      el("span", { class: "guess" }, bdi(text), el("small", {}, shareText(share))),
+      { class: "cell", style: { background: tint(raw ? 0 : share) }, ...attributes },
+      el("span", { class: "guess" }, bdi(text), el("small", {}, raw ? minus(share.toFixed(2)) : shareText(share))),
     );
   const ranked = (n, i) => {
     const [best, shares] =
@@ -735,23 +736,26 @@ function lensFigures() {
 // ---- 6: the answer ----
 
 function showAnswer() {
-  const { kind, guesses, position } = data.answer;
+  const { kind, guesses, position, activation, target } = data.answer;
   const list = el("div", { class: "guesses" });
-  const best = guesses.length ? guesses[0].probability : 1;
-  guesses.forEach((guess, k) => {
-    const bar = el("span", { class: k ? "fill" : "fill best", style: { width: `${100 * guess.probability}%` } });
+  guesses.forEach((guess) => {
+    const best = guess.name === target;
+    const width = `${100 * (guess.probability ?? 0)}%`;
     list.append(
-      el("span", { class: k ? "" : "best" }, bdi(guess.name)),
-      el("span", { class: "track" }, bar),
-      el("span", {}, guess.probability.toFixed(3)),
+      el("span", { class: best ? "best" : "" }, bdi(guess.name)),
+      el("span", { class: "track" }, el("span", { class: best ? "fill best" : "fill", style: { width } })),
+      el("span", {}, guess.probability === null ? minus(guess.logit.toFixed(3)) : guess.probability.toFixed(3)),
       el("small", { class: "soft" }, `${t("answer.logit")} ${minus(guess.logit.toFixed(2))}`),
     );
   });
+  const one = guesses.length === 1;
+  const labels = activation === "softmax" ? t("answer.label") : one ? t("answer.one") : t("answer.several");
   const heading = el(
     "p",
     {},
-    kind === "label" ? t("answer.label") : kind === "token" ? t("answer.mask", { position }) : t("answer.vector"),
+    kind === "label" ? labels : kind === "token" ? t("answer.mask", { position }) : t("answer.vector"),
   );
+  const caption = activation === "none" || one ? t("answer.raw") : t("answer.probability");
   const body = el("div");
   const ways = ["ablated", "gradient"].map((way) => {
     const have = data.contributions[`heads_${way}`] || data.contributions[`tokens_${way}`];
@@ -767,18 +771,19 @@ function showAnswer() {
     choose();
   };
   const controls = el("div", { class: "controls" }, el("span", { class: "choice", role: "group" }, ...ways));
-  section("answer", heading, ...(guesses.length ? [figure(t("answer.probability"), list)] : []), controls, body);
+  section("answer", heading, ...(guesses.length ? [figure(caption, list)] : []), controls, body);
   fill();
 }
 
 function contributionFigures() {
   const heads = data.contributions[`heads_${state.way}`];
   const tokens = data.contributions[`tokens_${state.way}`];
+  const mean = data.answer.activation === "softmax";
   const note = el(
     "p",
     { class: "soft" },
     t(state.way === "ablated" ? "answer.ablation.note" : "answer.gradient.note"),
-    data.answer.kind === "vector" ? "" : ` ${t("answer.score")}`,
+    data.answer.kind === "vector" ? "" : ` ${t(mean ? "answer.score" : "answer.alone", { name: data.answer.target })}`,
   );
   const nothing = (why) => el("p", {}, t(why));
   const why = state.way === "ablated" ? "answer.cost" : "answer.flat";
