@@ -20,7 +20,8 @@ from minibert.core.files import read_json, write_json
 from minibert.inference.options import POOLINGS
 
 REMEDY = "copy the model's whole directory again"
-INSTEAD = "take sentence-transformers, or choose the pooling yourself: --pooling mean"
+ELSEWHERE = "take sentence-transformers for this model"
+INSTEAD = f"{ELSEWHERE}, or choose the pooling yourself: --pooling mean"
 UNKNOWN = 10**30  # the length that transformers means by none
 
 # Our names of POOLINGS -> theirs in `pooling_mode`, and as flags `pooling_mode_…`
@@ -64,24 +65,26 @@ def read_files(directory: Path, pooling: str | None = None) -> SentenceFiles:
     """
     if not (directory / "modules.json").exists():
         return SentenceFiles(directory, pooling or "mean")
-    settings = read_object(directory / "config_sentence_transformers.json", needed=False)
+    path = directory / "config_sentence_transformers.json"
+    settings = read_object(path, needed=False)
     if settings.get("model_type") == "CrossEncoder":  # its modules give scores: of its vectors they say nothing
         return SentenceFiles(directory, pooling or "mean")
+    check(path, settings, {"model_type": ("SentenceTransformer",), "truncate_dim": (None,)})
+    prompt = read_prompt(path, settings)
     modules = directory / "modules.json"
     steps = list(read_steps(modules))
     kinds = [kind for kind, _ in steps]
     if kinds[:1] != ["Transformer"]:
-        raise ValueError(
-            f"{modules}: begins with {', '.join(kinds[:1]) or 'nothing'}, not with a Transformer; {REMEDY}"
-        )
+        found = kinds[0] if kinds else "nothing"
+        raise ValueError(f"{modules}: begins with {found}, where minibert implements Transformer only; {ELSEWHERE}")
+    known = {"Normalize": NORMALIZE, "Pooling": {"include_prompt": (True,)} if prompt else {}}
     for kind, place in steps:
-        if kind == "Normalize":
-            check(place / "config.json", read_object(place / "config.json", needed=False), NORMALIZE)
+        if kind in known:
+            check(place / "config.json", read_object(place / "config.json", needed=False), known[kind])
     max_length, lowercase = read_transformer(steps[0][1])
-    prompt = read_prompt(directory / "config_sentence_transformers.json", settings)
     if pooling is None:
         check_steps(modules, kinds)
-        pooling = read_pooling(steps[1][1] / "config.json", prompt)
+        pooling = read_pooling(steps[1][1] / "config.json")
     return SentenceFiles(steps[0][1], pooling, "Normalize" in kinds, max_length, lowercase, prompt)
 
 
@@ -99,9 +102,9 @@ def check(path: Path, found: Mapping[str, object], known: Mapping[str, tuple[obj
     """Raises ValueError for a value of a file that is none of the known; a key that is left out, or null, is fine."""
     for key, values in known.items():
         if found.get(key) is not None and found[key] not in values:
+            wanted = json.dumps(values[0])
             raise ValueError(
-                f"{path}: {key} is {short(found[key])}, where minibert implements {json.dumps(values[0])} only;"
-                " take sentence-transformers for this model"
+                f"{path}: {key} is {short(found[key])}, where minibert implements {wanted} only; {ELSEWHERE}"
             )
 
 
@@ -129,11 +132,9 @@ def check_steps(path: Path, kinds: Sequence[str]) -> None:
         raise ValueError(f"{path}: has no Pooling; {INSTEAD}")
 
 
-def read_pooling(path: Path, prompt: str) -> str:
+def read_pooling(path: Path) -> str:
     """The one of POOLINGS that a Pooling's config.json asks for."""
     found = read_object(path)
-    if prompt:
-        check(path, found, {"include_prompt": (True,)})
     said = found.get("pooling_mode")
     if said is None:  # no flag at all is their default
         flags = {f"pooling_mode_{flag}": MODES[name] for name, flag in FLAGS.items()}
@@ -174,7 +175,6 @@ def read_transformer(folder: Path) -> tuple[int, bool]:
 
 def read_prompt(path: Path, settings: Mapping[str, object]) -> str:
     """What stands before every text that no other prompt is asked for."""
-    check(path, settings, {"truncate_dim": (None,)})
     name, prompts = settings.get("default_prompt_name"), settings.get("prompts") or {}
     if name is None:
         return ""

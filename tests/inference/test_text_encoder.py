@@ -288,6 +288,7 @@ def test_a_pooling_that_is_not_followed_is_named_and_the_remedy_works(model, ref
         ("modules.json", {}, "not a list of steps"),
         ("modules.json", [{"type": 3, "path": ""}], "not a list of steps"),
         ("modules.json", [], "begins with nothing"),
+        ("modules.json", [MODULES[0] | {"type": "sentence_transformers.models.StaticEmbedding"}], "with StaticEmb"),
         ("modules.json", [MODULES[1]], "begins with Pooling"),
         ("modules.json", [MODULES[0] | {"path": "../other"}], "leads out of the directory"),
         ("modules.json", [MODULES[0] | {"path": "/other"}], "leads out of the directory"),
@@ -306,6 +307,7 @@ def test_a_pooling_that_is_not_followed_is_named_and_the_remedy_works(model, ref
         (TRANSFORMER, {"modality_config": {"image": {}}}, "without text"),
         (TRANSFORMER, {"modality_config": {"text": {"method_output_name": "pooler_output"}}}, "is 'pooler_output'"),
         (MODEL, {"truncate_dim": 8}, "truncate_dim is 8"),
+        (MODEL, {"model_type": "SparseEncoder"}, "model_type is 'SparseEncoder'"),
         (MODEL, {"default_prompt_name": "q"}, "default_prompt_name is 'q'"),
         (MODEL, {"default_prompt_name": "q", "prompts": {"q": 3}}, "default_prompt_name is 'q'"),
         (MODEL, {"default_prompt_name": ["q"]}, "default_prompt_name is ['q']"),
@@ -322,6 +324,7 @@ def test_a_prompt_that_the_pooling_leaves_out_is_refused(model, refusal):
     change(model / MODEL, prompts={"q": "a b "}, default_prompt_name="q")
     change(model / POOLING, include_prompt=False)
     assert "include_prompt is False" in refusal(model)
+    assert "include_prompt is False" in refusal(model, "--pooling", "mean")
 
 
 def test_a_lacking_pooling_file_is_named(model, refusal):

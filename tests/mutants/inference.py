@@ -54,8 +54,8 @@ MUTATIONS = {
         ),
         (
             "sentences: a normalisation of tokens counts as one of texts",
-            '        if kind == "Normalize":\n',
-            "        if False:\n",
+            '"Normalize": NORMALIZE,',
+            '"Normalize": {},',
             "tests/inference/test_text_encoder.py::test_a_setting_that_is_not_followed_costs_one_line_with_the_file_and_the_value",
         ),
         (
@@ -72,8 +72,8 @@ MUTATIONS = {
         ),
         (
             "sentences: a prompt is applied that the pooling leaves out",
-            '    if prompt:\n        check(path, found, {"include',
-            '    if False:\n        check(path, found, {"include',
+            '{"include_prompt": (True,)} if prompt else {}',
+            "{}",
             "tests/inference/test_text_encoder.py::test_a_prompt_that_the_pooling_leaves_out_is_refused",
         ),
     ],
