@@ -81,7 +81,8 @@ from minibert.fast.batches import collate
 from minibert.fast.layout import Packed
 from minibert.fast.models import BertForSequenceClassification
 from minibert.inference.jobs import JobOptions, predict_file
-from minibert.inference.text_models import TextEncoder, classify
+from minibert.inference.text_encoder import TextEncoder
+from minibert.inference.text_models import classify
 from minibert.look.activations import capture
 from minibert.text.tokenizer import Tokenizer
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from minibert.core.config import BertConfig
     from minibert.fast.attention import attend, attention_backends
     from minibert.fast.models import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel
-    from minibert.inference.text_models import TextClassifier, TextEncoder
+    from minibert.inference.text_encoder import TextEncoder
+    from minibert.inference.text_models import TextClassifier
     from minibert.look.activations import capture, intervene
     from minibert.text.tokenizer import Encoding, Tokenizer
 
@@ -27,7 +28,8 @@ FILES = {
     "core.config": "BertConfig",
     "fast.attention": "attend attention_backends",
     "fast.models": "BertForMaskedLM BertForPreTraining BertForSequenceClassification BertModel",
-    "inference.text_models": "TextClassifier TextEncoder",
+    "inference.text_encoder": "TextEncoder",
+    "inference.text_models": "TextClassifier",
     "look.activations": "capture intervene",
     "text.tokenizer": "Encoding Tokenizer",
 }

@@ -76,16 +76,15 @@ def run_predict(options: PredictOptions) -> None:
 def run_embed(options: EmbedOptions) -> None:
     """Sentence vectors of texts, a line of numbers each. Or of a file of any size: --data FILE --out FILE.npy writes
     float32, vector i for row i; NaN where a broken row is skipped."""
-    from torch.nn.functional import normalize
+    from minibert.inference import jobs, text_encoder
 
-    from minibert.inference import jobs, text_models
-
+    said = options.normalize or options.no_normalize
+    how = {"pooling": options.pooling, "normalize": options.normalize if said else None}
     if options.data is not None:
-        show_job(options, jobs.embed_file(options, options.pooling, options.normalize))
+        show_job(options, jobs.embed_file(options, **how))
         return
-    texts, encoder = options.text or read_stdin(), load(text_models.TextEncoder, options)
-    vectors = encoder.embed(texts, options.pooling, options.tokens_per_batch, options.max_length)
-    rows = (normalize(vectors) if options.normalize else vectors).tolist()
+    texts, encoder = options.text or read_stdin(), load(text_encoder.TextEncoder, options, **how)
+    rows = encoder.embed(texts, None, options.tokens_per_batch, options.max_length).tolist()
     show(options, {"embeddings": rows}, ("\t".join(f"{number:.6g}" for number in row) for row in rows))
 
 
@@ -272,9 +271,9 @@ def repeat_pair(pair: str | None, texts: Sequence[str]) -> list[str] | None:
     return None if pair is None else [pair] * len(texts)
 
 
-def load(kind: Any, options: Any) -> Any:
+def load(kind: Any, options: Any, **more: Any) -> Any:
     """A TextClassifier or TextEncoder from the options' directory, its weights mapped and not copied."""
-    return kind.from_pretrained(options.directory, options.attention, options.device, mapped=True)
+    return kind.from_pretrained(options.directory, options.attention, options.device, mapped=True, **more)
 
 
 def show(options: Any, answer: object, lines: Iterable[str]) -> None:

@@ -18,7 +18,8 @@ from conftest import SHARED, needs_shared
 from test_train import small, write_rows
 
 from minibert import cli
-from minibert.inference.text_models import TextClassifier, TextEncoder
+from minibert.inference.text_encoder import TextEncoder
+from minibert.inference.text_models import TextClassifier
 from minibert.io.examples import read_examples
 from minibert.text.tokenizer import Tokenizer
 from minibert.training.fine_tuning import TrainOptions, train
@@ -37,7 +38,7 @@ OPTIONS = {
     ),
     "embed": (
         "--data --out --on-error --columns --quoting --max-length --tokens-per-batch --attention --device --json"
-        " --pooling --normalize"
+        " --pooling --normalize --no-normalize"
     ),
     "encode": "--pair --model --max-length --truncation --padding --split-special-tokens --json",
     "parity": "--lengths --layers --seed --json",
@@ -366,8 +367,9 @@ def test_embed_json_is_one_object_and_its_options_reach_the_vectors(run, trained
     torch.testing.assert_close(torch.tensor(row), vector / vector.norm(), rtol=0, atol=1e-6)
 
 
-def test_embed_knows_two_ways_to_pool(refusal, trained):
-    assert "pooling 'max' is unknown; choose mean or cls" in refusal("embed", trained, "a", "--pooling", "max")
+def test_embed_names_the_poolings_that_it_knows(refusal, trained):
+    line = refusal("embed", trained, "a", "--pooling", "median")
+    assert "pooling 'median' is unknown; choose cls, mean, max, mean-sqrt, weighted-mean, last" in line
 
 
 # ---- encode ----

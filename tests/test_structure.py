@@ -210,12 +210,12 @@ LINES = {"core": 2466, "its reading path": 1560}  # aims: 2300, 1550. More only 
 FILES = 15  # that core/train.py reaches
 BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more only in the commit that needs it
     "core": (2466, 2300),
-    "io": (608, 500),
+    "io": (622, 500),
     "text": (1829, 1450),
     "fast": (1934, 1850),
-    "inference": (1035, 700),
+    "inference": (1374, 700),
     "training": (2701, 2750),
-    "look": (1465, 1300),
+    "look": (1454, 1300),
     "check": (1090, 900),
     "top": (500, 450),
 }

@@ -11,7 +11,8 @@ FILES = {
     "fill_mask": "fill fills_table",
     "jobs": "embed_file predict_file",
     "options": "EmbedOptions EvaluateOptions FillMaskOptions PredictOptions",
-    "text_models": "Scores TextClassifier TextEncoder classify score",
+    "text_encoder": "TextEncoder",
+    "text_models": "Scores TextClassifier classify score",
 }
 
 __getattr__, __dir__ = face(__name__, FILES)

@@ -30,16 +30,18 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.lib import format as npy
 from torch import Tensor
 from tqdm import tqdm
 
+from minibert.core import hub
 from minibert.core.files import atomic_write
 from minibert.core.hub import OLD_PATTERNS, PATTERNS
 from minibert.inference.answers import activation_of, answers, head_of_table, to_cells, to_dict
 from minibert.inference.options import JobOptions
-from minibert.inference.text_models import TextClassifier, TextEncoder, classify, sentence_vectors, token_budget
+from minibert.inference.sentence_files import read_files
+from minibert.inference.text_encoder import TextEncoder
+from minibert.inference.text_models import TextClassifier, classify, token_budget
 from minibert.io.bundled import resolve
 from minibert.io.rows import Lines, Row, checked_paths, open_lines, read_rows
 from minibert.io.signals import Interrupt
@@ -239,16 +241,16 @@ def predict_file(options: JobOptions) -> Done:
     return run(options, settings, classifier, partial(classify, classifier.model), lambda rows: head, body)
 
 
-def embed_file(options: JobOptions, pooling: str, normalize: bool) -> Done:
-    """Sentence vectors into a .npy, float32 [N, E], vector i of row i; where a row is left out it is NaN. See
-    predict_file for what is raised."""
+def embed_file(options: JobOptions, pooling: str | None = None, normalize: bool | None = None) -> Done:
+    """Sentence vectors into a .npy, float32 [N, E], vector i of row i; where a row is left out it is NaN. pooling and
+    normalize: None, as the model's files say. See predict_file for what is raised."""
     checked_kind(options, (".npy",))
-    encoder = TextEncoder.from_pretrained(options.directory, options.attention, options.device)
+    loaded = options.directory, options.attention, options.device
+    encoder = TextEncoder.from_pretrained(*loaded, pooling=pooling, normalize=normalize)
     E = encoder.config.hidden_size
 
     def answer(encoding: Encoding, tokens: int) -> Tensor:
-        vectors = sentence_vectors(encoder.model, encoding, pooling, tokens)
-        return F.normalize(vectors) if normalize else vectors
+        return encoder.vectors(encoding, tokens_per_batch=tokens)
 
     def body(window: Window, numbers: list[int], vectors: Tensor) -> bytes:
         rows = np.full((window.end - window.begin, E), np.nan, "<f4")
@@ -260,7 +262,10 @@ def embed_file(options: JobOptions, pooling: str, normalize: bool) -> Done:
         npy.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (rows, E)})
         return file.getvalue()
 
-    settings = {"command": "embed", "pooling": pooling, "normalize": normalize}
+    settings = {"command": "embed", "pooling": encoder.pooling, "normalize": encoder.normalize}
+    directory = hub.resolve(options.directory)
+    if (folder := read_files(directory, encoder.pooling).folder) != directory:
+        settings["folders"] = model_digest(directory) + model_digest(folder)
     return run(options, settings, encoder, answer, head, body)
 
 

@@ -9,6 +9,8 @@ from minibert.fast.options import ATTENTION
 from minibert.io.bundled import BUNDLED
 from minibert.options import argument, check_options, option
 
+POOLINGS = ("cls", "mean", "max", "mean-sqrt", "weighted-mean", "last")
+
 
 @dataclass(frozen=True)
 class EvaluateOptions:
@@ -60,8 +62,17 @@ class PredictOptions(JobOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedOptions(JobOptions):
-    pooling: str = option("mean", "mean of a text's tokens, or cls, the vector of [CLS]")
-    normalize: bool = option(False, "scale vectors to length 1, as many sentence-transformers models do")
+    """Its own three go before what the files of sentence-transformers say; None, or neither, leaves it to them."""
+
+    pooling: str | None = option(None, f"{', '.join(POOLINGS)} (default: as the model's files say, else mean)")
+    normalize: bool = option(False, "scale vectors to length 1 (default: as the model's files say, else not)")
+    no_normalize: bool = option(False, "leave vectors as they are, whatever the model's files say")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_options(self, (), {}, {"pooling": POOLINGS})
+        if self.normalize and self.no_normalize:
+            raise ValueError("--normalize and --no-normalize are both given; choose one")
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,20 @@ from torch import Tensor, nn
 
 from minibert.core.config import BertConfig
 from minibert.fast.batches import Batch, by_length, check_vocabulary, collate_packed, token_chunks
-from minibert.fast.models import BertForSequenceClassification, BertModel
+from minibert.fast.models import BertForSequenceClassification
 from minibert.fast.twins import prepare
 from minibert.inference.answers import activated, answers, for_cross_encoders, read_config
 from minibert.io.bundled import resolve
+from minibert.lazy import face
 from minibert.text.tokenizer import Encoding, Tokenizer
 
 # Tokens of a batch: enough for the matrix products, few enough for the caches. On a CPU its widest numbers, [T, F] in
 # float32, have to stay below 32 MiB: larger ones glibc takes from the system each time, and new pages cost more than
 # longer products gain.
 TOKENS, WIDEST = {"cpu": 4096, "cuda": 32768}, 31 << 20
+
+# They stood here, and can still be asked for
+__getattr__, _ = face("minibert.inference", {"text_encoder": "TextEncoder sentence_vectors"})
 
 
 def pick_device(name: str) -> torch.device:
@@ -145,26 +149,6 @@ class TextClassifier(TrainedModel):
         self.tokenizer.save_pretrained(directory)
 
 
-class TextEncoder(TrainedModel):
-    """Sentence vectors of a bare encoder."""
-
-    model_class = BertModel
-    model: BertModel
-
-    def embed(
-        self,
-        texts: Iterable[str],
-        pooling: str = "mean",
-        tokens_per_batch: int | None = None,
-        max_length: int | None = None,
-    ) -> Tensor:
-        """[N, E] float32 on the CPU, row i for text i.
-
-        pooling: "mean" over the real tokens (sentence-transformers' usual choice) or "cls", the vector of [CLS].
-        """
-        return sentence_vectors(self.model, self.encode(texts, None, max_length), pooling, tokens_per_batch)
-
-
 @torch.no_grad()
 def classify(
     model: BertForSequenceClassification,
@@ -180,23 +164,6 @@ def classify(
     for rows, batch in batches(encoding, tokens_per_batch, model, True, order):
         logits[rows] = model(*batch[:-1]).float().cpu()
     return logits
-
-
-@torch.no_grad()
-def sentence_vectors(
-    model: BertModel, encoding: Encoding, pooling: str = "mean", tokens_per_batch: int | None = None
-) -> Tensor:
-    """Vectors of encoded rows, [N, E] float32 on the CPU, in their order; the model is expected in eval mode."""
-    if pooling not in ("mean", "cls"):
-        raise ValueError(f"pooling {pooling!r} is unknown; choose mean or cls")
-    first = pooling == "cls"
-    vectors, model = torch.empty(len(encoding.length), model.config.hidden_size), prepare(model)
-    for rows, batch in batches(encoding, tokens_per_batch, model, first_only=first):
-        hidden = model(*batch[:-1]).last_hidden_state  # [B, E] or [T, E]
-        if not first:  # the mean of each row's tokens
-            hidden = torch.segment_reduce(hidden, "mean", lengths=batch.layout.cu_seqlens.diff().long())  # [B, E]
-        vectors[rows] = hidden.float().cpu()
-    return vectors
 
 
 def token_budget(tokens_per_batch: int | None, model: nn.Module) -> int:

@@ -15,7 +15,9 @@ from conftest import small_config, stir
 
 from minibert.fast.batches import collate, collate_packed
 from minibert.fast.models import BertForSequenceClassification, BertModel
-from minibert.inference.text_models import TextClassifier, TextEncoder, classify, pick_device, score
+from minibert.inference.options import POOLINGS
+from minibert.inference.text_encoder import TextEncoder
+from minibert.inference.text_models import TextClassifier, classify, pick_device, score
 from minibert.text.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.numeric
@@ -205,13 +207,14 @@ def test_a_device_that_is_not_here_is_refused_in_one_line():
 
 
 def test_mean_pooling_is_that_of_sentence_transformers(minilm):
-    """all-MiniLM-L6-v2: its mean over real tokens, taken by hand from transformers' model; without normalisation."""
+    """all-MiniLM-L6-v2: its mean over real tokens, taken by hand from transformers' model; without normalisation. More
+    poolings: test_text_encoder.py."""
     rows = ["A man is eating food.", "白日依山尽", "", "The cat sat on the mat, " * 10]
     batch = transformers.AutoTokenizer.from_pretrained(minilm)(rows, padding=True, return_tensors="pt")
     with torch.no_grad():
         hidden = transformers.BertModel.from_pretrained(minilm).eval()(**batch).last_hidden_state
     expected = torch.stack([h[m.bool()].mean(dim=0) for h, m in zip(hidden, batch["attention_mask"], strict=True)])
-    embedded = TextEncoder.from_pretrained(minilm, device="cpu").embed(rows, tokens_per_batch=60)
+    embedded = TextEncoder.from_pretrained(minilm, device="cpu").embed(rows, None, 60, normalize=False)
     torch.testing.assert_close(embedded, expected, rtol=0, atol=1e-5)
 
 
@@ -228,7 +231,7 @@ def test_cls_pooling_is_the_first_vector(encoder):
     torch.testing.assert_close(vectors[0], hidden[0, 0], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("pooling", POOLINGS)
 def test_embeddings_come_in_the_order_of_the_texts_whatever_the_batches(encoder, pooling):
     rows = texts(15)
     alone = torch.cat([encoder.embed([text], pooling) for text in rows])
@@ -246,8 +249,8 @@ def test_embeddings_of_generators_are_float32_without_gradients(encoder):
 
 
 def test_unknown_pooling_says_which_are_known(encoder):
-    with pytest.raises(ValueError, match="choose mean or cls"):
-        encoder.embed(["a"], pooling="max")
+    with pytest.raises(ValueError, match="choose cls, mean, max, mean-sqrt, weighted-mean, last"):
+        encoder.embed(["a"], pooling="median")
 
 
 # ---- scores ----

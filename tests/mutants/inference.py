@@ -21,6 +21,120 @@ MUTATIONS = {
             "tests/inference/test_fill_mask.py::test_there_are_no_more_answers_than_tokens",
         ),
     ],
+    "minibert/inference/sentence_files.py": [
+        (
+            "sentences: a step that is not followed is passed over",
+            '        if kind != wanted:\n            raise ValueError(f"{path}: step',
+            '        if False:\n            raise ValueError(f"{path}: step',
+            "tests/inference/test_text_encoder.py::test_a_pooling_that_is_not_followed_is_named_and_the_remedy_works",
+        ),
+        (
+            "sentences: a foreign class counts by its last name",
+            'kind.rpartition(".")[2] if own else kind,',
+            'kind.rpartition(".")[2],',
+            "tests/inference/test_text_encoder.py::test_a_pooling_that_is_not_followed_is_named_and_the_remedy_works",
+        ),
+        (
+            "sentences: the flags of older releases are not read",
+            'said = [flags.get(key, key) for key in on] or ["mean"]',
+            'said = ["mean"]',
+            "tests/inference/test_text_encoder.py::test_flags_of_older_releases_say_the_same",
+        ),
+        (
+            "sentences: of several poolings the first is taken",
+            "    if len(modes) != 1:\n",
+            "    if not modes:\n",
+            "tests/inference/test_text_encoder.py::test_a_pooling_that_is_not_followed_is_named_and_the_remedy_works",
+        ),
+        (
+            "sentences: max_seq_length is not read",
+            'length, lowercase = found.get("max_seq_length"), ',
+            "length, lowercase = None, ",
+            "tests/inference/test_text_encoder.py::test_a_max_seq_length_goes_before_what_the_tokenizer_says",
+        ),
+        (
+            "sentences: a normalisation of tokens counts as one of texts",
+            '"Normalize": NORMALIZE,',
+            '"Normalize": {},',
+            "tests/inference/test_text_encoder.py::test_a_setting_that_is_not_followed_costs_one_line_with_the_file_and_the_value",
+        ),
+        (
+            "sentences: the modules of a cross-encoder are asked for a pooling",
+            'if settings.get("model_type") == "CrossEncoder":',
+            "if False:",
+            "tests/inference/test_text_encoder.py::test_a_cross_encoders_directory_says_nothing_of_vectors",
+        ),
+        (
+            "sentences: a path leads out of the directory",
+            ' or ".." in Path(place).parts:',
+            ":",
+            "tests/inference/test_text_encoder.py::test_a_setting_that_is_not_followed_costs_one_line_with_the_file_and_the_value",
+        ),
+        (
+            "sentences: a prompt is applied that the pooling leaves out",
+            '{"include_prompt": (True,)} if prompt else {}',
+            "{}",
+            "tests/inference/test_text_encoder.py::test_a_prompt_that_the_pooling_leaves_out_is_refused",
+        ),
+    ],
+    "minibert/inference/text_encoder.py": [
+        (
+            "sentences: lowercasing takes the accents too",
+            "bool(tokenizer.strip_accents)",
+            "tokenizer.strip_accents",
+            "tests/inference/test_text_encoder.py::test_lowercasing_takes_the_case_and_leaves_the_accents",
+        ),
+        (
+            "sentences: --no-normalize does not go before the files",
+            "encoder.normalize = said.normalize if normalize is None else normalize",
+            "encoder.normalize = said.normalize or normalize",
+            "tests/inference/test_text_encoder.py::test_options_go_before_the_files",
+        ),
+        (
+            "sentences: the prompt is left out",
+            "        if self.prompt:\n            texts",
+            "        if False:\n            texts",
+            "tests/inference/test_text_encoder.py::test_the_default_prompt_stands_before_every_text",
+        ),
+        (
+            "sentences: weights of the weighted mean begin at 0",
+            "(layout.position_ids[:, None] + 1).float()",
+            "(layout.position_ids[:, None]).float()",
+            "tests/inference/test_text_encoder.py::test_vectors_are_those_of_sentence_transformers_for_every_pooling",
+        ),
+        (
+            "sentences: the last token is the first of the next row",
+            "layout.cu_seqlens[1:].long() - 1)",
+            "layout.cu_seqlens[:-1].long())",
+            "tests/inference/test_text_encoder.py::test_vectors_are_those_of_sentence_transformers_for_every_pooling",
+        ),
+        (
+            "sentences: vectors in the order of lengths",
+            "vectors[rows] = (hidden",
+            "vectors[sorted(rows)] = (hidden",
+            "tests/inference/test_text_encoder.py::test_vectors_are_those_of_sentence_transformers_for_every_pooling",
+        ),
+        (
+            "sentences: the length that is read is not saved",
+            "self.normalize, self.max_length, self.prompt, E",
+            "self.normalize, 512, self.prompt, E",
+            "tests/inference/test_text_encoder.py::test_sentence_transformers_loads_what_is_saved_with_equal_vectors",
+        ),
+    ],
+    "minibert/io/bundled.py": [
+        (
+            "sentences: what sentence-transformers adds is not fetched",
+            "    PATTERNS.extend(SENTENCES)\n",
+            "",
+            "tests/inference/test_text_encoder.py::test_what_sentence_transformers_adds_to_a_model_is_fetched_from_the_hub",
+        ),
+        (
+            "sentences: a model is not looked for in its folder",
+            "return folders[0] if inside else directory",
+            "return directory",
+            "tests/inference/test_text_encoder.py::test_a_classifier_is_trained_from_the_model_in_its_folder",
+        ),
+    ],
     "minibert/inference/text_models.py": [
         (
             "inference: a device is not tried",
