@@ -127,7 +127,7 @@ def test_vectors_are_those_of_sentence_transformers_for_every_pooling(peer, bert
     assert_equal(tmp_path / "model", peer, texts())
 
 
-@pytest.mark.parametrize(("pooling", "normalize"), zip(POOLINGS, [False, True] * 3, strict=True))
+@pytest.mark.parametrize(("pooling", "normalize"), [*zip(POOLINGS, [False, True] * 3, strict=True)])
 def test_sentence_transformers_loads_what_is_saved_with_equal_vectors(peer, bert, tmp_path, pooling, normalize):
     ours = TextEncoder.from_pretrained(bert, device="cpu", pooling=pooling, normalize=normalize)
     ours.tokenizer.model_max_length = 100
