@@ -210,13 +210,13 @@ LINES = {"core": 2460, "its reading path": 1560}  # aims: 2300, 1550. More only 
 FILES = 15  # that core/train.py reaches
 BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more only in the commit that needs it
     "core": (2460, 2300),
-    "io": (593, 500),
-    "text": (1829, 1450),
-    "fast": (1930, 1850),
+    "io": (820, 750),
+    "text": (1831, 1450),
+    "fast": (1945, 1850),
     "inference": (785, 700),
-    "training": (2701, 2750),
-    "look": (1410, 1300),
-    "check": (1090, 900),
+    "training": (2703, 2750),
+    "look": (1420, 1300),
+    "check": (1110, 900),
     "top": (500, 450),
 }
 

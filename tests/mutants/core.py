@@ -15,6 +15,12 @@ MUTATIONS = {
             "tests/core/test_checkpoint.py::test_a_zip_bomb_that_lies_about_its_size_is_refused",
         ),
         (
+            "bin: what stands beside the tensors is taken for them",
+            "for name in INSIDE if",
+            "for name in () if",
+            "tests/io/test_diagnosis.py::test_tensors_inside_a_training_state_are_taken",
+        ),
+        (
             "bin: one number may pose as a large tensor",
             "if claimed > 2 * size:",
             "if False:",
