@@ -419,9 +419,9 @@ def tensors(files: ModelFiles) -> Findings:
 
 
 def architecture(config: BertConfig) -> str:
-    """The class that a config.json names, as "" where it names none."""
+    """The class that a config.json names."""
     names = config.others.get("architectures")
-    return str(names[0]) if isinstance(names, list) and names else ""
+    return str(names[0] if isinstance(names, list) and names else names)
 
 
 def numbers(files: ModelFiles) -> Findings:

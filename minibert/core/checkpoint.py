@@ -57,7 +57,9 @@ FOREIGN = {
     "BertForTokenClassification": "a token-classification head",
     "BertForMultipleChoice": "a multiple-choice head",
 }
-OURS = {name.split(".")[0] for name in (*TABLE, *ENCODER, *ENCODER.values())}  # so begin the names of a BERT's weights
+OURS = {name.split(".")[0] for name in (*TABLE, *ENCODER, *ENCODER.values())} - {
+    "classifier"
+}  # in a BERT's names alone
 
 # Not weights: a range 0 … S-1 and a row of zeros that old versions of transformers saved.
 BUFFERS = re.compile(r"(bert\.)?embeddings\.(position_ids|token_type_ids)")
@@ -203,7 +205,7 @@ def wrapper(keys: Collection[str]) -> str:
         cut = first.find(".", cut) + 1
         if not cut or not all(key.startswith(first[:cut]) for key in keys):
             return ""
-    return first[:cut]
+    return "" if "roberta" in first[:cut] else first[:cut]  # RoBERTa counts positions from 2, under the same names
 
 
 def each_tensor(files: Iterable[Path]) -> Iterator[tuple[str, Tensor]]:

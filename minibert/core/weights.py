@@ -100,9 +100,10 @@ def load_weights(
     Raises ValueError that lists missing, unexpected and mismatched keys with their shapes, or names a part that the
     file lacks without fresh_heads, or a weight that is no number.
     """
-    architectures = model.config.others.get("architectures") or [""]
+    architectures = model.config.others.get("architectures")
+    kind = str(architectures[0] if isinstance(architectures, list) and architectures else architectures)
     wanted, prefix = model_tensors(model), prefix_of(model)
-    offered, fresh, left, problems = audit(wanted, found, source, str(architectures[0]))
+    offered, fresh, left, problems = audit(wanted, found, source, kind)
     complain(source, problems)
     if not fresh_heads and prefix and fresh:
         model.pooler, fresh = None, set()

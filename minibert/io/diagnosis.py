@@ -77,6 +77,7 @@ SIGNS = {
     r"pruned_heads is|attention\.(self|output)\.\w+\.\w+ is \[[^a-z]* wanted": (
         "were heads pruned? Their layers are smaller: take the model before it was pruned"
     ),
+    r" roberta\.": "take the weights of a BERT; these are a RoBERTa's, which counts positions from 2",
     r"lacks [^;]*a masked-LM head": "take a masked LM (fill-mask on the hub), or make one: minibert pretrain",
 }
 

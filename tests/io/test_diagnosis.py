@@ -186,6 +186,7 @@ def test_every_sign_is_seen_in_what_a_reader_says(tmp_path):
         "w does not fit this model: 2 unexpected: bert.encoder.layer.0.attention.self.query.lora_A.weight; take",
         "w does not fit this model: 2 unexpected: bert.pooler.dense.weight_scale; take config.json",
         f"w does not fit this model: 1 mismatched: {QUERY} is [10, 15], wanted [15, 15]; take config.json",
+        "w does not fit this model: 1 missing: bert.a; 1 unexpected: roberta.encoder.a; take config.json",
         "w lacks a masked-LM head, so it has no answers yet; train it first (minibert train), or take",
     ]
     assert len(said) == len(SIGNS)
