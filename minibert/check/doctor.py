@@ -47,7 +47,6 @@ EPS = 1e-12
 LARGE_EPS = 1e-6  # from here on outputs change in the fourth digit
 CUT_NORMAL = 0.8796  # the standard deviation of a normal that is cut off at 2, as Google's fresh weights are
 COPY_AGAIN = "copy the original file again"
-PADDED = 128  # rows of an embedding are often made a multiple of 8 … 128, which a GPU likes
 
 SHARED = (*checkpoint.TIED, *(name.removeprefix("bert.") for name in checkpoint.TIED.values()))
 
@@ -288,12 +287,8 @@ def vocabulary_size(files: ModelFiles) -> Findings:
         "config.json": files.config and files.config.vocab_size,
         "the embedding": embedding and embedding.shape and embedding.shape[0],
     }
-    what = ", ".join(f"{name} {size}" for name, size in sizes.items() if size)
-    tokens, *tables = [size for size in sizes.values() if size] if sizes["the vocabulary"] else [0, 0]
-    spare = min(tables, default=tokens) - tokens
-    if tokens > 0 and len(set(tables)) == 1 and 0 < spare < PADDED and not tables[0] % 8:
-        yield note("vocabulary-padded", f"{spare} rows of the embedding have no token: {what}")
-    elif len(set(filter(None, sizes.values()))) > 1:
+    if len(set(filter(None, sizes.values()))) > 1:
+        what = ", ".join(f"{name} {size}" for name, size in sizes.items() if size)
         yield error("vocabulary-size", f"sizes differ: {what}", "take vocab.txt, config.json and weights of one model")
 
 

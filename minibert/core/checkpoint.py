@@ -13,7 +13,7 @@ import safetensors
 import torch
 from torch import Tensor
 
-from .files import read_json
+from .files import EXPLAINED, read_json
 
 # ---- names ----
 
@@ -192,8 +192,9 @@ def complain(source: str, problems: Mapping[str, list[str]], most: int = 6) -> N
 
 def read_weights(directory: Path) -> tuple[Path, dict[str, Tensor]]:
     """The file that lists a directory's tensors, and the tensors, under names without a wrapper's."""
-    listed, files = weight_files(directory)
-    found = dict(each_tensor(files))
+    with EXPLAINED[-1](directory):
+        listed, files = weight_files(directory)
+        found = dict(each_tensor(files))
     cut = len(wrapper(found))
     return listed, {name[cut:]: tensor for name, tensor in found.items()}
 

@@ -1,13 +1,9 @@
 """Where a model's files are: in a directory, or on the Hugging Face hub under a name."""
 
 import os
-from contextlib import nullcontext
 from pathlib import Path
 
 NAMED: dict[str, Path] = {}  # names that stand for a directory; minibert/io/bundled.py adds that of its bundled model
-EXPLAINED = [
-    nullcontext
-]  # the last is entered while a directory is read; io/diagnosis.py adds one that says what it is
 
 # What minibert reads; everything else in a repository (TensorFlow, ONNX, Flax …) stays there.
 PATTERNS = ["config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]

@@ -18,8 +18,8 @@ from torch.overrides import TorchFunctionMode
 
 from .checkpoint import PARTS, audit, back_name, complain, read_weights
 from .config import BertConfig, numbered_labels
-from .files import atomic_write, json_bytes
-from .hub import EXPLAINED, resolve
+from .files import EXPLAINED, atomic_write, json_bytes
+from .hub import resolve
 
 logger = logging.getLogger("minibert")
 

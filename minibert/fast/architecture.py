@@ -1,18 +1,10 @@
 """Which of the four classes a file's weights are for, told by their names."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
-from minibert.core.checkpoint import TABLE, parts, read_weights, their_name, translate
+from minibert.core.checkpoint import TABLE, parts, their_name, translate
 from minibert.core.model import BertBase
 from minibert.fast.models import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel
-from minibert.io.diagnosis import explained
-
-
-def class_of(directory: Path) -> type[BertBase]:
-    """The class that a directory's weights are for. Raises ValueError where they cannot be read."""
-    with explained(directory):
-        return model_class(read_weights(directory)[1])
 
 
 def model_class(keys: Iterable[str]) -> type[BertBase]:

@@ -17,7 +17,6 @@ from minibert.fast.batches import Batch, by_length, check_vocabulary, collate_pa
 from minibert.fast.models import BertForSequenceClassification, BertModel
 from minibert.fast.twins import prepare
 from minibert.io.bundled import resolve
-from minibert.io.diagnosis import read_config
 from minibert.text.tokenizer import Encoding, Tokenizer
 
 # Tokens of a batch: enough for the matrix products, few enough for the caches. On a CPU its widest numbers, [T, F] in
@@ -65,7 +64,7 @@ class TrainedModel:
         """
         directory = resolve(name)
         tokenizer = Tokenizer.from_pretrained(directory)
-        check_vocabulary(tokenizer, read_config(directory), str(name))
+        check_vocabulary(tokenizer, BertConfig.from_file(directory / "config.json"), str(name))
         model = cls.model_class.from_pretrained(directory, attention, fresh_heads=False, mapped=mapped)
         return cls(model, tokenizer, device)
 

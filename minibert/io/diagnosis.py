@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from minibert.core.config import BertConfig
-from minibert.core.hub import EXPLAINED, resolve
+from minibert.core.files import EXPLAINED
+from minibert.core.hub import resolve
 
 
 class Diagnosis(NamedTuple):
@@ -208,12 +208,6 @@ def reading(name: str | Path) -> Iterator[Path]:
     path = Path(name) if Path(name).is_file() else resolve(name)
     with explained(path):
         yield path
-
-
-def read_config(name: str | Path) -> BertConfig:
-    """The config of a directory or of a hub name. Raises ValueError where it cannot be used."""
-    with reading(name) as directory:
-        return BertConfig.from_file(directory / CONFIG[0])
 
 
 EXPLAINED.append(explained)

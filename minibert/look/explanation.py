@@ -25,11 +25,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from minibert.core.checkpoint import read_weights
 from minibert.core.encoding import Encoding
 from minibert.core.files import atomic_write
 from minibert.core.model import BertBase
 from minibert.core.tokenizer import check_text
-from minibert.fast.architecture import class_of
+from minibert.fast.architecture import model_class
 from minibert.fast.batches import check_vocabulary
 from minibert.fast.models import BertForSequenceClassification, BertModel, BertOutput
 from minibert.io.bundled import resolve
@@ -320,7 +321,8 @@ def explained(options: ExplainOptions) -> Explanation:
     """Of a model with the heads that its files have. Raises ValueError where they cannot be used."""
     directory = resolve(options.model)
     tokenizer = Tokenizer.from_pretrained(directory)
-    model = class_of(directory).from_pretrained(directory, options.attention, fresh_heads=False, mapped=True)
+    kind = model_class(read_weights(directory)[1])
+    model = kind.from_pretrained(directory, options.attention, fresh_heads=False, mapped=True)
     name, path = options.model, Path(options.model)
     if path.is_dir():
         name = path.resolve().name  # pages are passed on: no path of this computer

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from minibert.core import reference
-from minibert.core.checkpoint import TABLE, their_name, translate
+from minibert.core.checkpoint import TABLE, read_weights, their_name, translate
 from minibert.core.config import BertConfig
 from minibert.core.model import BertBase
 from minibert.core.weights import export_weights
-from minibert.fast.architecture import class_of
+from minibert.fast.architecture import model_class
 from minibert.io.bundled import resolve
 from minibert.io.stderr import say
 from minibert.look.activations import capture
@@ -88,7 +88,7 @@ def merge_layers(rungs: list[Rung]) -> list[Rung]:
 
 def load_candidates(name: str) -> dict[str, nn.Module]:
     """The checkpoint once for each of our backends, and in transformers where that is installed."""
-    kind = class_of(resolve(name))
+    kind = model_class(read_weights(resolve(name))[1])
     candidates: dict[str, nn.Module] = {
         who: kind.from_pretrained(name, attention=who, fresh_heads=False) for who in BACKENDS
     }

@@ -36,7 +36,6 @@ from minibert.fast.batches import check_vocabulary, shuffled_by_tokens
 from minibert.fast.replay import DTYPES, Replays, check_replayable
 from minibert.inference.text_models import pick_device
 from minibert.io.bundled import resolve
-from minibert.io.diagnosis import read_config
 from minibert.io.signals import Interrupt
 from minibert.io.stderr import on_terminal, say
 from minibert.text.tokenizer import Tokenizer
@@ -261,7 +260,7 @@ def config_for(options: Any, tokenizer: Tokenizer, changes: dict[str, object]) -
         sizes = {"vocab_size": tokenizer.vocab_size, "pad_token_id": tokenizer.pad_id}
         sizes["max_position_embeddings"] = options.max_length  # a position that no text reaches would stay random
         return BertConfig(**{**sizes, **PRESETS[options.preset], **changes})
-    config = read_config(options.model).replace(**changes)
+    config = BertConfig.from_file(resolve(options.model) / "config.json").replace(**changes)
     check_vocabulary(tokenizer, config, options.model)
     if options.max_length > config.max_position_embeddings:
         raise ValueError(

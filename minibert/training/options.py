@@ -10,11 +10,10 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from minibert.core.config import PRESETS
+from minibert.core.config import PRESETS, BertConfig
 from minibert.core.files import read_json
 from minibert.fast.options import ATTENTION, LAYOUTS, PRECISIONS
 from minibert.io.bundled import ASSETS, BUNDLED, resolve
-from minibert.io.diagnosis import read_config
 from minibert.options import check_options, command_line, option
 
 REVIEWS = ASSETS / "reviews"
@@ -105,7 +104,7 @@ class TrainOptions:
         else:
             model = self.model or BUNDLED
             path = resolve(model) / "config.json"
-            small = read_config(model).hidden_size <= SMALL
+            small = BertConfig.from_file(path).hidden_size <= SMALL
             changes = {"model": model, **(SMALL_RECIPE if small else RECIPE)}
             if "BertForSequenceClassification" in str(read_json(path, "").get("architectures")):
                 changes["pooler"] = "kept"

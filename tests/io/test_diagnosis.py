@@ -17,9 +17,10 @@ from safetensors.torch import load_file, save_file
 from minibert import cli
 from minibert.check.doctor import diagnose
 from minibert.check.options import DoctorOptions
+from minibert.core.config import BertConfig
 from minibert.fast.models import BertForMaskedLM, BertForSequenceClassification, BertModel
 from minibert.inference.text_models import TextClassifier, TextEncoder
-from minibert.io.diagnosis import SIGNS, better, explained, newest_below, read_config
+from minibert.io.diagnosis import SIGNS, better, explained, newest_below
 from minibert.look.parity import ParityOptions, ladder
 from minibert.text.tokenizer import Tokenizer
 
@@ -197,7 +198,7 @@ def test_every_sign_is_seen_in_what_a_reader_says(tmp_path):
 def test_a_config_is_read_with_the_same_words(model):
     below(model)
     with pytest.raises(ValueError, match=r"give .*checkpoint-1000"):
-        read_config(model)
+        BertConfig.from_file(model / "config.json")
 
 
 # ---- weights ----
@@ -256,13 +257,3 @@ def test_an_untied_decoder_is_seen_through_a_wrapper(tmp_path):
     weights["cls.predictions.decoder.weight"] = torch.randn(101, 15)
     save_file({f"module.{key}": tensor for key, tensor in weights.items()}, tmp_path / "model.safetensors")
     assert "which BERT shares" in doctors(tmp_path)
-
-
-def test_a_padded_embedding_is_a_note_and_a_longer_vocabulary_an_error(tmp_path):
-    stir(BertModel(small_config(vocab_size=104))).save_pretrained(tmp_path)
-    Tokenizer(VOCAB).save_pretrained(tmp_path)
-    found = diagnose(DoctorOptions(str(tmp_path)))
-    assert ("note", "vocabulary-padded") in [finding[:2] for finding in found]
-    assert all(finding.severity == "note" for finding in found)
-    Tokenizer([*VOCAB, "a", "b", "c", "d"]).save_pretrained(tmp_path)
-    assert "sizes differ" in doctors(tmp_path)
