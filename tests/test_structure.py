@@ -210,7 +210,7 @@ LINES = {"core": 2460, "its reading path": 1560}  # aims: 2300, 1550. More only 
 FILES = 15  # that core/train.py reaches
 BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more only in the commit that needs it
     "core": (2460, 2300),
-    "io": (815, 750),
+    "io": (826, 750),
     "text": (1831, 1450),
     "fast": (1932, 1850),
     "inference": (785, 700),

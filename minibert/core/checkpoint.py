@@ -57,9 +57,8 @@ FOREIGN = {
     "BertForTokenClassification": "a token-classification head",
     "BertForMultipleChoice": "a multiple-choice head",
 }
-OURS = {name.split(".")[0] for name in (*TABLE, *ENCODER, *ENCODER.values())} - {
-    "classifier"
-}  # in a BERT's names alone
+# So begin the names of a BERT's weights; what else is called a classifier is another head.
+OURS = {name.split(".")[0] for name in (*TABLE, *ENCODER, *ENCODER.values())} - {"classifier"}
 
 # Not weights: a range 0 … S-1 and a row of zeros that old versions of transformers saved.
 BUFFERS = re.compile(r"(bert\.)?embeddings\.(position_ids|token_type_ids)")

@@ -37,22 +37,26 @@ KEEP_LINES = "copy the original file again; do not delete lines, ids would move"
 FOLDERS = 1000  # entries of a directory that are looked at, for the model may be in one of them
 
 # Models that are there in another form: a pattern of names, what it is, what to do.
-SAVE_AGAIN = "load it where it came from and save it with save_pretrained"
-TENSORFLOW = "convert it with transformers 4 (BertModel.from_pretrained(DIR, from_{}=True).save_pretrained(DIR))"
+CONVERT = (
+    "convert it with transformers 4 ({{kind}}.from_pretrained({{name!r}}, from_{}=True).save_pretrained({{name!r}}))"
+)
 GOOGLES = "convert it with transformers 4 (convert_bert_original_tf_checkpoint_to_pytorch.py)"
 RUNNING = "is for running only; take the model.safetensors that it was made from"
 FORMATS = {
     "adapter_*": ("an adapter, which only changes a model", "merge it (merge_and_unload of peft), and save that"),
     "*.ckpt.index": ("a TensorFlow checkpoint as Google published them", GOOGLES),
     "*.ckpt.data-*": ("a TensorFlow checkpoint as Google published them", GOOGLES),
-    "*.h5": ("TensorFlow weights", TENSORFLOW.format("tf")),
-    "*.msgpack": ("Flax weights", TENSORFLOW.format("flax")),
+    "*.h5": ("TensorFlow weights", CONVERT.format("tf")),
+    "*.msgpack": ("Flax weights", CONVERT.format("flax")),
     "*.ot": ("weights of rust-bert", "take the model.safetensors or pytorch_model.bin that they were made from"),
     "*.onnx": ("an ONNX graph", f"it {RUNNING}"),
     "openvino_model.*": ("an OpenVINO graph", f"it {RUNNING}"),
     "*.gguf": ("GGUF weights for llama.cpp", f"it {RUNNING}"),
     "*.mlmodel": ("a Core ML model", f"it {RUNNING}"),
-    "state-*.pt": ("a run that has saved its state and no model yet", "go on with it: minibert {} --resume {}"),
+    "state-*.pt": (
+        "a run that has saved its state and no model yet",
+        "go on with it: minibert {command} --resume {name}",
+    ),
     "run.json": ("a run that has saved nothing yet", "run its command again, or give the directory of a model"),
     "model-*-of-*.safetensors": ("shards without their index", "copy model.safetensors.index.json too"),
     "pytorch_model-*-of-*.bin": ("shards without their index", "copy pytorch_model.bin.index.json too"),
@@ -78,7 +82,7 @@ SIGNS = {
         "were heads pruned? Their layers are smaller: take the model before it was pruned"
     ),
     r" roberta\.": "take the weights of a BERT; these are a RoBERTa's, which counts positions from 2",
-    r"lacks [^;]*a masked-LM head": "take a masked LM (fill-mask on the hub), or make one: minibert pretrain",
+    r"lacks [^;]*a masked-LM head": "choose a masked LM, or make one: minibert pretrain --corpus FILE --out DIR",
 }
 
 
@@ -108,7 +112,8 @@ def absent(directory: Path) -> Diagnosis | None:
         return Diagnosis("holds a model in a folder below it", f"give {inner}")
     for pattern, (what, remedy) in FORMATS.items() if not weights else ():
         if found := sorted(filter(Path.is_file, directory.glob(pattern))):
-            return Diagnosis(f"holds {what} ({found[0].name})", remedy.format(command(directory), directory))
+            names = {"name": str(directory), "command": command(directory), "kind": kind(directory)}
+            return Diagnosis(f"holds {what} ({found[0].name})", remedy.format(**names))
     if config and (inner := newest_below(directory)):
         return Diagnosis("holds no weights, but a folder below it does", f"give {inner}")
     if config:
@@ -154,6 +159,13 @@ def command(directory: Path) -> str:
     """The command that a run of ours is of."""
     options = entry(directory / "run.json", "options")
     return "pretrain" if isinstance(options, dict) and "corpus" in options else "train"
+
+
+def kind(directory: Path) -> str:
+    """The class of transformers that a config.json names, where it is a BERT's."""
+    named = entry(directory / CONFIG[0], "architectures")
+    name = named[0] if isinstance(named, list) and named else None
+    return name if isinstance(name, str) and re.fullmatch(r"BertFor[A-Za-z]{1,40}", name) else "BertModel"
 
 
 def entry(path: Path, name: str) -> object:

@@ -154,6 +154,14 @@ def test_a_state_without_a_model_names_the_command_that_goes_on_with_it(tmp_path
         assert refusal(tmp_path).endswith(f"go on with it: minibert {command} --resume {tmp_path}")
 
 
+def test_weights_of_tensorflow_are_to_be_converted_with_their_head(model):
+    KINDS["tensorflow"][0](model)
+    command = f"BertForSequenceClassification.from_pretrained('{model}', from_tf=True).save_pretrained('{model}')"
+    assert command in refusal(model)
+    (model / "config.json").write_text('{"architectures": ["x()"]}', encoding="utf-8")
+    assert f"(BertModel.from_pretrained('{model}', from_tf" in better(model, f"{model}: holds no weights")
+
+
 def test_a_tokenizer_of_another_kind_is_named(model):
     (model / "vocab.txt").rename(model / "merges.txt")
     assert "byte-pair tokens, as RoBERTa and GPT have them (merges.txt)" in refusal(model)

@@ -91,6 +91,18 @@ MUTATIONS = {
     ],
     "minibert/core/checkpoint.py": [
         (
+            "checkpoint: a RoBERTa is a BERT in a wrapper",
+            'return "" if "roberta" in first[:cut] else first[:cut]',
+            "return first[:cut]",
+            "tests/core/test_checkpoint.py::test_a_robertas_name_is_no_wrapper",
+        ),
+        (
+            "checkpoint: another classifier is a damaged one",
+            ' - {"classifier"}',
+            "",
+            "tests/core/test_checkpoint.py::test_what_another_program_has_put_on_top_is_named_and_left",
+        ),
+        (
             "weights: layers of more than one digit are unknown",
             "(0|[1-9][0-9]{0,3})",
             "([0-9])",
@@ -648,6 +660,12 @@ MUTATIONS = {
         ),
     ],
     "minibert/core/weights.py": [
+        (
+            "weights: a class is named in a list only",
+            "isinstance(architectures, list) and architectures else architectures)",
+            'isinstance(architectures, list) and architectures else "")',
+            "tests/core/test_checkpoint.py::test_a_class_is_named_in_a_list_or_alone",
+        ),
         (
             "weights: a fresh head is not said",
             "    if fresh:\n        logger",
