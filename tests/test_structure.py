@@ -206,17 +206,17 @@ DENSE = {  # formulas over arrays and tables, nearly all names and brackets: as 
     "io.findings": 9.6,
     "training.options": 9.6,
 }
-LINES = {"core": 2466, "its reading path": 1560}  # aims: 2300, 1550. More only in the commit that needs it
+LINES = {"core": 2473, "its reading path": 1560}  # aims: 2300, 1550. More only in the commit that needs it
 FILES = 15  # that core/train.py reaches
 BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more only in the commit that needs it
-    "core": (2466, 2300),
-    "io": (622, 500),
-    "text": (1829, 1450),
-    "fast": (1934, 1850),
+    "core": (2473, 2300),
+    "io": (855, 500),
+    "text": (1831, 1450),
+    "fast": (1936, 1850),
     "inference": (1374, 700),
     "training": (2701, 2750),
-    "look": (1454, 1300),
-    "check": (1090, 900),
+    "look": (1461, 1300),
+    "check": (1096, 900),
     "top": (500, 450),
 }
 

@@ -10,7 +10,7 @@ import hashlib
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ from minibert.core.tokenizer import MAX_LENGTH
 from minibert.core.vocabulary import SPECIAL_TOKENS
 from minibert.core.weights import listed, model_tensors, without_memory
 from minibert.fast.architecture import model_class
+from minibert.io import diagnosis
 from minibert.io.bundled import resolve
 from minibert.io.findings import Finding, error, note, refusal, text_encoding, warning
 from minibert.text.tokenizer import Tokenizer
@@ -46,7 +47,8 @@ EPS = 1e-12
 LARGE_EPS = 1e-6  # from here on outputs change in the fourth digit
 CUT_NORMAL = 0.8796  # the standard deviation of a normal that is cut off at 2, as Google's fresh weights are
 COPY_AGAIN = "copy the original file again"
-POINTER = b"version https://git-lfs."  # how a pointer of git-lfs begins
+
+SHARED = (*checkpoint.TIED, *(name.removeprefix("bert.") for name in checkpoint.TIED.values()))
 
 Findings = Iterator[Finding]
 
@@ -102,14 +104,23 @@ class ModelFiles:
     tokens: list[str] = field(default_factory=list)
     settings: dict = field(default_factory=dict)  # of the tokenizer
     weights: dict[str, Summary] = field(default_factory=dict)  # by the file's names
-    shared: dict[str, Tensor] = field(default_factory=dict)  # embedding and decoder, by today's names
+    shared: dict[str, Tensor] = field(default_factory=dict)  # embedding and decoder, by the file's names
     refused: list[Finding] = field(default_factory=list)
 
     @cached_property
     def names(self) -> dict[str, Summary]:
-        """The weights by today's Hugging Face names, without what a wrapper has put before them."""
-        prefix = wrapper(self.weights)
-        return {checkpoint.their_name(key.removeprefix(prefix)): summary for key, summary in self.weights.items()}
+        """The weights by today's Hugging Face names."""
+        return {checkpoint.their_name(key): summary for key, summary in self.unwrapped.items()}
+
+    @cached_property
+    def prefix(self) -> str:
+        """What a wrapper has put before all names."""
+        return checkpoint.wrapper(self.weights)
+
+    @property
+    def unwrapped(self) -> dict[str, Summary]:
+        """The weights by the file's names without the prefix, as they are loaded."""
+        return {key.removeprefix(self.prefix): summary for key, summary in self.weights.items()}
 
     @cached_property
     def misread(self) -> str | None:
@@ -119,7 +130,7 @@ class ModelFiles:
     @property
     def is_damaged(self) -> bool:
         """Whether the bytes of the vocabulary are, so that its tokens tell nothing."""
-        return bool(self.vocabulary.startswith(POINTER) or self.not_utf8 or self.misread)
+        return bool(self.vocabulary.startswith(diagnosis.POINTER) or self.not_utf8 or self.misread)
 
     @cached_property
     def published(self) -> tuple[str, bool] | None:
@@ -133,15 +144,16 @@ def read_files(directory: Path) -> ModelFiles:
     files = ModelFiles(directory, {path.name for path in directory.iterdir()})
     readers = {
         read_config: "config.json" in files.present,
-        read_tokenizer: not files.present.isdisjoint({"vocab.txt", "tokenizer.json"}),
-        read_weights: any(re.match(r"(pytorch_)?model\.(safetensors|bin)", name) for name in files.present),
+        read_tokenizer: diagnosis.has(directory, diagnosis.VOCABULARY),
+        read_weights: diagnosis.has(directory, diagnosis.WEIGHTS),
     }
     if not any(readers.values()):
-        raise ValueError(f"{directory}: holds no config.json, no vocab.txt, no weights; give a model's directory")
+        raise ValueError(f"{directory}: {'; '.join(diagnosis.absent(directory))}")
     for read, present in readers.items():
         try:
-            if present:
-                read(files)
+            with diagnosis.explained(directory):
+                if present:
+                    read(files)
         except ValueError as reason:
             files.refused.append(refusal(f"{read.__name__.removeprefix('read_')}-refused", reason))
     return files
@@ -171,9 +183,8 @@ def read_weights(files: ModelFiles) -> None:
     weights: dict[str, Summary] = {}
     for key, tensor in checkpoint.each_tensor(checkpoint.weight_files(files.directory)[1]):
         weights[key] = summarise(tensor)
-        name = checkpoint.their_name(key)
-        if name in checkpoint.TIED or name in checkpoint.TIED.values():
-            files.shared[name] = tensor
+        if key.endswith(SHARED):
+            files.shared[key] = tensor
     files.weights = weights
 
 
@@ -189,18 +200,6 @@ def summarise(tensor: Tensor) -> Summary:
     return Summary(shape, tensor.dtype, nan, infinite, std == 0 and not x.any(), std)
 
 
-def wrapper(keys: Iterable[str]) -> str:
-    """What stands before every name because a wrapped model was saved: "module.", "_orig_mod.", "0.auto_model."."""
-    keys = list(keys)
-    if not keys or any(map(known, keys)):
-        return ""
-    for dot in re.finditer(r"\.", keys[0]):
-        start = keys[0][: dot.end()]
-        if all(key.startswith(start) for key in keys) and any(known(key.removeprefix(start)) for key in keys):
-            return start
-    return ""
-
-
 def known(key: str) -> bool:
     """Whether some BERT has a weight of that name."""
     return checkpoint.translate(checkpoint.their_name(key), checkpoint.TABLE) is not None
@@ -211,27 +210,23 @@ def known(key: str) -> bool:
 
 def absent_parts(files: ModelFiles) -> Findings:
     """A part alone can be checked; weights without the rest, or the rest without weights, cannot be used."""
-    has_config, has_weights = "config.json" in files.present, bool(files.weights)
-    refused = {finding.part for finding in files.refused}
-    if not has_config:
-        what = "no config.json: sizes and switches are not checked"
-        yield (error if has_weights else note)("config-absent", what, "copy it from the same model")
-    if not has_weights and "weights" not in refused:
-        what = "no weights: nothing about them is checked"
-        yield (error if has_config else note)("weights-absent", what, "copy model.safetensors too")
-    if not files.tokens and "tokenizer" not in refused:
-        what = "no vocab.txt, no tokenizer.json: texts cannot be read"
-        yield (error if has_weights else note)("vocabulary-absent", what, "copy one of them too")
+    found = diagnosis.absent(files.directory)
+    if found == diagnosis.ALONE:
+        yield note("config-absent", "no config.json: sizes and switches are not checked")
+        yield note("weights-absent", "no weights: nothing about them is checked")
+    elif found:
+        yield error("weights-absent" if "config.json" in files.present else "config-absent", *found)
+    if not files.tokens and not any(finding.part == "tokenizer" for finding in files.refused):
+        kind = error if files.weights else note
+        yield kind("vocabulary-absent", *diagnosis.without_vocabulary(files.directory))
 
 
 def pointers(files: ModelFiles) -> Findings:
     """A clone of a repository without git-lfs has small text files in place of the large ones."""
-    parts = {"vocab.txt": "vocabulary", "tokenizer.json": "vocabulary", "config.json": "config"}
+    parts = dict.fromkeys(diagnosis.VOCABULARY, "vocabulary") | dict.fromkeys(diagnosis.CONFIG, "config")
     for name in sorted(files.present):
-        path = files.directory / name
-        if path.is_file() and path.stat().st_size < 1000 and path.read_bytes().startswith(POINTER):
-            what = f"{name} is a pointer of git-lfs, not the file"
-            yield error(f"{parts.get(name, 'weights')}-pointer", what, "git lfs pull, or download it")
+        if diagnosis.is_pointer(files.directory / name):
+            yield error(f"{parts.get(name, 'weights')}-pointer", *diagnosis.pointer(files.directory / name))
 
 
 # ---- checks: vocabulary ----
@@ -250,13 +245,13 @@ def vocabulary_text(files: ModelFiles) -> Findings:
         yield warning("vocabulary-crlf", what, "save it with LF (sed -i 's/\\r$//' vocab.txt)")
     if blank := [line for line, token in enumerate(tokens, 1) if not token.strip() and token.isascii()]:
         what = f"{len(blank)} empty lines, the first is {blank[0]}: each takes an id, or has lost its token"
-        yield error("vocabulary-empty-lines", what, f"{COPY_AGAIN}; do not delete lines, ids would move")
+        yield error("vocabulary-empty-lines", what, diagnosis.KEEP_LINES)
     first: dict[str, int] = {}
     twice = [line for line, token in enumerate(tokens, 1) if token.strip() and first.setdefault(token, line) != line]
     if twice and not files.misread:
         token = tokens[twice[0] - 1]
         what = f"{len(twice)} tokens stand twice, first of all {token!r} on lines {first[token]} and {twice[0]}"
-        yield error("vocabulary-duplicates", what, f"a token has one id: {COPY_AGAIN}")
+        yield error("vocabulary-duplicates", what, diagnosis.KEEP_LINES)
     if (example := files.misread) and not files.not_utf8:
         what = f"line {tokens.index(example) + 1} is {example!r}, like many: UTF-8 was read in another encoding"
         yield error("vocabulary-mojibake", what, COPY_AGAIN)
@@ -372,29 +367,31 @@ def label_names(files: ModelFiles) -> Findings:
 
 def key_names(files: ModelFiles) -> Findings:
     """Names with a wrapper's prefix, and those of the oldest files."""
-    if prefix := wrapper(files.weights):
-        what = f"every name begins with {prefix!r}: a wrapped model was saved, or it is no BERT"
-        yield error("weights-prefix", what, f"take {prefix!r} off the names, or save the model inside")
+    if files.prefix:
+        prefix = checkpoint.printable(files.prefix)
+        yield note(
+            "weights-prefix", f"every name begins with {prefix}, as a wrapped model was saved: it is looked through"
+        )
     if old := [key for key in files.weights if not checkpoint.their_name(key).endswith(key)]:
         yield note("weights-old-names", f"{len(old)} names are of the old kind, such as {old[0]}; they are understood")
 
 
 def tensors(files: ModelFiles) -> Findings:
     """Every weight that the config asks for is there, in its shape, and no other; a decoder equals the embedding."""
-    weights = files.weights
+    weights = files.unwrapped
     try:
-        checkpoint.rename(files.shared, "the weights")
+        checkpoint.rename({key.removeprefix(files.prefix): x for key, x in files.shared.items()}, "the weights")
     except ValueError as reason:
         yield refusal("weights-untied", reason)
         return
-    if files.config is None or not weights or wrapper(weights):
+    if files.config is None or not weights:
         return
     model = without_memory(model_class(weights), files.config, "eager")
     found = {key: torch.empty(s.shape, dtype=s.dtype, device="meta") for key, s in weights.items()}
     for copy in weights.keys() & checkpoint.TIED.keys():  # equal, so the original alone counts
         found.setdefault(checkpoint.TIED[copy], found.pop(copy))
     try:
-        checked = checkpoint.audit(model_tensors(model), found, "the weights")
+        checked = checkpoint.audit(model_tensors(model), found, "the weights", architecture(files.config))
     except ValueError as reason:
         yield refusal("weights-twice", reason)
         return
@@ -405,12 +402,21 @@ def tensors(files: ModelFiles) -> Findings:
         if rows := [row for row in rows if not row.startswith(reported)]:
             more = f", … and {len(rows) - 4} more" if len(rows) > 4 else ""
             what = f"{len(rows)} {problem}: {', '.join(rows[:4])}{more}"
-            yield error(f"weights-{problem}", what, checkpoint.FIT_REMEDY)
+            yield error(f"weights-{problem}", what, diagnosis.fitting(what) or checkpoint.FIT_REMEDY)
+    if foreign := checked.left & set(checkpoint.FOREIGN.values()):
+        remedy = "train a head on them (minibert train), or take their encoder alone (minibert embed)"
+        yield warning("weights-foreign-head", f"they bring {listed(foreign)}, by which minibert has no answers", remedy)
     if checked.fresh:
         absent = (checkpoint.PARTS[part].removeprefix("a ") for part in sorted(checked.fresh))
         yield note("weights-parts", f"no {' and no '.join(absent)}")
-    if checked.left:
-        yield note("weights-parts", f"they bring {listed(checked.left)} too")
+    if left := checked.left - foreign:
+        yield note("weights-parts", f"they bring {listed(left)} too: not used here")
+
+
+def architecture(config: BertConfig) -> str:
+    """The class that a config.json names."""
+    names = config.others.get("architectures")
+    return str(names[0] if isinstance(names, list) and names else names)
 
 
 def numbers(files: ModelFiles) -> Findings:
@@ -418,8 +424,8 @@ def numbers(files: ModelFiles) -> Findings:
     for name, slug in (("nan", "weights-nan"), ("infinite", "weights-inf")):
         if bad := {key: n for key, summary in files.weights.items() if (n := getattr(summary, name))}:
             key, more = next(iter(bad)), f", as in {len(bad) - 1} more tensors" if len(bad) > 1 else ""
-            what = f"{bad[key]} numbers of {checkpoint.printable(key)} are {name}{more}"
-            yield error(slug, what, "training diverged, or the file is damaged: take an earlier checkpoint")
+            what = f"{checkpoint.printable(key)} holds NaN or infinity: {bad[key]} numbers are {name}{more}"
+            yield error(slug, what, "training diverged, or the file is damaged; take an earlier checkpoint")
     if zero := [key for key, s in files.weights.items() if s.zero and is_matrix(key)]:
         what = f"{len(zero)} weights are all zero, such as {checkpoint.printable(zero[0])}"
         yield error("weights-zero", what, "the file is damaged, or a conversion lost them: convert it again")

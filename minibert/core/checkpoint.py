@@ -13,7 +13,7 @@ import safetensors
 import torch
 from torch import Tensor
 
-from .files import read_json
+from .files import EXPLAINED, read_json
 
 # ---- names ----
 
@@ -57,7 +57,8 @@ FOREIGN = {
     "BertForTokenClassification": "a token-classification head",
     "BertForMultipleChoice": "a multiple-choice head",
 }
-OURS = {name.split(".")[0] for name in (*TABLE, *ENCODER, *ENCODER.values())}  # so begin the names of a BERT's weights
+# So begin the names of a BERT's weights; what else is called a classifier is another head.
+OURS = {name.split(".")[0] for name in (*TABLE, *ENCODER, *ENCODER.values())} - {"classifier"}
 
 # Not weights: a range 0 … S-1 and a row of zeros that old versions of transformers saved.
 BUFFERS = re.compile(r"(bert\.)?embeddings\.(position_ids|token_type_ids)")
@@ -190,8 +191,9 @@ def complain(source: str, problems: Mapping[str, list[str]], most: int = 6) -> N
 
 def read_weights(directory: Path) -> tuple[Path, dict[str, Tensor]]:
     """The file that lists a directory's tensors, and the tensors, under names without a wrapper's."""
-    listed, files = weight_files(directory)
-    found = dict(each_tensor(files))
+    with EXPLAINED[-1](directory):
+        listed, files = weight_files(directory)
+        found = dict(each_tensor(files))
     cut = len(wrapper(found))
     return listed, {name[cut:]: tensor for name, tensor in found.items()}
 
@@ -203,7 +205,7 @@ def wrapper(keys: Collection[str]) -> str:
         cut = first.find(".", cut) + 1
         if not cut or not all(key.startswith(first[:cut]) for key in keys):
             return ""
-    return first[:cut]
+    return "" if "roberta" in first[:cut] else first[:cut]  # RoBERTa counts positions from 2, under the same names
 
 
 def each_tensor(files: Iterable[Path]) -> Iterator[tuple[str, Tensor]]:

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from .checkpoint import PARTS, audit, back_name, complain, read_weights
 from .config import BertConfig, numbered_labels
-from .files import atomic_write, json_bytes
+from .files import EXPLAINED, atomic_write, json_bytes
 from .hub import resolve
 
 logger = logging.getLogger("minibert")
@@ -53,12 +53,13 @@ class Pretrained:
         Raises ValueError where the directory, its config or its weights cannot be used; it says what and why.
         """
         directory = resolve(name)
-        config = config or BertConfig.from_file(directory / "config.json")
-        if num_labels is not None and num_labels != config.num_labels:
-            config = config.replace(id2label=numbered_labels(num_labels))
-        model = without_memory(cls, config, attention)
-        weights_file, found = read_weights(directory)
-        load_weights(model, found, str(weights_file), fresh_heads, mapped)
+        with EXPLAINED[-1](directory):
+            config = config or BertConfig.from_file(directory / "config.json")
+            if num_labels is not None and num_labels != config.num_labels:
+                config = config.replace(id2label=numbered_labels(num_labels))
+            model = without_memory(cls, config, attention)
+            weights_file, found = read_weights(directory)
+            load_weights(model, found, str(weights_file), fresh_heads, mapped)
         return model.eval()
 
     def save_pretrained(self, directory: str | Path) -> None:
@@ -99,9 +100,10 @@ def load_weights(
     Raises ValueError that lists missing, unexpected and mismatched keys with their shapes, or names a part that the
     file lacks without fresh_heads, or a weight that is no number.
     """
-    architectures = model.config.others.get("architectures") or [""]
+    architectures = model.config.others.get("architectures")
+    kind = str(architectures[0] if isinstance(architectures, list) and architectures else architectures)
     wanted, prefix = model_tensors(model), prefix_of(model)
-    offered, fresh, left, problems = audit(wanted, found, source, str(architectures[0]))
+    offered, fresh, left, problems = audit(wanted, found, source, kind)
     complain(source, problems)
     if not fresh_heads and prefix and fresh:
         model.pooler, fresh = None, set()

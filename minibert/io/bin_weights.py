@@ -20,13 +20,14 @@ from torch import Tensor, nn
 from minibert.core import checkpoint as core
 from minibert.core.checkpoint import damaged, printable
 
+INSIDE = ("state_dict", "model_state_dict", "model", "module")  # PyTorch Lightning, PyTorch's tutorials, DeepSpeed
 DAMAGE = (*core.DAMAGE, AssertionError, EOFError, struct.error, zipfile.BadZipFile)
 
 
 def read_bin(path: Path) -> Iterable[tuple[str, Tensor]]:
     """A `pytorch_model.bin`: plain tensors only, no code, nothing that is larger in memory than in the file."""
     refuse_compressed(path)
-    found = unpickle(path)
+    found = inside(unpickle(path))
     if not isinstance(found, dict) or not all(isinstance(key, str) and is_plain(found[key]) for key in found):
         raise ValueError(
             f"{path}: holds more than a dictionary of plain tensors; is it a training state? Give the model's own file"
@@ -37,6 +38,13 @@ def read_bin(path: Path) -> Iterable[tuple[str, Tensor]]:
             f"{path}: refused, as its tensors claim {claimed} bytes in a file of {size}; ask for a safetensors file"
         )
     return found.items()
+
+
+def inside(found: object) -> object:
+    """The tensors that stand under one name, beside what a training has kept: {"state_dict": {…}, "epoch": 3}."""
+    if not isinstance(found, dict) or any(isinstance(value, Tensor) for value in found.values()):
+        return found
+    return next((found[name] for name in INSIDE if isinstance(found.get(name), dict)), found)
 
 
 def refuse_compressed(path: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from minibert.core import tokenizer, wordpiece
 from minibert.core.encoding import Encoding, Flat
 from minibert.core.tokenizer import as_list, check_text, check_texts
+from minibert.io.diagnosis import reading
 from minibert.text import cuts
 from minibert.text.tokenizer_files import read_settings
 from minibert.text.wordpiece_batch import BatchEncoder, assembled
@@ -84,7 +85,8 @@ class Tokenizer(tokenizer.Tokenizer):
 
         Raises ValueError for a missing, broken or foreign file, with its name.
         """
-        return cls(**read_settings(name))
+        with reading(name) as path:
+            return cls(**read_settings(path))
 
     # --- The fast twin of core's `_flat` ------------------------------------------------------------------------------
 

@@ -681,7 +681,7 @@ def test_a_bare_encoder_answers_without_a_pooler_that_it_lacks(tmp_path):
     assert BertModel.from_pretrained(directory)(IDS, **BATCH).pooler_output is not None
 
 
-@pytest.mark.parametrize("key", ["mlp.dense.weight", "fit_denses.0.weight", "crf.transitions"])
+@pytest.mark.parametrize("key", ["mlp.dense.weight", "fit_denses.0.weight", "crf.transitions", "classifier.0.weight"])
 def test_what_another_program_has_put_on_top_is_named_and_left(tmp_path, caplog, key):
     tensors = {**tensors_of(BertModel), key: torch.zeros(3, 10)}
     _, lines = loading_log(caplog, BertModel, write(tmp_path, tensors))
@@ -696,6 +696,24 @@ WRAPPERS = ["module.", "_orig_mod.", "model.", "module.model.", "0.auto_model.",
 def test_a_wrappers_name_before_all_others_is_looked_through(tmp_path, wrapper, prefix):
     tensors = tensors_of(BertForSequenceClassification, prefix)
     directory = write(tmp_path, {wrapper + key: tensor for key, tensor in tensors.items()})
+    assert_holds(BertForSequenceClassification.from_pretrained(directory), tensors_of(BertForSequenceClassification))
+
+
+def test_a_robertas_name_is_no_wrapper(tmp_path):
+    """Its tensors have BERT's names and shapes, but its positions begin at 2."""
+    directory = write(tmp_path, {f"roberta.{key}": tensor for key, tensor in tensors_of(BertModel, False).items()})
+    assert "RoBERTa's, which counts positions from 2" in refusal(BertModel, directory)
+
+
+@pytest.mark.parametrize("named", ["BertForTokenClassification", ["BertForTokenClassification"]])
+def test_a_class_is_named_in_a_list_or_alone(tmp_path, named):
+    directory = write(tmp_path, tensors_of(BertForSequenceClassification), {**SIZES, "architectures": named})
+    assert "brings a token-classification head" in refusal(BertForSequenceClassification, directory, fresh_heads=False)
+
+
+@pytest.mark.parametrize("named", [5, [], {}, None])
+def test_a_class_that_is_no_name_counts_as_none(tmp_path, named):
+    directory = write(tmp_path, tensors_of(BertForSequenceClassification), {**SIZES, "architectures": named})
     assert_holds(BertForSequenceClassification.from_pretrained(directory), tensors_of(BertForSequenceClassification))
 
 
@@ -792,12 +810,12 @@ def test_a_config_replaces_the_files_own(tmp_path):
 
 
 def test_a_directory_without_weights_is_named(tmp_path):
-    assert "holds no model.safetensors and no pytorch_model.bin" in refusal(BertModel, write(tmp_path))
+    assert "holds a config.json and no weights; copy model.safetensors" in refusal(BertModel, write(tmp_path))
 
 
 def test_a_directory_without_config_is_named(tmp_path):
     (write(tmp_path, tensors_of(BertModel)) / "config.json").unlink()
-    assert "config.json: No such file" in refusal(BertModel, tmp_path)
+    assert "holds weights and no config.json; copy it from" in refusal(BertModel, tmp_path)
 
 
 def test_a_missing_shard_is_named(tmp_path):
@@ -923,7 +941,7 @@ def test_flipped_bytes_in_safetensors_never_end_in_another_error(tmp_path):
 def test_a_directory_in_place_of_the_weights_is_refused(tmp_path):
     write(tmp_path)
     (tmp_path / "model.safetensors").mkdir()
-    assert "holds no model.safetensors and no pytorch_model.bin" in refusal(BertModel, tmp_path)
+    assert "holds a config.json and no weights; copy model.safetensors" in refusal(BertModel, tmp_path)
 
 
 # ---- damaged and hostile .bin files ----
@@ -1047,7 +1065,7 @@ def test_an_absurd_config_fails_on_the_shapes_without_memory(tmp_path, file):
 STRANGE = {
     "a list": lambda: [torch.zeros(2)],
     "a tensor": lambda: torch.zeros(2),
-    "a training state": lambda: {"model": {"a": torch.zeros(2)}, "epoch": 3},
+    "a training state": lambda: {"optimizer": {"a": torch.zeros(2)}, "epoch": 3},
     "numbers for keys": lambda: {0: torch.zeros(2)},
     "no data": lambda: {"a": torch.zeros(10**6, 10**6, device="meta")},
     "sparse": lambda: {"a": torch.sparse_coo_tensor(torch.zeros(2, 1).long(), torch.ones(1), (10**6, 10**6))},

@@ -323,7 +323,7 @@ def test_broken_labels_given_in_python_are_a_value_error(labels):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"config\.json: No such file.*; copy the config\.json"):
+    with pytest.raises(ValueError, match=r"holds no config\.json.*; give a model's directory"):
         BertConfig.from_file(tmp_path / "config.json")
 
 

@@ -110,7 +110,7 @@ MUTATIONS = {
         ),
         (
             "doctor: all tensors are kept",
-            "if name in checkpoint.TIED or name in checkpoint.TIED.values():",
+            "if key.endswith(SHARED):",
             "if True:",
             "tests/check/test_doctor.py::test_one_tensor_at_a_time_is_held",
         ),
@@ -121,10 +121,36 @@ MUTATIONS = {
             "tests/check/test_doctor.py::test_a_fresh_head_of_a_masked_lm_is_seen",
         ),
         (
+            "doctor: a head of another class passes",
+            "if foreign := checked.left & set(checkpoint.FOREIGN.values()):",
+            "if foreign := set():",
+            "tests/io/test_diagnosis.py::test_a_foreign_head_is_a_warning_of_the_doctor_and_a_refusal_of_parity",
+        ),
+        (
             "doctor: one layer counts for all",
             "if len(layers) == total",
             "if layers",
             "tests/check/test_doctor.py::test_fresh_layers_are_counted_among_all",
+        ),
+    ],
+    "minibert/io/diagnosis.py": [
+        (
+            "diagnosis: half a model is taken for a whole one",
+            "if config and weights:\n        return None",
+            "if config or weights:\n        return None",
+            "tests/io/test_diagnosis.py::test_the_loader_and_the_doctor_say_the_same_of_a_directory",
+        ),
+        (
+            "diagnosis: the oldest model below is named",
+            "return max(found)[-1]",
+            "return min(found)[-1]",
+            "tests/io/test_diagnosis.py::test_the_newest_model_below_is_the_last_written_where_no_number_says_so",
+        ),
+        (
+            "diagnosis: advice for all that a file may say",
+            "if re.search(sign, reason)",
+            "if reason",
+            "tests/io/test_diagnosis.py::test_every_sign_is_seen_in_what_a_reader_says",
         ),
     ],
     "minibert/io/findings.py": [

@@ -213,6 +213,12 @@ MUTATIONS = {
             "tests/look/test_parity.py::test_of_transformers_all_is_compared_but_what_it_does_not_show",
         ),
         (
+            "parity: a head that was drawn for it is compared",
+            "attention=who, fresh_heads=False)",
+            "attention=who)",
+            "tests/io/test_diagnosis.py::test_a_foreign_head_is_a_warning_of_the_doctor_and_a_refusal_of_parity",
+        ),
+        (
             "parity: what transformers does not show counts as equal",
             "{who: largest(seen[stage] - value, real)} if stage in seen else {}",
             "{who: largest(seen.get(stage, value) - value, real)}",

@@ -611,7 +611,7 @@ def test_a_vocabulary_with_gaps_is_refused():
 
 
 def test_a_directory_without_a_vocabulary_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"no vocab.txt and no tokenizer.json"):
+    with pytest.raises(ValueError, match=r"holds no config.json, no vocab.txt, no weights; give a model's directory"):
         Tokenizer.from_pretrained(tmp_path)
 
 
