@@ -115,7 +115,6 @@ MUTATIONS = {
     ],
     "minibert/core/checkpoint.py": [
         (
-<<<<<<< HEAD
             "weights: a head of tokens answers for texts",
             'if other and "classifier" in parts(offered):',
             "if False:",
@@ -146,7 +145,6 @@ MUTATIONS = {
             "tests/core/test_checkpoint.py::test_what_only_some_names_have_before_them_is_no_wrapper",
         ),
         (
-=======
             "checkpoint: a RoBERTa is a BERT in a wrapper",
             'return "" if "roberta" in first[:cut] else first[:cut]',
             "return first[:cut]",
@@ -159,7 +157,6 @@ MUTATIONS = {
             "tests/core/test_checkpoint.py::test_what_another_program_has_put_on_top_is_named_and_left",
         ),
         (
->>>>>>> h-d
             "weights: layers of more than one digit are unknown",
             "(0|[1-9][0-9]{0,3})",
             "([0-9])",
@@ -748,7 +745,6 @@ MUTATIONS = {
     ],
     "minibert/core/weights.py": [
         (
-<<<<<<< HEAD
             "weights: NaN is a number",
             "if not tensor.sum().isfinite() and not tensor.isfinite().all():",
             "if False:",
@@ -771,12 +767,12 @@ MUTATIONS = {
             'module.to_empty(device="cpu").to(torch.float32)',
             'module.to_empty(device="cpu")',
             "tests/core/test_checkpoint.py::test_fresh_heads_are_float32_whatever_the_default_is",
-=======
+        ),
+        (
             "weights: a class is named in a list only",
             "isinstance(architectures, list) and architectures else architectures)",
             'isinstance(architectures, list) and architectures else "")',
             "tests/core/test_checkpoint.py::test_a_class_is_named_in_a_list_or_alone",
->>>>>>> h-d
         ),
         (
             "weights: a fresh head is not said",
