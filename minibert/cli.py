@@ -42,7 +42,8 @@ def run_train(options: TrainOptions) -> None:
 
 def run_evaluate(options: EvaluateOptions) -> None:
     """Score a trained classifier on a labelled file."""
-    from minibert.inference.text_models import TextClassifier, score
+    from minibert.inference.scores import score
+    from minibert.inference.text_models import TextClassifier
     from minibert.io.examples import label_ids, read_examples
 
     columns = options.columns.split(",") if options.columns else None

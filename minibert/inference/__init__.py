@@ -10,7 +10,8 @@ FILES = {
     "fill_mask": "fill fills_table",
     "jobs": "embed_file predict_file",
     "options": "EmbedOptions EvaluateOptions FillMaskOptions PredictOptions",
-    "text_models": "Scores TextClassifier TextEncoder classify score",
+    "scores": "LabelScores RegressionScores Scores score score_labels score_numbers",
+    "text_models": "TextClassifier TextEncoder classify",
 }
 
 __getattr__, __dir__ = face(__name__, FILES)

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from minibert.core.data import Examples, label_names
 from minibert.fast.batches import Batch, by_length, collate, collate_packed, encode_examples
 from minibert.fast.models import BertForSequenceClassification
-from minibert.inference.text_models import Scores, classify, score
+from minibert.inference.scores import Scores, score
+from minibert.inference.text_models import classify
 from minibert.io.bundled import resolve
 from minibert.io.examples import hold_out, label_ids, read_examples
 from minibert.io.stderr import say

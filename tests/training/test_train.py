@@ -32,7 +32,8 @@ from minibert.core.config import BertConfig
 from minibert.core.data import chunks, label_ids, shuffled
 from minibert.fast.batches import collate, encode_examples, shuffled_by_tokens
 from minibert.fast.models import BertForPreTraining, BertForSequenceClassification, BertModel
-from minibert.inference.text_models import Scores, TextClassifier, score
+from minibert.inference.scores import Scores, score
+from minibert.inference.text_models import TextClassifier
 from minibert.io.examples import hold_out, read_examples
 from minibert.text.tokenizer import Tokenizer
 from minibert.training.engine import cpu_threads
