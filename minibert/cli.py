@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def run_train(options: TrainOptions) -> None:
-    """Fine-tune a classifier by the explicit loop; without options, on the bundled reviews."""
+    """Fine-tune a classifier or a regression by the explicit loop; without options, on the bundled reviews."""
     from minibert.inference.scores import numbers_of, told
     from minibert.training.fine_tuning import train
 

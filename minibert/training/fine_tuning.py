@@ -131,7 +131,7 @@ class TrainProgress(Progress):
 
     best_epoch: int = -1
     best_accuracy: float = -1.0  # its score by --best-by, the larger the better; named as release 0.1 did
-    best_loss: float = math.nan  # on the same rows; NaN where release 0.1 has saved the state
+    best_loss: float | None = None  # on the same rows; None where release 0.1 has saved the state
     whole: Means = field(default_factory=Means)  # since the epoch began
 
     def add(self, losses: Sequence[float], hits: Sequence[float], counts: Sequence[float]) -> None:
@@ -301,7 +301,7 @@ class FineTuning(Task):
         if value is None:  # a correlation that is undefined
             value = -math.inf
         if progress.best_epoch >= 0:
-            if math.isnan(progress.best_loss):
+            if progress.best_loss is None:
                 epochs = [row for row in read_metrics(self.out) if "epoch" in row]
                 progress.best_loss = epochs[progress.best_epoch]["dev_loss"]
             if (value, -loss) <= (progress.best_accuracy, -progress.best_loss):

@@ -63,9 +63,9 @@ def test_scores_of_numbers_equal_an_example_by_hand():
 
 
 def test_equal_numbers_share_their_rank():
-    """Answers 1 1 2 have the ranks 1.5 1.5 3, labels 1 2 3: Spearman √3/2."""
-    scores = score_numbers(torch.tensor([[1.0], [1.0], [2.0]]), np.float32([1, 2, 3]))
-    assert scores.spearman == pytest.approx(math.sqrt(3) / 2)
+    """Answers 1 1 2 4 have the ranks 1.5 1.5 3 4, labels 1 2 3 4: Spearman 4.5 / √(4.5 · 5)."""
+    scores = score_numbers(torch.tensor([[1.0], [1.0], [2.0], [4.0]]), np.float32([1, 2, 3, 4]))
+    assert scores.spearman == pytest.approx(math.sqrt(4.5 / 5))
 
 
 @pytest.mark.parametrize(("answers", "labels"), [([2.0, 2.0], [1, 3]), ([1.0, 3.0], [2, 2])])

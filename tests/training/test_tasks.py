@@ -387,14 +387,22 @@ def test_a_run_that_began_before_labels_had_an_order_goes_on_in_the_old_one(data
     assert list(config_of(out)["id2label"].values()) == ["neg", "pos"]
 
 
-def test_what_a_cross_encoder_said_of_its_logits_is_no_more_true_after_training(data, tmp_path):
-    start = pretrained(tmp_path / "start", ["score"])
-    old = {"sbert_ce_default_activation_function": "torch.nn.modules.activation.Sigmoid"}
-    old["sentence_transformers"] = {"activation_fn": "torch.nn.modules.activation.Sigmoid", "version": "5.1.0"}
+@pytest.mark.parametrize(
+    ("task", "names", "known"),
+    [
+        ("classification", ["pos", "neg"], {}),
+        ("multi-label", ["a", "b", "c"], {"activation_fn": "torch.nn.modules.activation.Sigmoid"}),
+        ("regression", ["score"], {"activation_fn": "torch.nn.modules.linear.Identity"}),
+    ],
+)
+def test_what_a_cross_encoder_said_of_its_logits_is_no_more_true_after_training(data, tmp_path, task, names, known):
+    start = pretrained(tmp_path / "start", names, problem_type=TYPES[task])
+    old = {"sbert_ce_default_activation_function": "torch.nn.modules.activation.Tanh"}
+    old["sentence_transformers"] = {"activation_fn": "torch.nn.modules.activation.Tanh", "version": "5.1.0"}
     (start / "config.json").write_text(json.dumps(config_of(start) | old), encoding="utf-8")
-    config = config_of(train(small(data["regression"], tmp_path / "run", model=str(start)))[1])
+    config = config_of(train(small(data[task], tmp_path / "run", model=str(start)))[1])
     assert "sbert_ce_default_activation_function" not in config
-    assert config["sentence_transformers"] == {"version": "5.1.0", "activation_fn": "torch.nn.modules.linear.Identity"}
+    assert config["sentence_transformers"] == {"version": "5.1.0", **known}
 
 
 # ---- mistakes ----
