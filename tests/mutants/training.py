@@ -436,6 +436,13 @@ MUTATIONS = {
             "::test_the_epoch_that_is_kept_is_the_best_by_the_score_and_of_equals_by_the_loss",
         ),
         (
+            "train: the loss of an old run's best epoch is that of its last",
+            'epochs[progress.best_epoch]["dev_loss"]',
+            'epochs[-1]["dev_loss"]',
+            "tests/training/test_tasks.py"
+            "::test_the_loss_of_the_best_epoch_of_a_run_that_release_0_1_began_is_the_logged_one",
+        ),
+        (
             "train: patience counts from the first epoch",
             "progress.epoch - 1 - progress.best_epoch >= patience",
             "progress.epoch > patience",

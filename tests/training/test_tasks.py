@@ -24,6 +24,7 @@ from minibert.inference.text_models import TextClassifier
 from minibert.io.examples import read_examples
 from minibert.io.labels import label_values
 from minibert.text.tokenizer import Tokenizer
+from minibert.training import engine
 from minibert.training.fine_tuning import FineTuning, TrainOptions, train
 from minibert.training.losses import Criterion, balanced_weights
 from minibert.training.mistakes import worst_numbers, worst_sets
@@ -215,6 +216,19 @@ def test_transformers_reads_the_task_and_gives_the_same_logits(data, trained, ta
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow  # importing sentence-transformers takes seconds
+@pytest.mark.parametrize("task", ["multi-label", "regression"])
+def test_a_cross_encoder_of_sentence_transformers_answers_as_the_run_was_trained(data, trained, task):
+    """Several labels at once: probabilities; a regression: the number itself."""
+    peer = pytest.importorskip("sentence_transformers", reason="install the extra: pip install -e '.[test]'")
+    texts = read_examples(data[task]["test"], labelled="many").texts
+    logits = TextClassifier.from_pretrained(trained[task], device="cpu").logits(texts, texts)
+    wanted = logits.sigmoid() if task == "multi-label" else logits[:, 0]
+    model = peer.CrossEncoder(str(trained[task]), device="cpu", max_length=16)
+    found = model.predict([(text, text) for text in texts], convert_to_tensor=True, show_progress_bar=False)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("task", ["multi-label", "regression"])
 def test_the_report_of_another_task_speaks_of_no_classes(data, trained, task):
     page = (trained[task] / "report.html").read_text(encoding="utf-8").partition("</style>")[2]
@@ -291,6 +305,30 @@ def test_the_epoch_that_is_kept_is_the_best_by_the_score_and_of_equals_by_the_lo
     found = weights(out)
     assert [all(torch.equal(found[n], t) for n, t in epoch.items()) for epoch in seen] == [n == kept for n in range(3)]
     assert f"{kept + 1} <b>best</b>" in (out / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("loss", "kept"), [(0.7, 1), (0.9, 0)])
+def test_the_loss_of_the_best_epoch_of_a_run_that_release_0_1_began_is_the_logged_one(
+    data, tmp_path, monkeypatch, loss, kept
+):
+    """Its states do not hold it. Two epochs of equal accuracy, the run is stopped between them."""
+    seen, save_state = with_scores(monkeypatch, of_classes((0.9, 0.8, 0), (0.9, loss, 0))), engine.save_state
+
+    def dies(*rest):
+        save_state(*rest)
+        raise KeyboardInterrupt
+
+    options = small(data["classification"], tmp_path / "run", epochs=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "save_state", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train(options)
+    (path,) = (tmp_path / "run").glob("state-*.pt")
+    state = torch.load(path, weights_only=True)
+    assert state["progress"].pop("best_loss") == 0.8
+    torch.save(state, path)
+    found = weights(train(TrainOptions(resume=options.out))[1])
+    assert all(torch.equal(found[name], tensor) for name, tensor in seen[kept].items())
 
 
 def test_patience_ends_a_run_after_so_many_epochs_that_were_not_better(data, tmp_path, monkeypatch, capsys):
