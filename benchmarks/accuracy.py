@@ -35,7 +35,8 @@ from torch.nn.functional import cross_entropy
 
 from minibert.core.config import PRESETS
 from minibert.core.data import Examples, chunks, label_names, shuffled
-from minibert.inference.text_models import TextClassifier, score
+from minibert.inference.scores import score
+from minibert.inference.text_models import TextClassifier
 from minibert.io.examples import label_ids, read_examples, take
 from minibert.training.engine import seed_step
 from minibert.training.fine_tuning import TrainOptions, train

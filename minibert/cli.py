@@ -31,28 +31,38 @@ if TYPE_CHECKING:
 
 
 def run_train(options: TrainOptions) -> None:
-    """Fine-tune a classifier by the explicit loop; without options, on the bundled reviews."""
+    """Fine-tune a classifier or a regression by the explicit loop; without options, on the bundled reviews."""
+    from minibert.inference.scores import numbers_of, told
     from minibert.training.fine_tuning import train
 
     if (done := train(options)) is None:
         return  # of several processes the main one prints
     scores, out = done
-    print(f"accuracy {scores.accuracy:.3f}  loss {scores.loss:.4f}  {out}")
+    numbers = numbers_of(scores)
+    if "accuracy" in numbers:
+        del numbers["macro_f1"]
+    print(f"{told(numbers)}  {out}")
 
 
 def run_evaluate(options: EvaluateOptions) -> None:
-    """Score a trained classifier on a labelled file."""
-    from minibert.inference.text_models import TextClassifier, score
-    from minibert.io.examples import label_ids, read_examples
+    """Score a trained model on a labelled file: classes, several labels at once, or numbers, as it was trained."""
+    from minibert.inference.answers import ACTIVATIONS, activation_of, task_of
+    from minibert.inference.scores import SCORING, numbers_of, told
+    from minibert.inference.text_models import TextClassifier
+    from minibert.io.examples import read_examples
+    from minibert.io.labels import LABELLED, label_values
 
-    columns = options.columns.split(",") if options.columns else None
-    rows = read_examples(options.data, columns, options.quoting)
     classifier = load(TextClassifier, options)
-    truth = label_ids(rows, classifier.labels)
-    scores = score(classifier.logits(rows.texts, rows.pairs, None, options.tokens_per_batch), truth)
-    answer = {"rows": len(rows), "labels": classifier.labels, **scores._asdict()}
-    line = "accuracy {accuracy:.3f}  loss {loss:.4f}  macro F1 {macro_f1:.3f}  rows {rows}".format(**answer)
-    show(options, answer, [line])
+    columns, task = options.columns.split(",") if options.columns else None, task_of(classifier.config)
+    rows = read_examples(options.data, columns, options.quoting, LABELLED[task])
+    truth = label_values(rows, classifier.labels, task)
+    answers = classifier.logits(rows.texts, rows.pairs, None, options.tokens_per_batch)
+    if task == "regression":  # the numbers that `predict` gives; of classes the order is that of the logits
+        answers = ACTIVATIONS[activation_of(classifier.config)](answers)
+    scores = SCORING[task](answers, truth)
+    numbers = numbers_of(scores)
+    answer = {"rows": len(rows), "task": task, "labels": classifier.labels, **scores._asdict(), **numbers}
+    show(options, answer, [f"{told(numbers)}  rows {len(rows)}"])
 
 
 def run_predict(options: PredictOptions) -> None:

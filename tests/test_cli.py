@@ -30,7 +30,7 @@ OPTIONS = {
         "--model --preset --vocab-size --data --dev --test --columns --quoting --out --epochs --batch-size"
         " --accumulation --lr --warmup --weight-decay --clip --dropout --max-length --layout --attention --precision"
         " --device --threads --seed --log-every --resume --tokens-per-batch --compile --graphs --save-every --keep"
-        " --parallel --token-dropout --pooler"
+        " --parallel --token-dropout --pooler --task --freeze --class-weights --best-by --patience --label-smoothing"
     ),
     "evaluate": "--data --columns --quoting --tokens-per-batch --attention --device --json",
     "predict": (
@@ -244,7 +244,7 @@ def test_evaluate_json_is_one_object_that_equals_the_predictions(run, trained, d
     assert (result["rows"], result["labels"], result["accuracy"]) == (40, ["neg", "pos"], hits / 40)
     assert sum(map(sum, result["confusion"])) == 40
     assert 0.5 < result["accuracy"] < 1, "so that it proves something"
-    assert result.keys() == {"rows", "labels", "accuracy", "loss", "macro_f1", "confusion"}
+    assert result.keys() == {"rows", "task", "labels", "accuracy", "loss", "macro_f1", "confusion"}
 
 
 @pytest.mark.parametrize(

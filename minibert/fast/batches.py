@@ -20,7 +20,8 @@ SORTED_BATCHES = 50  # that share out their rows by length: enough to find equal
 
 
 class Batch(NamedTuple):
-    """What a model takes, in its order, then the labels (zeros where there are none); all int64, on one device.
+    """What a model takes, in its order, then the labels (zeros where there are none); int64 but for labels that are
+    numbers (float32), on one device.
 
     Padded it has a mask and no layout, packed a layout and no mask.
     """
@@ -29,7 +30,7 @@ class Batch(NamedTuple):
     attention_mask: Tensor | None  # [B, S]
     token_type_ids: Tensor  # [B, S]; packed [T]
     layout: Packed | None
-    labels: Tensor  # [B]
+    labels: Tensor  # [B]; several at once [B, L]
 
 
 def check_vocabulary(tokenizer: Tokenizer, config: BertConfig, source: str) -> None:
@@ -67,7 +68,7 @@ def collate_packed(
     """The rows one after the other, without padding.
 
     multiple: what the number of tokens has to be a multiple of; a last row of [PAD] alone makes it one. Its label is
-        -100, which cross_entropy leaves out.
+        -100, which cross_entropy leaves out; so `labels` are classes then.
     first_only: whether only the vectors of [CLS] are wanted of the model (see Packed).
     """
     rows = np.asarray(rows)

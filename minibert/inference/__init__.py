@@ -11,8 +11,9 @@ FILES = {
     "fill_mask": "fill fills_table",
     "jobs": "embed_file predict_file",
     "options": "EmbedOptions EvaluateOptions FillMaskOptions PredictOptions",
+    "scores": "LabelScores RegressionScores Scores score score_labels score_numbers",
     "text_encoder": "TextEncoder",
-    "text_models": "Scores TextClassifier classify score",
+    "text_models": "TextClassifier classify",
 }
 
 __getattr__, __dir__ = face(__name__, FILES)

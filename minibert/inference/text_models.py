@@ -5,12 +5,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
-import numpy as np
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from minibert.core.config import BertConfig
@@ -188,26 +185,3 @@ def batches(
     for rows in token_chunks(order, encoding.length, budget):
         rows.reverse()  # shortest first inside: sorted that way, attention need not move a token
         yield rows, collate_packed(encoding, None, rows, device, first_only=first_only)
-
-
-# ---- scores ----
-
-
-class Scores(NamedTuple):
-    """How good predictions are: accuracy, mean cross-entropy (nats), macro-averaged F1, and the confusion matrix."""
-
-    accuracy: float
-    loss: float
-    macro_f1: float
-    confusion: list[list[int]]  # [L, L], rows true, columns predicted
-
-
-def score(logits: Tensor, labels: NDArray[np.int64]) -> Scores:
-    """logits [N, L], labels [N]. A class that neither occurs nor is predicted counts as F1 0, as in scikit-learn."""
-    truth, predicted = torch.from_numpy(labels), logits.argmax(dim=1)
-    L = logits.shape[1]
-    confusion = torch.bincount(truth * L + predicted, minlength=L * L).view(L, L)
-    hits = confusion.diagonal().double()
-    f1 = 2 * hits / (confusion.sum(dim=0) + confusion.sum(dim=1)).clamp(min=1)
-    accuracy = (truth == predicted).double().mean().item()
-    return Scores(accuracy, F.cross_entropy(logits, truth).item(), f1.mean().item(), confusion.tolist())

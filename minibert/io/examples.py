@@ -15,7 +15,10 @@ from minibert.io.rows import Row, open_lines, read_rows
 
 
 def read_examples(
-    path: str | Path, columns: Sequence[str] | None = None, quoting: str = "minimal", labelled: bool | None = True
+    path: str | Path,
+    columns: Sequence[str] | None = None,
+    quoting: str = "minimal",
+    labelled: bool | str | None = True,
 ) -> Examples:
     """Reads and checks a whole data file.
 

@@ -125,13 +125,14 @@ def open_lines(path: Path) -> Iterator[Lines]:
 
 
 def read_rows(
-    lines: Lines, columns: Sequence[str] | None = None, quoting: str = "minimal", labelled: bool | None = False
+    lines: Lines, columns: Sequence[str] | None = None, quoting: str = "minimal", labelled: bool | str | None = False
 ) -> Iterator[Row]:
     """All rows, the broken ones too; blank lines are passed over.
 
     columns: the column names of a file without a header.
     quoting: "minimal", a field may stand in double quotes; "none", a quote is a character like any other (GLUE).
-    labelled: whether there must be a label; None takes one that is there, False leaves it out.
+    labelled: whether there must be a label; None takes one that is there, False leaves it out. "many" wants a column of
+        them, in which a row may have several, a|b or a list in a .jsonl, or none; "number" may be any that JSON has.
 
     Raises:
         ValueError: the header, or the first row's keys, do not fit.
@@ -152,7 +153,8 @@ def read_rows(
             names = names or found
             if found != names:
                 raise ValueError(f"its columns are {shape}, not as in the first row; make all rows alike")
-            row = Row(line, place, **{kind: checked(kind, name, fields.get(name)) for kind, name in names.items()})
+            values = {kind: checked(kind, name, fields.get(name), labelled) for kind, name in names.items()}
+            row = Row(line, place, **values)
         except StopIteration:
             return
         except (csv.Error, ValueError) as error:
@@ -227,7 +229,7 @@ def is_header(fields: Sequence[str]) -> bool:
 # ---- columns ----
 
 
-def find_columns(columns: Sequence[str], labelled: bool | None) -> dict[str, str]:
+def find_columns(columns: Sequence[str], labelled: bool | str | None) -> dict[str, str]:
     """Which column is the text, the pair and the label. labelled: see `read_rows`. ValueError: one is missing."""
     present = {name.strip().lower(): name for name in columns}
     found = {}
@@ -243,16 +245,34 @@ def find_columns(columns: Sequence[str], labelled: bool | None) -> dict[str, str
     return found
 
 
-def checked(kind: str, name: str, value: object) -> str:
-    """A field as text, a label without the spaces around it: a string that is UTF-8. Only a label may not be empty."""
-    if kind == "label" and isinstance(value, int):
-        return str(value)  # a class number; only JSON has them
+def checked(kind: str, name: str, value: object, labelled: bool | str | None = True) -> str:
+    """A field as text, a label without the spaces around it: a string that is UTF-8. Only a label may not be empty.
+    labelled: see `read_rows`."""
+    if kind == "label":
+        value = label_text(name, value, labelled)
     if not isinstance(value, str):
         raise ValueError(f"{name} is {'missing' if value is None else repr(value)[:80]}; give a string")
-    if kind == "label" and not value.strip():
+    if kind == "label" and not value.strip() and labelled != "many":
         raise ValueError("the label is empty; give every row one")
     try:
         value.encode()
     except UnicodeEncodeError:
         raise ValueError(f"{name} holds half of a surrogate pair, which is no character; repair the row") from None
     return value.strip() if kind == "label" else value
+
+
+def label_text(name: str, value: object, labelled: bool | str | None) -> object:
+    """Numbers and lists, which only JSON has, as text; what else is no text as it is."""
+    shown = f"{name} is {repr(value)[:80]}"
+    if isinstance(value, int) or (isinstance(value, float) and labelled == "number"):
+        return str(value)
+    if isinstance(value, float):
+        raise ValueError(f"{shown}; give a string, or train with --task regression if labels are numbers")
+    if not isinstance(value, list):
+        return value
+    if labelled != "many":
+        raise ValueError(f"{shown}; give a string, or train with --task multi-label if a row has several labels")
+    labels = [str(label) if isinstance(label, int) else label for label in value]
+    if not all(isinstance(label, str) and label.strip() and "|" not in label for label in labels):
+        raise ValueError(f"{shown}; give a list of names, without | in them")
+    return "|".join(labels)

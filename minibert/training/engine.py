@@ -110,8 +110,7 @@ class Task:
         """The steps that are left of the run. Moves `progress` on to the batch after each."""
         raise NotImplementedError
 
-    @staticmethod
-    def loss(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+    def loss(self, model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
         """(sums of the batch's losses, how many of its answers are right), each [K]."""
         raise NotImplementedError
 

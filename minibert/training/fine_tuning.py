@@ -1,4 +1,4 @@
-"""Fine-tuning a classifier: its data, its model, its batches, and the best epoch that is kept.
+"""Fine-tuning a classifier, or a regression: its data, its model, its batches, and the best epoch that is kept.
 
 The loop is engine.py's; here stands what is fine-tuning's own (`FineTuning`). Before it, what is made from the options
 (`prepare`); last what a run leaves behind (`finish`). Letters: B rows of a batch, L labels.
@@ -6,6 +6,8 @@ The loop is engine.py's; here stands what is fine-tuning's own (`FineTuning`). B
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,24 +16,28 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from minibert.core.data import Examples, label_names
+from minibert.core.config import BertConfig
+from minibert.core.data import Examples
 from minibert.fast.batches import Batch, by_length, collate, collate_packed, encode_examples
 from minibert.fast.models import BertForSequenceClassification
-from minibert.inference.text_models import Scores, classify, score
+from minibert.inference.scores import SCORING, AnyScores, numbers_of, told
+from minibert.inference.text_models import classify
 from minibert.io.bundled import resolve
-from minibert.io.examples import hold_out, label_ids, read_examples
+from minibert.io.examples import hold_out, read_examples
+from minibert.io.labels import LABELLED, label_values, names_of
 from minibert.io.stderr import say
-from minibert.text.tokenizer import Encoding, Tokenizer
-from minibert.text.vocab import learn_vocabulary
-from minibert.training.baselines import bag_of_tokens_accuracy, majority_accuracy
-from minibert.training.engine import Step, Task, check_loss, config_for, device_for, epoch_order, model_for, run
-from minibert.training.options import TrainOptions
+from minibert.text.tokenizer import Encoding
+from minibert.training.baselines import bag_of_tokens_accuracy, majority_accuracy, most_frequent_match
+from minibert.training.engine import Step, Task, check_loss, device_for, epoch_order, run
+from minibert.training.losses import RIGHT, Criterion, balanced_weights
+from minibert.training.mistakes import WORST
+from minibert.training.options import BEST_BY, TrainOptions
 from minibert.training.ranks import Ranks
 from minibert.training.report import Report
+from minibert.training.start import build, own_order
 from minibert.training.state import Command, Means, Progress, hashes, model_hashes, read_metrics
 
 CHANGEABLE = ("attention", "device", "keep", "log_every", "parallel", "save_every", "threads")  # when resuming
@@ -46,10 +52,10 @@ class Split:
 
     examples: Examples
     encoding: Encoding
-    labels: NDArray[np.int64]
+    labels: NDArray  # as label_values has them: int64 [N], float32 [N, L] or [N]
 
 
-def train(options: TrainOptions) -> tuple[Scores, Path] | None:
+def train(options: TrainOptions) -> tuple[AnyScores, Path] | None:
     """A whole fine-tuning run. Returns the scores on the test file (else the validation rows) and the directory; of
     several ranks the first alone does, the others return None.
 
@@ -64,21 +70,41 @@ def train(options: TrainOptions) -> tuple[Scores, Path] | None:
 def prepare(options: TrainOptions, out: Path, ranks: Ranks, record: dict | None = None) -> FineTuning:
     """Reads and checks everything: data, labels, vocabulary, model. Writes nothing."""
     with ranks.agreed():
+        options = with_task(options)
         device = device_for(options, ranks)
         read = {name: read_split(options, getattr(options, name)) for name in ("data", "dev", "test")}
-        names = label_names(read["data"])
+        names, kept = label_order(options, read["data"], record)
         if read["dev"] is None:
             read["data"], read["dev"] = hold_out(read["data"], 0.1, options.seed)
-        labels = {name: rows and label_ids(rows, names) for name, rows in read.items()}  # before anything slow
-        tokenizer, model = build(options, read["data"], names)
+        labels = {name: rows and label_values(rows, names, options.task) for name, rows in read.items()}
+        tokenizer, model = build(options, read["data"], names, kept)  # slow, so behind all mistakes in the labels
         splits = {
             name: rows and Split(rows, encode_examples(tokenizer, rows, options.max_length), labels[name])
             for name, rows in read.items()
         }
         sources = read_files(options)
-    task = FineTuning(options, out, ranks, device, model, tokenizer, sources)
-    task.use(splits["data"], splits["dev"], splits["test"])
-    return task
+    fine_tuning = FineTuning(options, out, ranks, device, model, tokenizer, sources)
+    fine_tuning.use(splits["data"], splits["dev"], splits["test"])
+    return fine_tuning
+
+
+def with_task(options: TrainOptions) -> TrainOptions:
+    """The options of a run, of which those that release 0.1 began do not say their task."""
+    task = options.task or "classification"
+    best_by = options.best_by or BEST_BY[task][0]
+    return dataclasses.replace(options, task=task, best_by=best_by)
+
+
+def label_order(options: TrainOptions, rows: Examples, record: dict | None) -> tuple[list[str], bool]:
+    """The labels by logit column, and whether the head of --model has them so.
+
+    record: of a run that is resumed. Without labels in it, it is of a release that sorted them in any case.
+    """
+    names = names_of(rows, options.task)
+    if options.model is None or (record is not None and "labels" not in record):
+        return names, False
+    config = BertConfig.from_file(resolve(options.model) / "config.json")
+    return own_order(names, options.task, config)
 
 
 def read_files(options: TrainOptions) -> dict[str, str]:
@@ -93,23 +119,7 @@ def read_split(options: TrainOptions, path: str | None) -> Examples | None:
     if path is None:
         return None
     columns = options.columns.split(",") if options.columns else None
-    return read_examples(path, columns, options.quoting)
-
-
-def build(options: TrainOptions, rows: Examples, names: list[str]) -> tuple[Tokenizer, BertForSequenceClassification]:
-    """Tokenizer and model: from a checkpoint, or from scratch with a vocabulary learned from the training rows."""
-    if options.model is not None:
-        tokenizer = Tokenizer.from_pretrained(resolve(options.model))
-    else:
-        tokenizer = Tokenizer(learn_vocabulary(rows.texts + (rows.pairs or []), options.vocab_size))
-    tokenizer.model_max_length = options.max_length  # goes into the trained directory, where texts are cut alike
-    changes: dict[str, object] = {"id2label": dict(enumerate(names))}
-    if options.dropout is not None:
-        changes["classifier_dropout"] = options.dropout
-    model = model_for(BertForSequenceClassification, options, config_for(options, tokenizer, changes))
-    if options.model is not None and options.pooler == "fresh":
-        model.init_weights(model.bert.pooler)
-    return tokenizer, model
+    return read_examples(path, columns, options.quoting, LABELLED[options.task])
 
 
 # ---- what the loop asks for ----
@@ -120,7 +130,8 @@ class TrainProgress(Progress):
     """`step` counts batches, of all epochs."""
 
     best_epoch: int = -1
-    best_accuracy: float = -1.0
+    best_accuracy: float = -1.0  # its score by --best-by, the larger the better; named as release 0.1 did
+    best_loss: float | None = None  # on the same rows; None where release 0.1 has saved the state
     whole: Means = field(default_factory=Means)  # since the epoch began
 
     def add(self, losses: Sequence[float], hits: Sequence[float], counts: Sequence[float]) -> None:
@@ -150,6 +161,10 @@ class FineTuning(Task):
         self.train, self.dev, self.test = train, dev, test
         self.progress = TrainProgress()
         self.begun, self.seconds = time.perf_counter(), []
+        task, weights = self.options.task, None
+        if self.options.class_weights is not None:
+            weights = balanced_weights(train.labels, self.model.config.num_labels, task).to(self.device)
+        self.criterion = Criterion(task, self.options.label_smoothing, weights)
         if self.options.graphs:
             sizes = [len(rows) for epoch in range(self.options.epochs) for rows in self.order(epoch)]
             self.use_graphs(max(sizes))
@@ -173,10 +188,18 @@ class FineTuning(Task):
         """Optimizer steps of the whole run."""
         return sum(self.updates)
 
+    @property
+    def impatient(self) -> bool:
+        """Whether --patience ends the run."""
+        progress, patience = self.progress, self.options.patience
+        if patience is None or progress.epoch == 0:
+            return False
+        return progress.epoch - 1 - progress.best_epoch >= patience
+
     def batches(self) -> Iterator[Step]:
         """See Task.batches."""
         progress, size = self.progress, self.options.accumulation
-        while progress.epoch < self.options.epochs:
+        while progress.epoch < self.options.epochs and not self.impatient:
             order = self.order(progress.epoch)
             done = sum(self.updates[: progress.epoch])
             if progress.batch == len(order):  # saved by release 0.1.0, stopped at the end of an epoch: not yet measured
@@ -191,13 +214,14 @@ class FineTuning(Task):
     def batch(self, rows: Sequence[int]) -> Batch:
         """This rank's part of a batch, some of its tokens dropped.
 
-        A rank that has no row computes one with the label -100, which cross_entropy leaves out: the others wait for
-        its part of their sums, which is 0.
+        A rank that has no row computes one with the label -100 (NaN), which the criterion leaves out: the others wait
+        for its part of their sums, which is 0.
         """
         mine = self.ranks.own_rows(rows, self.train.encoding.length)
         batch = self.collated(mine or rows[:1])
         if not mine:
-            batch = batch._replace(labels=torch.full_like(batch.labels, -100))
+            none = math.nan if batch.labels.is_floating_point() else -100
+            batch = batch._replace(labels=torch.full_like(batch.labels, none))
         return self.with_masks(batch)
 
     def collated(self, rows: Sequence[int]) -> Batch:
@@ -219,49 +243,77 @@ class FineTuning(Task):
         dropped = torch.rand(ids.shape, device=ids.device) < self.options.token_dropout
         return batch._replace(input_ids=ids.masked_fill(dropped & ~torch.isin(ids, special), tokenizer.mask_id))
 
-    @staticmethod
-    def loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """See Task.loss."""
-        logits = model(*batch[:-1])  # [B, L]
-        loss = F.cross_entropy(logits.float(), batch.labels, reduction="sum")
-        hits = (logits.argmax(dim=1) == batch.labels).sum()
+        loss, hits = self.criterion(model(*batch[:-1]), batch.labels)
         return loss[None], hits[None]
+
+    def means(self, mean: Means) -> dict[str, float]:
+        """What is logged of training rows: their loss, and the share of those that are right where it is told so."""
+        found = {"loss": mean.loss}
+        if self.options.task in RIGHT:
+            found[RIGHT[self.options.task]] = mean.accuracy
+        return found
 
     def tell(self, rate: float) -> None:
         """See Task.tell."""
-        progress, mean = self.progress, self.progress.window
-        self.log({"step": progress.step, "loss": mean.loss, "accuracy": mean.accuracy, "lr": rate})
+        progress, means = self.progress, self.means(self.progress.window)
+        self.log({"step": progress.step, **means, "lr": rate})
         say(
             f"epoch {progress.epoch + 1}/{self.options.epochs}  batch {progress.batch:>3}/{self.counts[progress.epoch]}"
-            f"  loss {mean.loss:.4f}  accuracy {mean.accuracy:.3f}"
+            f"  {told(means)}"
         )
         progress.window = Means()
 
     def evaluate(self) -> None:
         """Ends an epoch: scores the validation rows, keeps the model if it is the best so far."""
-        progress, mean, scores = self.progress, self.progress.whole, self.scores(self.dev)
+        progress, means, scores = self.progress, self.means(self.progress.whole), self.scores(self.dev)
         check_loss(self, scores.loss)
-        row = {"epoch": progress.epoch + 1, "train_loss": mean.loss, "train_accuracy": mean.accuracy}
-        self.log(row | {"dev_loss": scores.loss, "dev_accuracy": scores.accuracy})
-        best = scores.accuracy > progress.best_accuracy
+        dev = numbers_of(scores)
+        if self.options.task == "classification":  # as release 0.1 logged it
+            dev = {name: dev[name] for name in dict.fromkeys(("loss", "accuracy", self.options.best_by))}
+        row: dict[str, object] = {"epoch": progress.epoch + 1}
+        row |= {f"train_{name}": value for name, value in means.items()}
+        row |= {f"dev_{name}": value for name, value in dev.items()}
+        self.log(row)
+        best = self.is_best(dev)
         say(
-            f"epoch {progress.epoch + 1}/{self.options.epochs}  train loss {mean.loss:.4f}  accuracy"
-            f" {mean.accuracy:.3f}  │  dev loss {scores.loss:.4f}  accuracy {scores.accuracy:.3f}"
+            f"epoch {progress.epoch + 1}/{self.options.epochs}  train {told(means)}  │  dev {told(dev)}"
             f"{'  best so far' if best else ''}"
         )
-        if best:
-            progress.best_epoch, progress.best_accuracy = progress.epoch, scores.accuracy
-            if self.ranks.main:
-                self.model.save_pretrained(self.out)
-                self.tokenizer.save_pretrained(self.out)
+        if best and self.ranks.main:
+            self.model.save_pretrained(self.out)
+            self.tokenizer.save_pretrained(self.out)
         progress.epoch, progress.batch, progress.whole = progress.epoch + 1, 0, Means()
+        if self.impatient and progress.epoch < self.options.epochs:
+            say(f"no epoch was better since epoch {progress.best_epoch + 1}: stopped, as --patience says")
         now = time.perf_counter()
         self.seconds.append(now - self.begun)
         self.begun = now
 
-    def scores(self, split: Split) -> Scores:
+    def is_best(self, dev: dict[str, float | None]) -> bool:
+        """Whether an epoch with these scores is better than all before it; if so, it is remembered.
+
+        Of equals the one with the lower loss is the better, of those the first.
+        """
+        progress, loss = self.progress, dev["loss"]
+        value = -loss if self.options.best_by == "loss" else dev[self.options.best_by]
+        if value is None:  # a correlation that is undefined
+            value = -math.inf
+        if progress.best_epoch >= 0:
+            if progress.best_loss is None:
+                epochs = [row for row in read_metrics(self.out) if "epoch" in row]
+                progress.best_loss = epochs[progress.best_epoch]["dev_loss"]
+            if (value, -loss) <= (progress.best_accuracy, -progress.best_loss):
+                return False
+        progress.best_epoch = progress.epoch
+        progress.best_accuracy = value
+        progress.best_loss = loss
+        return True
+
+    def scores(self, split: Split) -> AnyScores:
         """Of one split, without dropout and without gradients."""
-        return score(self.predict(self.model.eval(), split, self.ranks), split.labels)
+        return SCORING[self.options.task](self.predict(self.model.eval(), split, self.ranks), split.labels)
 
     def predict(self, model: BertForSequenceClassification, split: Split, ranks: Ranks) -> Tensor:
         """Logits of one split, [N, L], of which each rank computes its share; the model is expected in eval mode."""
@@ -272,14 +324,13 @@ class FineTuning(Task):
 
     # ---- after the loop ----
 
-    def finish(self, seconds: float) -> Scores:
+    def finish(self, seconds: float) -> AnyScores:
         """Scores the best epoch's model on the test file (else the validation rows); see Task.finish."""
         name, split = ("test", self.test) if self.test is not None else ("dev", self.dev)
         model = BertForSequenceClassification.from_pretrained(self.out, self.options.attention).to(self.device)
-        logits = self.predict(model.eval(), split, Ranks())  # the others have left
-        scores = score(logits, split.labels)
-        baselines = self.baselines(split)
-        result = {"accuracy": scores.accuracy, "loss": scores.loss, "macro_f1": scores.macro_f1}
+        logits, task = self.predict(model.eval(), split, Ranks()), self.options.task  # the others have left
+        scores = SCORING[task](logits, split.labels)
+        baselines, result = self.baselines(split), numbers_of(scores)
         self.conclude({"split": name, **result}, seconds, baselines=baselines)
         labels = list(self.model.config.id2label.values())
         sizes = {
@@ -292,22 +343,31 @@ class FineTuning(Task):
             seconds,
             sizes,
             title=f"minibert: {Path(self.options.data).parent.name}/{Path(self.options.data).name}",
+            task=task,
             labels=labels,
+            best_by=self.options.best_by,
             epochs=self.epochs(),
             steps_per_epoch=round(sum(self.counts) / len(self.counts)),
-            confusion=scores.confusion,
+            rows=len(split.labels),
+            confusion=getattr(scores, "confusion", []),
+            counts=getattr(scores, "counts", []),
             split=name,
             result=result,
             baselines=baselines,
-            mistakes=worst_mistakes(logits, split, labels),
+            mistakes=WORST[task](logits, split.examples, split.labels, labels),
         )
-        for baseline, accuracy in baselines.items():
-            say(f"{baseline:>28}  accuracy {accuracy:.3f} on {name}")
+        for baseline, value in baselines.items():
+            say(f"{baseline:>28}  {told({RIGHT.get(task, 'loss'): value})} on {name}")
         say(f"{'report':>28}  {self.out / 'report.html'}")
         return scores
 
     def baselines(self, split: Split) -> dict[str, float]:
-        """What simpler classifiers, which have learned from the same rows, reach on a split: their accuracies."""
+        """What simpler answers, learned from the same rows, reach on a split: their accuracy (several labels at once:
+        exact match; a regression: mean squared error)."""
+        if self.options.task == "multi-label":
+            return {"most frequent labels": most_frequent_match(self.train.labels, split.labels)}
+        if self.options.task == "regression":
+            return {"mean of the training rows": float(np.square(split.labels - self.train.labels.mean()).mean())}
         known, asked = self.train.encoding.input_ids, split.encoding.input_ids
         vocab_size = self.tokenizer.vocab_size
         bayes = bag_of_tokens_accuracy(known, self.train.labels, asked, split.labels, vocab_size)
@@ -322,29 +382,11 @@ class FineTuning(Task):
         if self.test is not None:
             rows["test"] = len(self.test.labels)
         cut = int((self.train.encoding.length == self.options.max_length).sum())  # or just fitting
-        return super().facts() | {"rows": rows, "rows_at_max_length": cut}
+        labels = list(self.model.config.id2label.values())
+        return super().facts() | {"labels": labels, "rows": rows, "rows_at_max_length": cut}
 
     def epochs(self) -> list[dict]:
         """The lines of metrics.jsonl about epochs, with the seconds of those since the run was begun or resumed."""
         epochs = [row for row in read_metrics(self.out) if "epoch" in row]
         unknown = [None] * (len(epochs) - len(self.seconds))
         return [row | {"seconds": seconds} for row, seconds in zip(epochs, unknown + self.seconds, strict=True)]
-
-
-def worst_mistakes(logits: torch.Tensor, split: Split, labels: list[str], most: int = 20) -> list[dict]:
-    """The wrong predictions of which the model was surest."""
-    best = logits.softmax(dim=1).max(dim=1)
-    texts, pairs = split.examples.texts, split.examples.pairs
-    sure, guess = best.values.tolist(), best.indices.tolist()
-    wrong = [row for row, label in enumerate(split.labels) if guess[row] != label]
-    wrong.sort(key=lambda row: -sure[row])
-    return [
-        {
-            "text": texts[row],
-            "pair": pairs and pairs[row],
-            "label": labels[split.labels[row]],
-            "predicted": labels[guess[row]],
-            "probability": sure[row],
-        }
-        for row in wrong[:most]
-    ]

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from minibert.core.config import PRESETS, BertConfig
-from minibert.core.files import read_json
 from minibert.fast.options import ATTENTION, LAYOUTS, PRECISIONS
 from minibert.io.bundled import ASSETS, BUNDLED, resolve
 from minibert.options import check_options, command_line, option
@@ -26,6 +25,12 @@ COMMON = {"batch_size": 32, "token_dropout": 0.0, "pooler": "kept"}
 RECIPE = {**COMMON, "epochs": 3, "lr": 5e-5}
 SMALL_RECIPE = {"epochs": 8, "lr": 5e-4, "batch_size": 8, "dropout": 0.2, "token_dropout": 0.3, "pooler": "fresh"}
 SCRATCH_RECIPE = {**COMMON, "epochs": 10, "lr": 1e-3}
+
+BEST_BY = {  # task -> the scores by which it may choose its best epoch, the first if nothing is said
+    "classification": ("accuracy", "loss", "macro_f1"),
+    "multi-label": ("micro_f1", "loss", "macro_f1", "exact_match"),
+    "regression": ("loss", "pearson", "spearman"),
+}
 
 
 def check_training(
@@ -82,13 +87,27 @@ class TrainOptions:
     keep: int = option(2, "checkpoints kept while training, the last ones")
     parallel: str | None = option(None, "under torchrun: ddp, each process holds the whole model (default)")
     resume: str | None = option(None, "directory of an interrupted run: continue it with its own options")
+    task: str | None = option(None, f"{', '.join(BEST_BY)} (default: as a trained --model has it, else the first)")
+    freeze: int | None = option(None, "train neither the embeddings nor so many layers, from the first")
+    class_weights: str | None = option(None, "balanced: rare classes (labels) count as much as frequent ones")
+    best_by: str | None = option(None, "loss, accuracy, macro_f1 …: the epoch that is kept; of equals, the lower loss")
+    patience: int | None = option(None, "stop after so many epochs in a row that were not better")
+    label_smoothing: float = option(0.0, "share of a label that is given to all of them alike")
 
     def __post_init__(self) -> None:
         if None not in (self.tokens_per_batch, self.batch_size):
             raise ValueError(
                 f"batch_size is {self.batch_size} and tokens_per_batch {self.tokens_per_batch}; give one of them"
             )
-        check_training(self, (), {"token_dropout": 0.99}, {"pooler": ("kept", "fresh")})
+        limits = {"token_dropout": 0.99, "label_smoothing": 0.99, "freeze": 512}
+        choices = {"pooler": ("kept", "fresh"), "task": BEST_BY, "class_weights": ("balanced",)}
+        if self.task is not None:
+            choices["best_by"] = BEST_BY.get(self.task, ())
+        check_training(self, ("patience",), limits, choices)
+        if self.task == "regression" and (self.class_weights or self.label_smoothing):
+            raise ValueError("--class-weights and --label-smoothing are for classes, a regression has none; leave out")
+        if self.task not in (None, "classification") and self.graphs:
+            raise ValueError(f"graphs is for --task classification, not {self.task}; leave --graphs out")
         if self.model is not None and self.from_scratch:
             raise ValueError(f"{self.model} brings its own vocabulary and sizes; leave --preset and --vocab-size out")
 
@@ -98,21 +117,24 @@ class TrainOptions:
 
     def filled(self) -> TrainOptions:
         """The options with the defaults that depend on others, so that what is recorded is what ran."""
+        from minibert.inference.answers import task_of  # needs PyTorch
+
         changes: dict[str, object]
         if self.from_scratch:
-            changes = {"preset": "tiny", "vocab_size": 4000, **SCRATCH_RECIPE}
+            changes = {"preset": "tiny", "vocab_size": 4000, "task": "classification", **SCRATCH_RECIPE}
         else:
             model = self.model or BUNDLED
             path = resolve(model) / "config.json"
-            small = BertConfig.from_file(path).hidden_size <= SMALL
-            changes = {"model": model, **(SMALL_RECIPE if small else RECIPE)}
-            if "BertForSequenceClassification" in str(read_json(path, "").get("architectures")):
-                changes["pooler"] = "kept"
+            config = BertConfig.from_file(path)
+            changes = {"model": model, **(SMALL_RECIPE if config.hidden_size <= SMALL else RECIPE)}
+            trained = "BertForSequenceClassification" in str(config.others.get("architectures"))
+            changes |= {"pooler": "kept", "task": task_of(config)} if trained else {"task": "classification"}
         if self.tokens_per_batch is not None:
             del changes["batch_size"]
         if self.data is None:
             bundled = {name: str(REVIEWS / f"{name}.tsv") for name in ("dev", "test")}
             changes |= {"data": str(REVIEWS / "train.tsv"), **bundled}
+        changes["best_by"] = BEST_BY[self.task or changes["task"]][0]
         return dataclasses.replace(self, **{k: v for k, v in changes.items() if getattr(self, k) is None})
 
     def command(self) -> str:

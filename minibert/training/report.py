@@ -9,31 +9,43 @@ import html
 import math
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from minibert.inference.scores import WORDS
 from minibert.io.bundled import ASSETS
+from minibert.training.losses import LOSSES, RIGHT
+
+PERCENT = ("accuracy", "nsp_accuracy", "exact_match")
+NOTES = {
+    "macro_f1": "mean F1 of the classes",
+    "micro_f1": "F1 of all labels of all rows together",
+    "pearson": "correlation",
+    "spearman": "correlation of the ranks",
+}
 
 
 @dataclass(frozen=True)
 class Report:
-    """All that the page shows. Losses are in nats; accuracies and probabilities lie between 0 and 1."""
+    """All that the page shows. Losses are in nats (a regression's squared); shares lie between 0 and 1."""
 
     title: str
     summary: dict[str, str]  # model, data, parameters, seconds, device, versions, …
     labels: list[str]  # class names, in the order of the confusion matrix
     steps: list[dict]  # a logged training step: step, loss, accuracy, lr
-    epochs: list[
-        dict
-    ]  # epoch (from 1), train_loss, train_accuracy, dev_loss, dev_accuracy, seconds (None: of another process)
+    epochs: list[dict]  # epoch (from 1), seconds (None: of another process); scores as train_NAME and dev_NAME
     steps_per_epoch: int
     confusion: list[list[int]]  # [L, L], rows true, columns predicted
-    split: str  # what confusion, result, baselines and mistakes were measured on: "test" or "dev"
-    result: dict[str, float]  # accuracy, loss, macro_f1
-    baselines: dict[str, float]  # name -> accuracy
-    mistakes: list[dict]  # worst first: text, pair (or None), label, predicted, probability of the wrong prediction
+    split: str  # what confusion, counts, result, baselines and mistakes were measured on: "test" or "dev"
+    result: dict[str, float | None]  # the scores on it, by their names in inference/scores.py
+    baselines: dict[str, float]  # name -> accuracy (exact match, mean squared error)
+    mistakes: list[dict]  # worst first: text, pair (or None), label, predicted, of a class its probability
     options: dict[str, object]  # all that is needed to run it again
     command: str
+    task: str = "classification"
+    best_by: str = "accuracy"  # the score that chose the best epoch
+    rows: int = 0  # of the split
+    counts: Sequence[Sequence[int]] = ()  # several labels at once: [L, 3], see LabelScores
 
 
 @dataclass(frozen=True)
@@ -61,7 +73,7 @@ class PretrainingReport:
 def render(run: Report | PretrainingReport) -> str:
     """The whole page."""
     if isinstance(run, Report):
-        sections = (_header, _training, _epochs, _classes, _baselines, _mistakes, _options)
+        sections = (_header, _training, _epochs, *OWN[run.task], _mistakes, _options)
     else:
         sections = (_pretraining_header, _pretraining_curves, _measurements, _options)
     body = "".join(section(run) for section in sections)
@@ -85,16 +97,18 @@ def render(run: Report | PretrainingReport) -> str:
 
 
 def _header(run: Report) -> str:
-    """Title, the three results, and the facts of the run."""
-    total, accuracy = sum(map(sum, run.confusion)), run.result["accuracy"]
-    low, high = (_percent(edge, 1) for edge in _wilson(accuracy, total))
-    note = f"on {total:,} {_esc(run.split)} examples<br>95% interval {low} to {high}"
-    tiles = (
-        ("accuracy", _percent(accuracy), note),
-        ("loss", _number(run.result["loss"]), "cross-entropy, nats"),
-        ("macro F1", _number(run.result["macro_f1"]), "mean F1 of the classes"),
-    )
-    return _top(run, tiles)
+    """Title, the results, and the facts of the run."""
+    total, tiles = sum(map(sum, run.confusion)) or run.rows, []
+    for name, value in run.result.items():
+        note = NOTES.get(name, "")
+        if name == RIGHT.get(run.task):
+            low, high = (_percent(edge, 1) for edge in _wilson(value, total))
+            note = f"95% interval {low} to {high}"
+        if name == "loss":
+            note = LOSSES[run.task]
+        tiles.append((WORDS[name][0], _shown(name, value), note))
+    (name, value, note), *rest = tiles
+    return _top(run, [(name, value, f"on {total:,} {_esc(run.split)} examples<br>{note}"), *rest])
 
 
 def _top(run: Report | PretrainingReport, tiles: Iterable[tuple[str, str, str]]) -> str:
@@ -110,8 +124,9 @@ def _top(run: Report | PretrainingReport, tiles: Iterable[tuple[str, str, str]])
 
 def _training(run: Report) -> str:
     """Loss and accuracy side by side, and what the learning rate did."""
-    figures = _figure(run, "loss", "nats; lower is better")
-    return _curves(run, figures + _figure(run, "accuracy", "higher is better"))
+    figures = _figure(run, "loss", f"{LOSSES[run.task].partition(', ')[2] or 'squared'}; lower is better")
+    other = RIGHT.get(run.task, "pearson")
+    return _curves(run, figures + _figure(run, other, "higher is better", WORDS[other][0]))
 
 
 def _curves(run: Report | PretrainingReport, figures: str) -> str:
@@ -126,13 +141,16 @@ def _curves(run: Report | PretrainingReport, figures: str) -> str:
 def _epochs(run: Report) -> str:
     """The numbers behind the dev points."""
     best, rows = _best_epoch(run), []
+    names = [name for name in run.epochs[0] if name.startswith(("train_", "dev_"))] if run.epochs else []
     for e in run.epochs:
         cells = [f"{e['epoch']} <b>best</b>" if e is best else f"{e['epoch']}"]
-        for part in ("train", "dev"):
-            cells += [_number(e[f"{part}_loss"]), _percent(e[f"{part}_accuracy"])]
+        cells += [_shown(name.partition("_")[2], e[name]) for name in names]
         rows.append([*cells, _number(e["seconds"], 1)])
-    head = ["epoch", "train loss", "train accuracy", "dev loss", "dev accuracy", "seconds"]
-    return _section("Epochs", _table("Epochs", head, rows))
+    heads = []
+    for name in names:
+        part, _, score = name.partition("_")
+        heads.append(f"{part} {WORDS[score][0]}")
+    return _section("Epochs", _table("Epochs", ["epoch", *heads, "seconds"], rows))
 
 
 def _classes(run: Report) -> str:
@@ -147,21 +165,35 @@ def _classes(run: Report) -> str:
             percent = _percent(share if true else None, 1)
             cells.append(f'<div class="{kind}" style="--share:{share:.3f}">{count:,}<small>{percent}</small></div>')
         matrix.append([name, *cells])
-        ratios = ((row[k], predicted), (row[k], true), (2 * row[k], true + predicted))
-        numbers = [_number(a / b if b else None) for a, b in ratios]
-        scores.append([name, *numbers, f"{true:,}", f"{predicted:,}"])
+        scores.append(_ratios(name, row[k], true, predicted))
     few = len(matrix) < 6
     head = ["true ↓ predicted →", *map(_label, run.labels)]
     tables = _table("Confusion matrix", head, matrix, "confusion" if few else "confusion many")
-    tables += _table("Classes", ["class", "precision", "recall", "F1", "true", "predicted"], scores)
+    tables += _table("Classes", ["class", *RATIOS], scores)
     if few:
         tables = f'<div class="pair">\n{tables}</div>\n'
     return _section(f"Classes, on the {_esc(run.split)} split", tables)
 
 
+RATIOS = ["precision", "recall", "F1", "true", "predicted"]
+
+
+def _ratios(name: str, hits: int, true: int, predicted: int) -> list[str]:
+    """A class's row under RATIOS; a dash where a denominator is zero."""
+    ratios = ((hits, predicted), (hits, true), (2 * hits, true + predicted))
+    return [name, *(_number(a / b if b else None) for a, b in ratios), f"{true:,}", f"{predicted:,}"]
+
+
+def _labels(run: Report) -> str:
+    """Precision, recall and F1 of each of several labels at once."""
+    rows = [_ratios(name, *counts) for name, counts in zip(map(_label, run.labels), run.counts, strict=True)]
+    return _section(f"Labels, on the {_esc(run.split)} split", _table("Labels", ["label", *RATIOS], rows))
+
+
 def _baselines(run: Report) -> str:
     """What BERT adds, or fails to add, to simpler ways of answering."""
-    ours, best = run.result["accuracy"], max(run.baselines, key=run.baselines.__getitem__)
+    right = RIGHT[run.task]
+    ours, best = run.result[right], max(run.baselines, key=run.baselines.__getitem__)
     points, verdict = round(100 * (ours - run.baselines[best]), 2), "level with"
     if points:
         verdict = f"{abs(points):.2f} points {'above' if points > 0 else 'below'}"
@@ -171,22 +203,45 @@ def _baselines(run: Report) -> str:
     for name, accuracy, own in sorted(bars, key=lambda bar: -bar[1]):
         bar = f'<div class="bar{own}" style="width:{100 * accuracy:.2f}%"></div>'
         rows.append([name, bar, _percent(accuracy)])
-    table = _table("Baselines", ["classifier", "0 to 100%", "accuracy"], rows, "bars")
+    table = _table("Baselines", ["classifier", "0 to 100%", WORDS[right][0]], rows, "bars")
     sentence = f"<p>BERT is {verdict} the best baseline, <bdi>{_esc(best)}</bdi>.</p>\n"
     return _section(f"Baselines, on the {_esc(run.split)} split", sentence + table)
 
 
+def _mean(run: Report) -> str:
+    """What a regression adds to one answer for all rows."""
+    ((name, guess),) = run.baselines.items()
+    verdict = "below" if run.result["loss"] < guess else "not below"
+    sentence = f"<p>The mean squared error is {_number(run.result['loss'])}, {verdict} that of always answering the"
+    body = f"{sentence} {_esc(name)}, {_number(guess)}.</p>\n"
+    return _section(f"Baseline, on the {_esc(run.split)} split", body)
+
+
+# By task: what stands between the epochs and the mistakes, and how these are ordered
+OWN = {"classification": (_classes, _baselines), "multi-label": (_labels, _baselines), "regression": (_mean,)}
+ORDERS = {
+    "classification": "the most confident first",
+    "multi-label": "the largest loss first",
+    "regression": "the largest error first",
+}
+
+
 def _mistakes(run: Report) -> str:
-    """The wrong answers given with the most confidence."""
+    """The wrong answers given with the most confidence, or furthest off."""
     if not run.mistakes:
         return _section("Worst mistakes", "<p>None to show.</p>\n")
-    wrong = sum(sum(row) - row[k] for k, row in enumerate(run.confusion))
-    items = ""
+    wrong, items = run.rows, ""
+    if run.task == "classification":
+        wrong = sum(sum(row) - row[k] for k, row in enumerate(run.confusion))
+    elif run.task == "multi-label":
+        wrong = round((1 - run.result["exact_match"]) * run.rows)
     for m in run.mistakes:
         verdict = f'true <bdi class="true">{_esc(m["label"])}</bdi> predicted <bdi>{_esc(m["predicted"])}</bdi>'
+        if "probability" in m:
+            verdict += f" with&nbsp;{_percent(m['probability'])}"
         texts = "".join(_text(text) for text in (m["text"], m["pair"]) if text is not None)
-        items += f"<li><p>{verdict} with&nbsp;{_percent(m['probability'])}</p>\n{texts}</li>\n"
-    count = f"{len(run.mistakes):,} of {wrong:,}, the most confident first."
+        items += f"<li><p>{verdict}</p>\n{texts}</li>\n"
+    count = f"{len(run.mistakes):,} of {wrong:,}, {ORDERS[run.task]}."
     return _section("Worst mistakes", f"<p>{count}</p>\n<ol>\n{items}</ol>\n")
 
 
@@ -252,8 +307,8 @@ def _figure(run: Report | PretrainingReport, metric: str, unit: str, title: str 
     every, name = (run.steps_per_epoch, "epoch") if epochs else (1, "step")
     raw = sorted((s["step"], s[metric]) for s in run.steps if s.get(metric) is not None)
     dev = [(e["epoch"] * every, e[f"dev_{metric}"], e) for e in run.epochs if e[f"dev_{metric}"] is not None]
-    percent, title = metric != "loss", title or metric
-    heading = f"<h3>{title.capitalize()} <small>{unit}</small></h3>"
+    percent, title = metric in PERCENT, title or metric
+    heading = f"<h3>{title[0].upper()}{title[1:]} <small>{unit}</small></h3>"
     if not raw and not dev:
         return f"<figure><figcaption>{heading}</figcaption><p>Nothing was logged.</p></figure>\n"
     xs, ys = zip(*(point[:2] for point in raw + dev), strict=True)
@@ -355,8 +410,17 @@ def _thin(points: list[tuple[float, float]], limit: int = 600) -> list[tuple[flo
 
 
 def _best_epoch(run: Report) -> dict:
-    """The epoch of the highest dev accuracy, the first one of equals."""
-    return max(run.epochs, key=lambda e: e["dev_accuracy"])
+    """The epoch that was kept: of the best score, of equals the one of the lowest loss, of those the first."""
+
+    def key(epoch: dict) -> tuple[float, float]:
+        value = epoch[f"dev_{run.best_by}"]
+        if value is None:
+            value = -math.inf
+        if run.best_by == "loss":
+            value = -value
+        return value, -epoch["dev_loss"]
+
+    return max(run.epochs, key=key)
 
 
 def _wilson(share: float, total: int, z: float = 1.96) -> tuple[float, float]:
@@ -370,6 +434,11 @@ def _wilson(share: float, total: int, z: float = 1.96) -> tuple[float, float]:
 def _number(value: float | None, digits: int = 4) -> str:
     """With thousands parted; a dash for None."""
     return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def _shown(name: str, value: float | None) -> str:
+    """A score as it is usual."""
+    return _percent(value) if name in PERCENT else _number(value)
 
 
 def _percent(value: float | None, digits: int = 2) -> str:

@@ -7,7 +7,6 @@ import math
 import random
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import transformers
@@ -17,7 +16,7 @@ from minibert.fast.batches import collate, collate_packed
 from minibert.fast.models import BertForSequenceClassification, BertModel
 from minibert.inference.options import POOLINGS
 from minibert.inference.text_encoder import TextEncoder
-from minibert.inference.text_models import TextClassifier, classify, pick_device, score
+from minibert.inference.text_models import TextClassifier, classify, pick_device
 from minibert.text.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.numeric
@@ -251,32 +250,6 @@ def test_embeddings_of_generators_are_float32_without_gradients(encoder):
 def test_unknown_pooling_says_which_are_known(encoder):
     with pytest.raises(ValueError, match="choose cls, mean, max, mean-sqrt, weighted-mean, last"):
         encoder.embed(["a"], pooling="median")
-
-
-# ---- scores ----
-
-
-def test_scores_equal_an_example_by_hand():
-    """Five rows, three classes; true 0 0 1 1 2, predicted 0 1 1 1 0.
-
-    accuracy 3/5. F1 = 2·hits / (true + predicted): class 0 2·1/(2+2) = 1/2, class 1 2·2/(2+3) = 4/5, class 2
-    0/(1+0) = 0; their mean 13/30. Logits are (log 8, 0, 0) in some order, so softmax gives 0.8 and 0.1: the loss is
-    -(3·log 0.8 + 2·log 0.1) / 5.
-    """
-    predicted = torch.tensor([0, 1, 1, 1, 0])
-    logits = torch.nn.functional.one_hot(predicted, 3) * math.log(8)
-    scores = score(logits, np.array([0, 0, 1, 1, 2]))
-    assert scores.accuracy == pytest.approx(3 / 5)
-    assert scores.macro_f1 == pytest.approx(13 / 30)
-    assert scores.loss == pytest.approx(-(3 * math.log(0.8) + 2 * math.log(0.1)) / 5, abs=1e-6)
-    assert scores.confusion == [[1, 1, 0], [0, 2, 0], [1, 0, 0]]
-
-
-def test_a_class_that_never_occurs_counts_as_zero_in_macro_f1():
-    scores = score(torch.tensor([[9.0, 0, 0], [0, 9.0, 0]]), np.array([0, 1]))
-    assert scores.accuracy == 1
-    assert scores.macro_f1 == pytest.approx(2 / 3)
-    assert scores.confusion == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
 
 
 def test_a_classifier_without_a_trained_head_gives_no_answers(minilm):

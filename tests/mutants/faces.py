@@ -54,8 +54,8 @@ MUTATIONS = {
         ),
         (
             "train: a small model's pooler is drawn anew though a classifier has used it",
-            'if "BertForSequenceClassification" in str',
-            'if "BertForMaskedLM" in str',
+            'trained = "BertForSequenceClassification" in str',
+            'trained = "BertForMaskedLM" in str',
             "tests/training/test_train.py"
             "::test_the_pooler_of_a_small_model_is_drawn_anew_unless_it_has_served_a_classifier",
         ),

@@ -160,17 +160,44 @@ MUTATIONS = {
             "return self.config.max_position_embeddings",
             "tests/inference/test_inference.py::test_as_many_tokens_of_a_text_are_read_as_in_training",
         ),
+    ],
+    "minibert/inference/scores.py": [
         (
             "scores: predicted rows and true columns",
             "torch.bincount(truth * L + predicted,",
             "torch.bincount(predicted * L + truth,",
-            "tests/inference/test_inference.py::test_scores_equal_an_example_by_hand",
+            "tests/inference/test_scores.py::test_scores_equal_an_example_by_hand",
         ),
         (
             "scores: F1 of a class that never occurs is no number",
             ".clamp(min=1)\n    accuracy",
             "\n    accuracy",
-            "tests/inference/test_inference.py::test_a_class_that_never_occurs_counts_as_zero_in_macro_f1",
+            "tests/inference/test_scores.py::test_a_class_that_never_occurs_counts_as_zero_in_macro_f1",
+        ),
+        (
+            "scores: F1 of all answers together is the mean of the labels'",
+            "micro_f1=(2 * hits.sum() / sums.sum().clamp(min=1)).item()",
+            "micro_f1=(2 * hits / sums.clamp(min=1)).mean().item()",
+            "tests/inference/test_scores.py::test_scores_of_several_labels_equal_an_example_by_hand",
+        ),
+        (
+            "scores: one right label of a row is enough",
+            "right.all(dim=1)",
+            "right.any(dim=1)",
+            "tests/inference/test_scores.py::test_scores_of_several_labels_equal_an_example_by_hand",
+        ),
+        (
+            "scores: equal numbers have the rank of the last",
+            "np.cumsum(counts) - (counts - 1) / 2",
+            "np.cumsum(counts)",
+            "tests/inference/test_scores.py::test_equal_numbers_share_their_rank",
+        ),
+        (
+            "scores: a correlation without a spread is 0 / 0",
+            "if (x == x[0]).all() or (y == y[0]).all():",
+            "if False:",
+            "tests/inference/test_scores.py"
+            "::test_a_correlation_with_numbers_that_are_all_equal_is_undefined_and_null_in_json",
         ),
     ],
     "minibert/inference/answers.py": [

@@ -299,8 +299,8 @@ MUTATIONS = {
         ),
         (
             "report: precision and recall change places",
-            "ratios = ((row[k], predicted), (row[k], true),",
-            "ratios = ((row[k], true), (row[k], predicted),",
+            "ratios = ((hits, predicted), (hits, true),",
+            "ratios = ((hits, true), (hits, predicted),",
             "tests/training/test_report.py::test_the_scores_of_a_class_are_those_computed_by_hand",
         ),
         (
@@ -399,8 +399,8 @@ MUTATIONS = {
         ),
         (
             "ranks: a row for want of one counts",
-            "        if not mine:\n            batch = batch._replace",
-            "        if False:\n            batch = batch._replace",
+            "        if not mine:\n            none =",
+            "        if False:\n            none =",
             "tests/training/test_ranks.py::test_two_processes_are_one",
         ),
         (
@@ -423,15 +423,140 @@ MUTATIONS = {
         ),
         (
             "train: a later epoch that is as good takes the best one's place",
-            "best = scores.accuracy > progress.best_accuracy",
-            "best = scores.accuracy >= progress.best_accuracy",
+            "if (value, -loss) <= (progress",
+            "if (value, -loss) < (progress",
             "tests/training/test_train.py::test_the_best_epoch_is_kept_also_when_a_later_one_is_worse_or_as_good",
         ),
+        (
+            "train: equals are not told apart by their loss",
+            "if (value, -loss) <= (progress.best_accuracy, -progress.best_loss):",
+            "if value <= progress.best_accuracy:",
+            "tests/training/test_tasks.py"
+            "::test_the_epoch_that_is_kept_is_the_best_by_the_score_and_of_equals_by_the_loss",
+        ),
+        (
+            "train: the epoch of the largest loss is the best by loss",
+            "value = -loss if self.options",
+            "value = loss if self.options",
+            "tests/training/test_tasks.py"
+            "::test_the_epoch_that_is_kept_is_the_best_by_the_score_and_of_equals_by_the_loss",
+        ),
+        (
+            "train: the loss of an old run's best epoch is that of its last",
+            'epochs[progress.best_epoch]["dev_loss"]',
+            'epochs[-1]["dev_loss"]',
+            "tests/training/test_tasks.py"
+            "::test_the_loss_of_the_best_epoch_of_a_run_that_release_0_1_began_is_the_logged_one",
+        ),
+        (
+            "train: patience counts from the first epoch",
+            "progress.epoch - 1 - progress.best_epoch >= patience",
+            "progress.epoch > patience",
+            "tests/training/test_tasks.py::test_patience_ends_a_run_after_so_many_epochs_that_were_not_better",
+        ),
+        (
+            "train: an old run goes on with the model's order of labels",
+            'or (record is not None and "labels" not in record)',
+            "",
+            "tests/training/test_tasks.py::test_a_run_that_began_before_labels_had_an_order_goes_on_in_the_old_one",
+        ),
+    ],
+    "minibert/training/mistakes.py": [
         (
             "train: the least sure mistakes first",
             "wrong.sort(key=lambda row: -sure[row])",
             "wrong.sort(key=lambda row: sure[row])",
             "tests/training/test_train.py::test_the_worst_mistakes_are_the_surest_first",
+        ),
+        (
+            "mistakes: rows that are right are shown",
+            "(predicted != wanted.bool()).any(dim=1).tolist()",
+            "[True] * len(loss)",
+            "tests/training/test_tasks.py::test_the_worst_rows_of_several_labels_are_those_of_the_largest_loss",
+        ),
+        (
+            "mistakes: the smallest errors first",
+            "-abs(answers[row] - wanted[row])",
+            "abs(answers[row] - wanted[row])",
+            "tests/training/test_tasks.py::test_the_worst_rows_of_a_regression_are_the_furthest_off",
+        ),
+    ],
+    "minibert/training/losses.py": [
+        (
+            "losses: rows that are none count",
+            "return (losses * real).sum() / logits.shape[1]",
+            "return losses.sum() / logits.shape[1]",
+            "tests/training/test_tasks.py::test_rows_that_are_none_count_for_no_task",
+        ),
+        (
+            "losses: a row's losses are added up",
+            "(losses * real).sum() / logits.shape[1]",
+            "(losses * real).sum()",
+            "tests/training/test_tasks.py::test_thirty_steps_of_each_task_equal_a_plain_transformers_loop",
+        ),
+        (
+            "losses: balanced weights do not know how many classes there are",
+            "len(labels) / (count * np.maximum(1, rows))",
+            "len(labels) / np.maximum(1, rows)",
+            "tests/training/test_tasks.py::test_balanced_weights_of_classes_are_scikit_learns",
+        ),
+        (
+            "losses: labels are smoothed on one side",
+            "labels * (1 - self.smoothing) + self.smoothing / 2",
+            "labels * (1 - self.smoothing)",
+            "tests/training/test_tasks.py::test_smoothing_gives_a_share_of_each_label_to_all",
+        ),
+    ],
+    "minibert/training/start.py": [
+        (
+            "start: the order of a model's labels is the file's",
+            "        return own, True\n",
+            "        return names, True\n",
+            "tests/training/test_tasks.py::test_a_classifier_with_the_same_names_keeps_their_order_and_its_head",
+        ),
+        (
+            "start: a head for other labels goes on",
+            "if options.model is None or kept:",
+            "if True:",
+            "tests/training/test_tasks.py::test_other_names_or_another_count_get_a_new_head_which_is_said_in_a_line",
+        ),
+        (
+            "start: a head of another task goes on",
+            "if task_of(config) != task or len(own)",
+            "if len(own)",
+            "tests/training/test_tasks.py::test_another_task_gets_a_new_head",
+        ),
+        (
+            "start: the embeddings are not frozen",
+            "(model.bert.embeddings, *model.bert.layers[:layers])",
+            "model.bert.layers[:layers]",
+            "tests/training/test_tasks.py::test_frozen_parts_stay_and_the_others_move",
+        ),
+        (
+            "start: a CrossEncoder's activation is kept",
+            'if name != "activation_fn"}',
+            "if name}",
+            "tests/training/test_tasks.py::test_what_a_cross_encoder_said_of_its_logits_is_no_more_true_after_training",
+        ),
+    ],
+    "minibert/io/labels.py": [
+        (
+            "labels: a number is a class",
+            "if None not in numbers and not WHOLE",
+            "if None in numbers and not WHOLE",
+            "tests/training/test_tasks.py::test_labels_of_another_task_are_refused_with_file_line_and_remedy",
+        ),
+        (
+            "labels: several of a row stand in the row of the last",
+            "for row, labels in enumerate(sets) for _ in labels]",
+            "for row, labels in enumerate(sets, -1) for _ in labels]",
+            "tests/training/test_tasks.py::test_lists_in_json_lines_are_several_labels",
+        ),
+        (
+            "labels: what float32 does not hold becomes infinity",
+            "and abs(number) <= LARGEST",
+            "",
+            "tests/training/test_tasks.py::test_labels_of_another_task_are_refused_with_file_line_and_remedy",
         ),
     ],
 }

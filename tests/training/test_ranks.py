@@ -32,6 +32,7 @@ RUNS = {  # 21 rows: the last batch of an epoch has one row, so a rank has none
     "rows": {"batch_size": 4, "parallel": "ddp"},
     "accumulating": {"batch_size": 2, "accumulation": 2, "parallel": "ddp"},
     "by-tokens": {"tokens_per_batch": 30, "accumulation": 2, "parallel": "ddp"},
+    "several-labels": {"batch_size": 4, "parallel": "ddp", "task": "multi-label", "freeze": 1},
 }
 
 
@@ -204,7 +205,7 @@ def compare(folder: Path, world: int, *names: str) -> None:
 
 @pytest.mark.parametrize(
     "names",
-    [("accumulating",), pytest.param(("by-tokens", "pretrain-by-tokens"), marks=pytest.mark.slow)],
+    [("accumulating",), pytest.param(("by-tokens", "several-labels", "pretrain-by-tokens"), marks=pytest.mark.slow)],
     ids=" ".join,
 )
 def test_two_processes_are_one(tmp_path, names):

@@ -32,11 +32,13 @@ from minibert.core.config import BertConfig
 from minibert.core.data import chunks, label_ids, shuffled
 from minibert.fast.batches import collate, encode_examples, shuffled_by_tokens
 from minibert.fast.models import BertForPreTraining, BertForSequenceClassification, BertModel
-from minibert.inference.text_models import Scores, TextClassifier, score
+from minibert.inference.scores import Scores, score
+from minibert.inference.text_models import TextClassifier
 from minibert.io.examples import hold_out, read_examples
 from minibert.text.tokenizer import Tokenizer
 from minibert.training.engine import cpu_threads
 from minibert.training.fine_tuning import FineTuning, TrainOptions, train
+from minibert.training.mistakes import worst_mistakes
 from minibert.training.options import REVIEWS
 
 GOOD, BAD = ["good", "great", "干净", "喜欢", "好"], ["bad", "awful", "肮脏", "讨厌", "差"]
@@ -384,11 +386,11 @@ def test_the_report_shows_the_run(files, done):
 
 def test_the_worst_mistakes_are_the_surest_first(files):
     rows = read_examples(files["test"])
-    split = minibert.training.fine_tuning.Split(rows, None, label_ids(rows, ["neg", "pos"]))  # neg pos neg pos …
+    truth = label_ids(rows, ["neg", "pos"])  # neg pos neg pos …
     logits = torch.zeros(14, 2)
     logits[:, 0] = 1.0  # the odd rows are wrong
     logits[5, 0], logits[9, 0] = 3.0, 2.0
-    mistakes = minibert.training.fine_tuning.worst_mistakes(logits, split, ["neg", "pos"], most=3)
+    mistakes = worst_mistakes(logits, rows, truth, ["neg", "pos"], most=3)
     assert [mistake["text"] for mistake in mistakes] == [rows.texts[row] for row in (5, 9, 1)]
     assert [(mistake["label"], mistake["predicted"]) for mistake in mistakes] == [("pos", "neg")] * 3
     assert mistakes[0]["probability"] == pytest.approx(torch.sigmoid(torch.tensor(3.0)).item())
@@ -426,11 +428,11 @@ def test_transformers_gives_the_same_logits_for_a_trained_directory(files, done)
 
 
 @pytest.mark.numeric
-def test_fine_tuning_pairs_from_a_pretrained_directory_is_read_by_transformers(encoder, tmp_path, caplog):
+def test_fine_tuning_pairs_from_a_pretrained_directory_is_read_by_transformers(encoder, tmp_path, capsys):
     paths = {name: write_rows(tmp_path / f"{name}.tsv", 20, len(name), pairs=True) for name in ("data", "test")}
     files = {name: str(path) for name, path in paths.items()}
     out = train(small(files, tmp_path / "run", model=str(encoder), max_length=24))[1]
-    assert "classification head: freshly initialised" in caplog.text
+    assert f"{encoder}: a new head is drawn, for neg, pos (classification)\n" in capsys.readouterr().err
     test = read_examples(files["test"])
     ours = TextClassifier.from_pretrained(out, device="cpu").logits(test.texts, test.pairs)
     torch.testing.assert_close(their_logits(out, test.texts, test.pairs), ours, rtol=0, atol=1e-5)

@@ -1,0 +1,108 @@
+"""What a fine-tuning run starts from: a tokenizer, an encoder, and a head, the model's own or a new one.
+
+A head goes on where it is for the same task and the same labels; their order is then the model's, as its rows have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+from minibert.core.config import BertConfig
+from minibert.core.data import Examples
+from minibert.core.weights import without_memory
+from minibert.fast.models import BertForSequenceClassification, BertModel
+from minibert.inference.answers import TASKS, task_of
+from minibert.io.bundled import resolve
+from minibert.io.stderr import say
+from minibert.text.tokenizer import Tokenizer
+from minibert.text.vocab import learn_vocabulary
+from minibert.training.engine import config_for, model_for
+from minibert.training.options import TrainOptions
+
+CROSS_ENCODERS = {  # what sentence-transformers makes of the logits, so that its CrossEncoder answers as minibert does
+    "multi-label": "torch.nn.modules.activation.Sigmoid",
+    "regression": "torch.nn.modules.linear.Identity",
+}
+
+
+def own_order(names: list[str], task: str, config: BertConfig) -> tuple[list[str], bool]:
+    """The labels in the order of a model's own head, and True, where it is for this task and has the same; else as they
+    are, and False. A model without such a head has the order of its config, which does no harm."""
+    own = list(config.id2label.values())
+    if task_of(config) != task or len(own) != len(names):
+        return names, False
+    if task == "regression" or set(own) == set(names):
+        return own, True
+    unnamed = own == [f"LABEL_{i}" for i in range(len(own))]
+    return names, unnamed and names == [str(i) for i in range(len(own))]  # 0 is LABEL_0, as for `evaluate`
+
+
+def build(
+    options: TrainOptions, rows: Examples, names: list[str], kept: bool
+) -> tuple[Tokenizer, BertForSequenceClassification]:
+    """Tokenizer and model: from a checkpoint, or from scratch with a vocabulary learned from the training rows.
+
+    kept: whether the checkpoint's head, if it has one, is for these labels.
+    """
+    if options.model is not None:
+        tokenizer = Tokenizer.from_pretrained(resolve(options.model))
+    else:
+        tokenizer = Tokenizer(learn_vocabulary(rows.texts + (rows.pairs or []), options.vocab_size))
+    tokenizer.model_max_length = options.max_length  # goes into the trained directory, where texts are cut alike
+    changes: dict[str, object] = {"id2label": dict(enumerate(names))}
+    changes["problem_type"] = next(theirs for theirs, ours in TASKS.items() if ours == options.task)
+    if options.dropout is not None:
+        changes["classifier_dropout"] = options.dropout
+    config = config_for(options, tokenizer, changes)
+    config = config.replace(others=with_activation(config.others, options.task))
+    if options.model is None or kept:
+        model = model_for(BertForSequenceClassification, options, config)
+    else:
+        model = with_new_head(options, config)
+    if options.model is not None and options.pooler == "fresh":
+        model.init_weights(model.bert.pooler)
+    freeze(model, options.freeze)
+    return tokenizer, model
+
+
+def with_activation(others: dict[str, object], task: str) -> dict[str, object]:
+    """A config's other fields, of which those of sentence-transformers say what the trained logits are."""
+    others = {name: value for name, value in others.items() if name != "sbert_ce_default_activation_function"}
+    known = others.pop("sentence_transformers", None)
+    known = {name: value for name, value in known.items() if name != "activation_fn"} if known else {}
+    if task in CROSS_ENCODERS:
+        known["activation_fn"] = CROSS_ENCODERS[task]
+    return others | ({"sentence_transformers": known} if known else {})
+
+
+def with_new_head(options: TrainOptions, config: BertConfig) -> BertForSequenceClassification:
+    """The checkpoint's encoder under a head that is drawn from the run's seed, which is said."""
+    before = BertConfig.from_file(resolve(options.model) / "config.json")
+    wanted = "one number" if options.task == "regression" else some(config.id2label.values())
+    own = ""
+    if "BertForSequenceClassification" in str(before.others.get("architectures")):
+        own = f"; its own, not used, is for {some(before.id2label.values())} ({task_of(before)})"
+    say(f"{options.model}: a new head is drawn, for {wanted} ({options.task}){own}")
+    torch.manual_seed(options.seed)
+    model = without_memory(BertForSequenceClassification, config, options.attention)
+    model.bert = BertModel.from_pretrained(resolve(options.model), options.attention, config=config)
+    model.init_weights(model.classifier.to_empty(device="cpu"))
+    return model.eval()
+
+
+def some(names: Iterable[str]) -> str:
+    """Names in a line, of many the first."""
+    names = list(names)
+    return ", ".join(names[:5]) + f", … ({len(names)})" * (len(names) > 5)
+
+
+def freeze(model: BertForSequenceClassification, layers: int | None) -> None:
+    """Leaves the embeddings and the first layers as they are. ValueError: the model has fewer."""
+    if layers is None:
+        return
+    if layers > (count := len(model.bert.layers)):
+        raise ValueError(f"freeze is {layers}; the model has {count} layers, so give 0 (the embeddings) to {count}")
+    for part in (model.bert.embeddings, *model.bert.layers[:layers]):
+        part.requires_grad_(False)
