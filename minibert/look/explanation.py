@@ -232,7 +232,8 @@ def run_and_analyse(
     if wrong := next((key for key, x in seen.items() if not x.isfinite().all()), None):
         raise ValueError(f"{wrong} is not finite; minibert doctor says what is wrong with a model's weights")
     stream = analysis.stacked(seen)[:, 0]  # [N + 1, S, E]
-    names = tokenizer.vocab
+    size = encoder_of(model).config.vocab_size
+    names = [*tokenizer.vocab, *(f"(no token: {number})" for number in range(tokenizer.vocab_size, size))]
     if isinstance(model, BertForSequenceClassification):
         names = [model.config.id2label[i] for i in range(model.config.num_labels)]
     with torch.no_grad():

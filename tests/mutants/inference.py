@@ -16,7 +16,7 @@ MUTATIONS = {
         ),
         (
             "fill-mask: more answers are asked for than there are tokens",
-            ".topk(min(options.top_k, config.vocab_size), dim=1)",
+            ".topk(min(options.top_k, tokenizer.vocab_size), dim=1)",
             ".topk(options.top_k, dim=1)",
             "tests/inference/test_fill_mask.py::test_there_are_no_more_answers_than_tokens",
         ),

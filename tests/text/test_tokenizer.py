@@ -17,6 +17,7 @@ from conftest import SHARED, needs_shared
 from fuzz_tokenizer import STRATEGIES, own_rows, random_string, reference, reference_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers.models import WordPiece
 
 from minibert.core.encoding import truncated_lengths
 from minibert.text import tokenizer as module
@@ -489,6 +490,14 @@ def test_a_vocabulary_file_may_have_a_byte_order_mark_crlf_and_blank_lines_at_th
     path = tmp_path / "vocab.txt"
     path.write_bytes("\ufeff".encode() + "\r\n".join([*SMALL, "", ""]).encode())
     assert read_vocabulary(path) == SMALL
+
+
+def test_white_space_behind_a_token_is_left_out_as_in_the_reference(tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_bytes("\n".join([*SMALL, "foo ", "bar\t\u2003\r", "baz\x0b\x85", "##qux\u2028", "qu\x1f", ""]).encode())
+    theirs = WordPiece.read_file(str(path))
+    assert {token: i for i, token in enumerate(read_vocabulary(path))} == theirs
+    assert "foo" in theirs
 
 
 def test_only_line_feeds_end_a_vocabularys_line(tmp_path):
