@@ -197,9 +197,10 @@ DENSE = {  # formulas over arrays and tables, nearly all names and brackets: as 
     "fast.attention.triton_launch": 11.9,
     "fast.replay": 9.9,
     "text.symbols": 9.6,
+    "text.tokenizer": 9.7,
     "text.wordpiece_batch": 12.3,
     "training.instances": 11.0,
-    "look.wordpiece_trace": 9.9,
+    "look.wordpiece_trace": 10.0,
     "check.course": 10.0,
     "inference.fill_mask": 9.6,
     "io.examples": 9.6,
@@ -211,12 +212,12 @@ FILES = 15  # that core/train.py reaches
 BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more only in the commit that needs it
     "core": (2460, 2300),
     "io": (593, 500),
-    "text": (1829, 1450),
+    "text": (2497, 1450),
     "fast": (1930, 1850),
     "inference": (785, 700),
     "training": (2701, 2750),
-    "look": (1410, 1300),
-    "check": (1098, 900),
+    "look": (1417, 1300),
+    "check": (1105, 900),
     "top": (500, 450),
 }
 

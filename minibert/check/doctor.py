@@ -31,6 +31,7 @@ from minibert.fast.architecture import model_class
 from minibert.io.bundled import resolve
 from minibert.io.findings import Finding, error, note, refusal, text_encoding, warning
 from minibert.text.tokenizer import Tokenizer
+from minibert.text.tokenizer_doubts import tokenizer_findings
 from minibert.text.tokenizer_files import mojibake, read_settings
 
 # SHA-256 of a vocabulary's tokens, a line each: (name, whether texts are lowercased for it).
@@ -305,6 +306,12 @@ def vocabulary_size(files: ModelFiles) -> Findings:
             yield warning("vocabulary-short", what, "take the vocab.txt that belongs to the weights, if lines are lost")
 
 
+def tokenizer_files(files: ModelFiles) -> Findings:
+    """What other programs may read differently in the tokenizer's files."""
+    if files.tokenizer is not None:
+        yield from tokenizer_findings(files.directory)
+
+
 def which_vocabulary(files: ModelFiles) -> Findings:
     """minibert reads vocab.txt, transformers the tokenizer.json beside it; and which of the published ones it is."""
     path, ours = files.directory / "tokenizer.json", files.tokens
@@ -473,6 +480,6 @@ def looks_fresh(weight: Summary, bias: Summary, std: float) -> bool:
 
 
 CHECKS: tuple[Callable[[ModelFiles], Findings], ...] = (
-    *(absent_parts, pointers, vocabulary_text, special_tokens, vocabulary_size, which_vocabulary),
-    *(case, config_values, label_names, key_names, tensors, numbers, fresh),
+    *(absent_parts, pointers, vocabulary_text, special_tokens, vocabulary_size, tokenizer_files),
+    *(which_vocabulary, case, config_values, label_names, key_names, tensors, numbers, fresh),
 )
