@@ -197,7 +197,7 @@ DENSE = {  # formulas over arrays and tables, nearly all names and brackets: as 
     "fast.attention.triton_launch": 11.9,
     "fast.replay": 9.9,
     "text.symbols": 9.6,
-    "text.tokenizer": 9.7,
+    "text.tokenizer": 9.8,
     "text.wordpiece_batch": 12.3,
     "training.instances": 11.0,
     "look.wordpiece_trace": 10.0,

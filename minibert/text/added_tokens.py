@@ -71,9 +71,10 @@ class Matcher:
                 continue
             if token.single_word and (is_word(text[max(0, begin - 1) : begin]) or is_word(text[end : end + 1])):
                 continue
-            begin = max(begin, done)  # a former token may have taken the space that this one begins with
             while token.lstrip and begin > done and text[begin - 1] in BLANK:
                 begin -= 1
+            if token.lstrip:  # a former token may have taken the space that this one begins with; without lstrip
+                begin = max(begin, done)  # both have it, so it is in the reference
             while token.rstrip and end < len(text) and text[end] in BLANK:
                 end += 1
             if done < begin:
@@ -143,7 +144,7 @@ def sketch(
     chars = set().union(*spelled)
     kinds = [NOTHING - k for k, part in enumerate(several) if not chars.isdisjoint(part)]
     wild = one_of(becomes, [REORDERS, *kinds])
-    between = f"[{one_of(becomes, [NOTHING, SPACE, REORDERS])}]*+"
+    between = f"[{one_of(becomes, [NOTHING, SPACE, REORDERS], exact=True)}]*+"
     classes = {char: one_of(becomes, [ord(char)]) for char in chars}
     rests: dict[str, list[str]] = {}  # by the first character
     for pattern in spelled:
@@ -153,11 +154,11 @@ def sketch(
     return re.compile(f"[{wild}{firsts}](?:(?<=[{wild}])|{'|'.join(branches)})")
 
 
-def one_of(becomes: NDArray[np.int32], kinds: Sequence[int]) -> str:
+def one_of(becomes: NDArray[np.int32], kinds: Sequence[int], exact: bool = False) -> str:
     """The code points that become one of some, as the inside of a regular expression's brackets, which must hold one:
-    so U+0000 is there too. Spans beyond U+FFFF, which are slow to look for, are made one, of rare scripts."""
+    so U+0000 is there too. Unless it must be exact, spans beyond U+FFFF, which are slow to look for, are made one."""
     codes = np.flatnonzero(np.isin(becomes, kinds))
-    rare = (codes >= RARE[0]) & (codes <= RARE[1])
+    rare = (codes >= RARE[0]) & (codes <= RARE[1]) & (not exact)
     spans = [RARE] if rare.any() else []
     codes = codes[~rare]
     runs = np.split(codes, np.flatnonzero(np.diff(codes) > 1) + 1)
@@ -165,7 +166,8 @@ def one_of(becomes: NDArray[np.int32], kinds: Sequence[int]) -> str:
 
 
 def is_word(char: str) -> bool:
-    """Whether a character, "" for none, is one of a word: \\w of Unicode's regular expressions."""
+    """Whether a character, "" for none, is one of a word: \\w of Unicode's regular expressions, as far as Python knows
+    the character."""
     if not char:
         return False
     kind = unicodedata.category(char)

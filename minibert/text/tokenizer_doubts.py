@@ -72,6 +72,7 @@ def mark(token: str, segment: int) -> dict:
 def added_words(files: Files) -> Findings:
     """An added token is found before words are cut, and so inside longer ones, though vocab.txt has it as a word."""
     vocab = {*files.lines} or {*files.json["model"]["vocab"]}
+    vocab -= {*SPECIAL_TOKENS.values()} | {token.content for token in named_tokens(files).values()}
     if words := [entry for entry in numbered_tokens(files) if entry.token.content in vocab and not entry.token.special]:
         first = words[0]
         more = f", like {len(words) - 1} more" if len(words) > 1 else ""

@@ -59,6 +59,7 @@ ODD = [
     AddedToken("ab", single_word=True, lstrip=True, rstrip=True),
     AddedToken("İx"),
     AddedToken("ⓐ1", single_word=True),
+    AddedToken("〮\u0301\U0001e4ec", special=True, normalized=True),
 ]
 MASK = [AddedToken("[MASK]", lstrip=True, special=True, normalized=False)]
 CONFIGURATIONS = {"usual": USUAL, "flags": FLAGS, "odd": ODD, "mask": MASK, "all": [*USUAL, *FLAGS, *ODD, *MASK]}
@@ -103,6 +104,7 @@ WORDS += [
     "i\u0307x",
     "ⓐ1",
     "[MASK]",
+    "〮\u0301\U0001e4ec",
     "\u200b",
     "\u0301",
     "\u3000",
