@@ -212,7 +212,7 @@ FILES = 15  # that core/train.py reaches
 BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more only in the commit that needs it
     "core": (2460, 2300),
     "io": (593, 500),
-    "text": (2497, 1450),
+    "text": (2503, 1450),
     "fast": (1930, 1850),
     "inference": (785, 700),
     "training": (2701, 2750),

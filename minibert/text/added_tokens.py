@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minibert.core.vocabulary import BLANK
-from minibert.core.wordpiece import COMBINING_CLASSES, normalize
+from minibert.core.wordpiece import COMBINING_CLASSES, LOWERCASE, is_nonspacing_mark, normalize
 from minibert.text.cuts import brackets
 from minibert.text.symbols import NOTHING, REORDERS, SPACE, folding
 
@@ -166,9 +166,12 @@ def one_of(becomes: NDArray[np.int32], kinds: Sequence[int], exact: bool = False
 
 
 def is_word(char: str) -> bool:
-    """Whether a character, "" for none, is one of a word: \\w of Unicode's regular expressions, as far as Python knows
-    the character."""
+    """Whether a character, "" for none, is one of a word: \\w of Unicode's regular expressions. Of the letters without
+    case that are newer than this Python's Unicode nothing is known.
+    """
     if not char:
         return False
     kind = unicodedata.category(char)
+    if kind == "Cn":
+        return is_nonspacing_mark(char) or char in LOWERCASE or char in LOWERCASE.values()
     return kind[0] in "LM" or kind in ("Nd", "Nl", "Pc") or char in JOINERS or CIRCLED.match(char) is not None
