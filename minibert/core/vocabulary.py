@@ -16,7 +16,7 @@ SWITCHES = {"do_lower_case": "lowercase"} | {name: name for name in ("strip_acce
 # The kind of special token that core's Tokenizer knows: found as it is written, it takes no white space with it
 PLAIN = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
 BLANK = WHITESPACE + "\v\f\x85"  # what `tokenizers` leaves out at the end of a line
-REMEDY = "read the directory with minibert.Tokenizer, whose save_pretrained writes vocab.txt with all tokens"
+REMEDY = "read the directory with minibert.Tokenizer, which knows added tokens"
 
 
 def read_settings(name: str | Path) -> dict:

@@ -9,22 +9,20 @@ Where several fit, the leftmost is taken, of those the longest.
 """
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minibert.core.vocabulary import BLANK
-from minibert.core.wordpiece import COMBINING_CLASSES, LOWERCASE, is_nonspacing_mark, normalize
+from minibert.core.wordpiece import COMBINING_CLASSES, members, normalize, spans
 from minibert.text.cuts import brackets
 from minibert.text.symbols import NOTHING, REORDERS, SPACE, folding
 
 RARE = (0x10000, 0x1EFFF)  # below emoji and the rarer Chinese characters
-JOINERS = "\u200c\u200d"  # with letters, marks, decimal digits and connectors what \w is
-CIRCLED = re.compile("[\u24b6-\u24e9\U0001f130-\U0001f149\U0001f150-\U0001f169\U0001f170-\U0001f189]")
 
 
 class AddedToken(NamedTuple):
@@ -69,7 +67,7 @@ class Matcher:
             token = self.tokens[match.group()]
             if token.special and split_special_tokens:
                 continue
-            if token.single_word and (is_word(text[max(0, begin - 1) : begin]) or is_word(text[end : end + 1])):
+            if token.single_word and any(map(is_word, text[max(0, begin - 1) : begin] + text[end : end + 1])):
                 continue
             while token.lstrip and begin > done and text[begin - 1] in BLANK:
                 begin -= 1
@@ -159,19 +157,10 @@ def one_of(becomes: NDArray[np.int32], kinds: Sequence[int], exact: bool = False
     so U+0000 is there too. Unless it must be exact, spans beyond U+FFFF, which are slow to look for, are made one."""
     codes = np.flatnonzero(np.isin(becomes, kinds))
     rare = (codes >= RARE[0]) & (codes <= RARE[1]) & (not exact)
-    spans = [RARE] if rare.any() else []
+    wide = [RARE] if rare.any() else []
     codes = codes[~rare]
     runs = np.split(codes, np.flatnonzero(np.diff(codes) > 1) + 1)
-    return "\\0" + brackets([*((run[0], run[-1]) for run in runs if len(run)), *spans])
+    return "\\0" + brackets([*((run[0], run[-1]) for run in runs if len(run)), *wide])
 
 
-def is_word(char: str) -> bool:
-    """Whether a character, "" for none, is one of a word: \\w of Unicode's regular expressions. Of the letters without
-    case that are newer than this Python's Unicode nothing is known.
-    """
-    if not char:
-        return False
-    kind = unicodedata.category(char)
-    if kind == "Cn":
-        return is_nonspacing_mark(char) or char in LOWERCASE or char in LOWERCASE.values()
-    return kind[0] in "LM" or kind in ("Nd", "Nl", "Pc") or char in JOINERS or CIRCLED.match(char) is not None
+is_word = members(spans(Path(__file__).with_name("word_characters.txt").read_text("ascii").partition("\n\n")[2]))

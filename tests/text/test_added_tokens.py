@@ -9,11 +9,14 @@ import random
 from pathlib import Path
 
 import pytest
+import tokenizers
 import transformers
 from fuzz_tokenizer import random_string
+from tokenizers import models
 from transformers import AddedToken, AutoTokenizer
 
 from minibert.look.wordpiece_trace import trace
+from minibert.text.added_tokens import is_word
 from minibert.text.token_file import description
 from minibert.text.tokenizer import Tokenizer
 from minibert.text.tokenizer_doubts import tokenizer_findings
@@ -286,6 +289,14 @@ def test_a_broken_file_is_one_line(tmp_path, file, content, reason):
     with pytest.raises(ValueError, match=reason) as error:
         Tokenizer.from_pretrained(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_the_frozen_table_of_word_characters_is_that_of_tokenizers():
+    theirs = tokenizers.Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
+    theirs.add_tokens([AddedToken("!", single_word=True, normalized=False)])
+    chars = [chr(code) for code in range(0, 0x110000, 7) if not 0xD800 <= code < 0xE000]
+    found = theirs.encode_batch([f"{char}!" for char in chars])
+    assert [is_word(char) for char in chars] == [1 not in row.ids for row in found]
 
 
 # --- What others may read differently ---------------------------------------------------------------------------------
