@@ -77,8 +77,9 @@ class Matcher:
                 end += 1
             if done < begin:
                 yield done, begin, None
-            yield begin, end, token
-            done = end
+            if begin < end:
+                yield begin, end, token
+            done = max(done, end)
         if done < len(text):
             yield done, len(text), None
 
