@@ -163,7 +163,7 @@ MUTATIONS = {
             "tokenizer: True is no word of transformers",
             "if habits.are_theirs(options, theirs):",
             "if theirs:",
-            "tests/text/test_habits.py::test_a_call_gives_what_transformers_gives",
+            "tests/text/test_habits.py::test_an_attribute_that_was_not_asked_for_names_those_there_are",
         ),
         (
             "offsets counted from the unit",

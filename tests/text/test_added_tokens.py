@@ -228,12 +228,9 @@ def test_an_added_word_is_no_piece_for_wordpiece(tmp_path):
 
 
 def test_a_token_whose_white_space_another_has_taken_is_none(tmp_path):
-    tokens = [AddedToken("a", rstrip=True), AddedToken(" ", lstrip=True, normalized=False)]
-    tokens += [AddedToken("raw", rstrip=True, normalized=False)]
+    tokens = [AddedToken(" ", lstrip=True, normalized=False), AddedToken("raw", rstrip=True, normalized=False)]
     directory = of_transformers_5(tmp_path, tokens, True)
-    agree(
-        Tokenizer.from_pretrained(directory), AutoTokenizer.from_pretrained(directory), ["raw  a", "a b", "raw x a  b"]
-    )
+    agree(Tokenizer.from_pretrained(directory), AutoTokenizer.from_pretrained(directory), ["raw a", "a b", "raw"])
 
 
 def test_a_long_text_is_truncated_as_in_transformers(tmp_path):
