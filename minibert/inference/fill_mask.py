@@ -43,9 +43,7 @@ def fill(options: FillMaskOptions, texts: Sequence[str]) -> list[list[list[Candi
         owner = np.repeat(rows, encoding.length[rows])[masks]
         with torch.no_grad():
             logits = trained.model(*batch[:-1], positions=upload(masks, trained.device))  # [M, V]
-        shares = logits.float().softmax(dim=1)[
-            :, : tokenizer.vocab_size
-        ]  # a filled-up embedding has rows without token
+        shares = logits.float().softmax(dim=1)[:, : tokenizer.vocab_size]  # other rows have no token
         best = shares.topk(min(options.top_k, tokenizer.vocab_size), dim=1)
         for row, ids, found in zip(owner.tolist(), best.indices.tolist(), best.values.tolist(), strict=True):
             found = zip(ids, found, strict=True)
