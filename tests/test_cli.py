@@ -535,6 +535,6 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path):
 def test_a_directory_with_a_broken_vocabulary_is_one_line(refusal, trained, tmp_path):
     broken = shutil.copytree(trained, tmp_path / "broken")
     tokens = Tokenizer.from_pretrained(trained).vocab
-    (broken / "vocab.txt").write_text("\n".join(tokens[:-1]) + "\n", encoding="utf-8")
+    (broken / "vocab.txt").write_text("\n".join([*tokens, "##more"]) + "\n", encoding="utf-8")
     message = refusal("predict", broken, "text")
-    assert f"the vocabulary has {len(tokens) - 1} tokens, the config says vocab_size {len(tokens)}" in message
+    assert f"the vocabulary has {len(tokens) + 1} tokens, the config says vocab_size {len(tokens)}" in message

@@ -180,9 +180,10 @@ def test_the_example_of_training_runs(tmp_path, monkeypatch, capsys):
 def test_the_example_of_the_tokenizer_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "corpus.txt").write_text("白日依山尽，\n黄河入海流。\n", encoding="utf-8")
-    (example,) = PAGES["tokenizer"].blocks("py")
-    names = {"minibert": minibert, "texts": ["白日依山尽，", "黄河入海流。"]}
-    exec(compile(example.replace("bert-base-chinese", "bundled"), "tokenizer.md", "exec"), names)
+    names = {"minibert": minibert, "texts": ["白日依山尽，", "黄河入海流。"], "pairs": ["床前", "明月光"]}
+    for example in PAGES["tokenizer"].blocks("py"):
+        exec(compile(example.replace("bert-base-chinese", "bundled"), "tokenizer.md", "exec"), names)
+    assert names["enc"].input_ids.shape == names["enc"]["attention_mask"].shape
     assert (tmp_path / "ids.ids").exists() or any(path.name.startswith("ids") for path in tmp_path.iterdir())
 
 

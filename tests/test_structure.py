@@ -197,11 +197,12 @@ DENSE = {  # formulas over arrays and tables, nearly all names and brackets: as 
     "fast.attention.triton_launch": 11.9,
     "fast.replay": 9.9,
     "text.symbols": 9.6,
+    "text.tokenizer": 9.8,
     "text.wordpiece_batch": 12.3,
     "training.baselines": 10.0,
     "training.instances": 11.0,
     "training.mistakes": 12.5,
-    "look.wordpiece_trace": 9.9,
+    "look.wordpiece_trace": 10.0,
     "check.course": 10.0,
     "inference.fill_mask": 9.6,
     "inference.scores": 10.1,
@@ -209,17 +210,17 @@ DENSE = {  # formulas over arrays and tables, nearly all names and brackets: as 
     "io.findings": 9.6,
     "training.options": 9.8,
 }
-LINES = {"core": 2473, "its reading path": 1560}  # aims: 2300, 1550. More only in the commit that needs it
+LINES = {"core": 2479, "its reading path": 1560}  # aims: 2300, 1550. More only in the commit that needs it
 FILES = 15  # that core/train.py reaches
 BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more only in the commit that needs it
-    "core": (2473, 2300),
+    "core": (2479, 2300),
     "io": (969, 500),
-    "text": (1831, 1450),
+    "text": (2494, 1450),
     "fast": (1937, 1850),
-    "inference": (1477, 700),
+    "inference": (1478, 700),
     "training": (3083, 2750),
-    "look": (1461, 1300),
-    "check": (1096, 900),
+    "look": (1470, 1300),
+    "check": (1111, 900),
     "top": (510, 450),
 }
 

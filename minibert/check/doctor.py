@@ -32,6 +32,7 @@ from minibert.io import diagnosis
 from minibert.io.bundled import resolve
 from minibert.io.findings import Finding, error, note, refusal, text_encoding, warning
 from minibert.text.tokenizer import Tokenizer
+from minibert.text.tokenizer_doubts import tokenizer_findings
 from minibert.text.tokenizer_files import mojibake, read_settings
 
 # SHA-256 of a vocabulary's tokens, a line each: (name, whether texts are lowercased for it).
@@ -43,6 +44,7 @@ KNOWN = {
 KEEPS_CASE = ("bert-base-chinese",)  # Google lowercased texts for it, its directory on the hub says not to
 PLACES = ((0, 100, 101, 102, 103), (0, 1, 2, 3, 4))  # of the special tokens: Google's, and of vocabularies made since
 CASED = 0.01  # upper-case tokens from which on a vocabulary is a cased one: bert-base-cased has 29 %, uncased none
+FILLED_UP = 128  # rows at most that are added to an embedding so that it is a multiple of 8, 64 or 128
 EPS = 1e-12
 LARGE_EPS = 1e-6  # from here on outputs change in the fourth digit
 CUT_NORMAL = 0.8796  # the standard deviation of a normal that is cut off at 2, as Google's fresh weights are
@@ -287,9 +289,22 @@ def vocabulary_size(files: ModelFiles) -> Findings:
         "config.json": files.config and files.config.vocab_size,
         "the embedding": embedding and embedding.shape and embedding.shape[0],
     }
-    if len(set(filter(None, sizes.values()))) > 1:
+    tokens, *rows = sizes.values()
+    if len(set(filter(None, rows))) > 1 or (tokens and any(size and size < tokens for size in rows)):
         what = ", ".join(f"{name} {size}" for name, size in sizes.items() if size)
         yield error("vocabulary-size", f"sizes differ: {what}", "take vocab.txt, config.json and weights of one model")
+    elif tokens and (V := max(filter(None, rows), default=tokens)) > tokens:
+        what = f"{V - tokens} of the embedding's {V} rows have no token"
+        if V % 8 == 0 and V - tokens < FILLED_UP:
+            yield note("vocabulary-padded", f"{what}: it was filled up to a multiple of 8")
+        else:
+            yield warning("vocabulary-short", what, "take the vocab.txt that belongs to the weights, if lines are lost")
+
+
+def tokenizer_files(files: ModelFiles) -> Findings:
+    """What other programs may read differently in the tokenizer's files."""
+    if files.tokenizer is not None:
+        yield from tokenizer_findings(files.directory)
 
 
 def which_vocabulary(files: ModelFiles) -> Findings:
@@ -471,6 +486,6 @@ def looks_fresh(weight: Summary, bias: Summary, std: float) -> bool:
 
 
 CHECKS: tuple[Callable[[ModelFiles], Findings], ...] = (
-    *(absent_parts, pointers, vocabulary_text, special_tokens, vocabulary_size, which_vocabulary),
-    *(case, config_values, label_names, key_names, tensors, numbers, fresh),
+    *(absent_parts, pointers, vocabulary_text, special_tokens, vocabulary_size, tokenizer_files),
+    *(which_vocabulary, case, config_values, label_names, key_names, tensors, numbers, fresh),
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .files import atomic_write, read_json, read_text, write_json
 from .hub import resolve
+from .wordpiece import CONTINUES, WHITESPACE
 
 # By the names of tokenizer_config.json: {"pad_token": "[PAD]", …}
 SPECIAL_TOKENS = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
@@ -14,7 +15,8 @@ SPECIAL_TOKENS = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk"
 SWITCHES = {"do_lower_case": "lowercase"} | {name: name for name in ("strip_accents", "tokenize_chinese_chars")}
 # The kind of special token that core's Tokenizer knows: found as it is written, it takes no white space with it
 PLAIN = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
-REMEDY = "read the directory with minibert.Tokenizer, whose save_pretrained writes vocab.txt with all tokens"
+BLANK = WHITESPACE + "\v\f\x85"  # what `tokenizers` leaves out at the end of a line
+REMEDY = "read the directory with minibert.Tokenizer, which knows added tokens"
 
 
 def read_settings(name: str | Path) -> dict:
@@ -77,19 +79,23 @@ def check_tokens(tokens: Sequence[str], name: str = "vocabulary") -> None:
         if not isinstance(token, str) or "\n" in token or "\r" in token:
             raise ValueError(f"{name}: token {token!r} on line {line} must be a str without line breaks")
         if (first := lines.setdefault(token, line)) != line:
-            raise ValueError(f"{name}: token {token!r} stands on lines {first} and {line}; remove one of them")
+            raise ValueError(
+                f"{name}: token {token!r} stands on lines {first} and {line}; a token has one id: take the original"
+            )
 
 
 def read_vocabulary(path: str | Path) -> list[str]:
-    """The tokens of a vocab.txt: one a line, the line's number from 0 is the id. Blank lines at the end are left out.
+    """The tokens of a vocab.txt: one a line, the line's number from 0 is the id. Blank lines at the end are left out,
+    and white space behind a token, as `tokenizers` and transformers 5 leave it out (transformers 4 did not).
 
     Only LF and CR LF end a line: bert-base-chinese has U+2028 as a token, at which str.splitlines() would cut and so
-    shift all ids behind it.
+    shift all ids behind it. Such a token, which is white space alone, stays as it is.
 
     Raises ValueError for a file that is missing, empty or not UTF-8, or has a token twice.
     """
     text = read_text(Path(path), "copy the original again")
-    tokens = [line.removesuffix("\r") for line in text.rstrip("\r\n").split("\n")] if text.strip() else []
+    lines = [line.removesuffix("\r") for line in text.rstrip("\r\n").split("\n")] if text.strip() else []
+    tokens = [token if token.removeprefix(CONTINUES) else line for line in lines for token in [line.rstrip(BLANK)]]
     check_tokens(tokens, str(path))
     return tokens
 

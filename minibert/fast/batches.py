@@ -34,8 +34,8 @@ class Batch(NamedTuple):
 
 
 def check_vocabulary(tokenizer: Tokenizer, config: BertConfig, source: str) -> None:
-    """Raises ValueError where their sizes differ; what does not belong together gives nonsense without any error."""
-    if tokenizer.vocab_size != config.vocab_size:
+    """Raises ValueError for more tokens than rows. More rows are fine: tables are filled up to a multiple of 8."""
+    if tokenizer.vocab_size > config.vocab_size:
         raise ValueError(
             f"{source}: the vocabulary has {tokenizer.vocab_size} tokens, the config says vocab_size"
             f" {config.vocab_size}; use the vocab.txt that belongs to the weights"

@@ -43,9 +43,10 @@ def fill(options: FillMaskOptions, texts: Sequence[str]) -> list[list[list[Candi
         owner = np.repeat(rows, encoding.length[rows])[masks]
         with torch.no_grad():
             logits = trained.model(*batch[:-1], positions=upload(masks, trained.device))  # [M, V]
-        best = logits.float().softmax(dim=1).topk(min(options.top_k, config.vocab_size), dim=1)
-        for row, ids, shares in zip(owner.tolist(), best.indices.tolist(), best.values.tolist(), strict=True):
-            found = zip(ids, shares, strict=True)
+        shares = logits.float().softmax(dim=1)[:, : tokenizer.vocab_size]  # other rows have no token
+        best = shares.topk(min(options.top_k, tokenizer.vocab_size), dim=1)
+        for row, ids, found in zip(owner.tolist(), best.indices.tolist(), best.values.tolist(), strict=True):
+            found = zip(ids, found, strict=True)
             answers[row].append([{"token": tokenizer.vocab[i], "id": i, "probability": p} for i, p in found])
     return answers
 

@@ -231,7 +231,8 @@ def names_of(model: BertBase, tokenizer: Tokenizer, target: str | None) -> list[
     if not isinstance(model, BertForSequenceClassification):
         if target is not None:
             raise ValueError(f"target is {short(target)}, but the model has no labels; leave it out")
-        return tokenizer.vocab
+        size = encoder_of(model).config.vocab_size
+        return [*tokenizer.vocab, *(f"(no token: {number})" for number in range(tokenizer.vocab_size, size))]
     names = list(model.config.id2label.values())
     if target is not None and target not in names:
         known = ", ".join(names[:10]) + ", …" * (len(names) > 10)

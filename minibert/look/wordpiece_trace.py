@@ -54,23 +54,31 @@ class RecordingVocabulary(Container[str]):
 def trace(tokenizer: Tokenizer, text: str) -> Iterator[Stretch]:
     """All stretches of a text, each with its steps, also those of which nothing remains; their pieces one after the
     other are the text's tokens, without [CLS] and [SEP]."""
-    ids = {token: number for number, token in enumerate(tokenizer.vocab)}
+    ids, unknown = (
+        {token: number for number, token in enumerate(tokenizer.vocab)},
+        tokenizer.special_tokens["unk_token"],
+    )
     for begin, unit, special in tokenizer.stretches(text):
         end = begin + len(unit)
-        if special:
-            yield Stretch(begin, end, True, [], [unit], [TracedPiece(unit, ids[unit], begin, end, [], 0)])
+        if special is not None:
+            yield Stretch(begin, end, True, [], [unit], [TracedPiece(special, ids[special], begin, end, [], 0)])
             continue
         chars, steps = list(zip(unit, range(begin, end), strict=True)), []
         for step in wordpiece.steps(tokenizer.lowercase, tokenizer.strip_accents, tokenizer.tokenize_chinese_chars):
             chars = list(step(chars))
             steps.append((step.__name__, "".join(char for char, _ in chars)))
-        words = list(wordpiece.words(chars))
-        pieces = [
-            TracedPiece(token, ids[token], sources[start], sources[stop - 1] + 1, attempts, left_out)
-            for word, sources in words
-            for (token, start, stop), attempts, left_out in attempted(word, ids, tokenizer.special_tokens["unk_token"])
-        ]
-        yield Stretch(begin, end, False, steps, [word for word, _ in words], pieces)
+        words, pieces = [], []
+        for part, added in tokenizer.parts(chars):
+            if added is not None:
+                words.append(added)
+                pieces.append(TracedPiece(added, ids[added], part[0][1], part[-1][1] + 1, [], 0))
+                continue
+            for word, sources in wordpiece.words(part):
+                words.append(word)
+                for (token, start, stop), attempts, left_out in attempted(word, tokenizer.pieces, unknown):
+                    place = sources[start], sources[stop - 1] + 1
+                    pieces.append(TracedPiece(token, ids[token], *place, attempts, left_out))
+        yield Stretch(begin, end, False, steps, words, pieces)
 
 
 def attempted(word: str, vocab: Container[str], unknown: str) -> Iterator[tuple[wordpiece.Piece, list[Attempt], int]]:

@@ -29,7 +29,7 @@ def border(text: str, position: int, tokenize_chinese_chars: bool = True, but: s
     return next((end for end in ends if text[end : end + 1] not in but), len(text))
 
 
-def _brackets(ranges: Iterable[tuple[int, int]]) -> str:
+def brackets(ranges: Iterable[tuple[int, int]]) -> str:
     """The inside of a regular expression's brackets."""
     return "".join(f"\\U{first:08X}-\\U{last:08X}" for first, last in ranges)
 
@@ -37,8 +37,8 @@ def _brackets(ranges: Iterable[tuple[int, int]]) -> str:
 def _unit(alone: list[tuple[int, int]]) -> re.Pattern:
     """Python looks characters up to U+FFFF up in a table, those beyond span by span, slowly: so these have brackets of
     their own, which no other character gets to."""
-    low = _brackets(span for span in alone if span[0] < 0x10000)
-    high = _brackets(span for span in alone if span[0] > 0xFFFF)
+    low = brackets(span for span in alone if span[0] < 0x10000)
+    high = brackets(span for span in alone if span[0] > 0xFFFF)
     return re.compile(f"[{low}]|(?:[^{low}{WHITESPACE}\U00010000-\U0010ffff]+|[^\0-\uffff{high}])++|[{high}]")
 
 

@@ -59,6 +59,8 @@ class FlatEncoder(Protocol):
     tokenize_chinese_chars: bool
     special_tokens: Mapping[str, str]
     extra_special_tokens: Sequence[str]
+    added_tokens: Sequence[tuple]
+    pieces: Mapping[str, int]
 
     def encode_flat(self, texts: list[str]) -> Flat: ...
 
@@ -108,7 +110,7 @@ class TokenFile:
     def check(self, tokenizer: FlatEncoder) -> None:
         """Raises ValueError if another tokenizer made these ids."""
         made, asked = self.info["tokenizer"], description(tokenizer)
-        if different := sorted(key for key in asked if made.get(key) != asked[key]):
+        if different := sorted(key for key in made | asked if made.get(key) != asked.get(key)):
             raise ValueError(
                 f"{self.directory}: made by another tokenizer ({', '.join(different)} differ); "
                 f"use that one, or encode the text again"
@@ -134,7 +136,7 @@ def _id_type(vocab_size: int) -> np.dtype:
 def description(tokenizer: FlatEncoder) -> dict[str, object]:
     """All that the ids depend on. The hash is that of vocab.txt with "\\n" behind every token."""
     vocab = "".join(f"{token}\n" for token in tokenizer.vocab).encode(errors="surrogatepass")
-    return {
+    found = {
         "vocab_size": len(tokenizer.vocab),
         "vocab_sha256": hashlib.sha256(vocab).hexdigest(),
         "lowercase": tokenizer.lowercase,
@@ -143,6 +145,9 @@ def description(tokenizer: FlatEncoder) -> dict[str, object]:
         "special_tokens": dict(tokenizer.special_tokens),
         "extra_special_tokens": list(tokenizer.extra_special_tokens),
     }
+    if tokenizer.added_tokens or len(tokenizer.pieces) < len(tokenizer.vocab):  # seldom: older files have no such entry
+        found |= {"added_tokens": [list(token) for token in tokenizer.added_tokens], "pieces": len(tokenizer.pieces)}
+    return found
 
 
 # --- Writing ----------------------------------------------------------------------------------------------------------

@@ -7,11 +7,20 @@ A vocabulary that went through a wrong encoding is refused.
 import codecs
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from minibert.core import vocabulary, wordpiece
-from minibert.core.vocabulary import SPECIAL_TOKENS, ids_to_list, read_object
+from minibert.core.files import atomic_write, write_json
+from minibert.core.vocabulary import SPECIAL_TOKENS, SWITCHES, ids_to_list, read_object
 from minibert.io.bundled import resolve
+from minibert.text.added_tokens import AddedToken
+from minibert.text.cuts import units
 
+CONFIG, MAP, ADDED, JSON = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.json"
+FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")  # of an AddedToken, by their names in the files
+JSON_SWITCHES = {"do_lower_case": "lowercase", "strip_accents": "strip_accents"}
+JSON_SWITCHES |= {"tokenize_chinese_chars": "handle_chinese_chars"}
+EXTRA = ("extra_special_tokens", "additional_special_tokens")  # of transformers 5, and 4
 BERT_JSON = (  # what a tokenizer.json must say to be a BERT's
     ("model", "type", "WordPiece"),
     ("model", "continuing_subword_prefix", wordpiece.CONTINUES),
@@ -22,30 +31,78 @@ BERT_JSON = (  # what a tokenizer.json must say to be a BERT's
 )
 
 
+class Files(NamedTuple):
+    """What a tokenizer's directory holds; empty where a file is not there."""
+
+    directory: Path
+    lines: list[str]  # vocab.txt's tokens
+    json: dict  # tokenizer.json, checked
+    config: dict
+    older: dict  # special_tokens_map.json
+    added: dict  # added_tokens.json
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether the configuration describes the added tokens, so that transformers asks no other file about them."""
+        return "added_tokens_decoder" in self.config
+
+    @property
+    def of_special_tokens(self) -> list[tuple[dict, Path]]:
+        """What is asked about special tokens, and the files: for named ones the last counts."""
+        config, older = (self.config, self.directory / CONFIG), (self.older, self.directory / MAP)
+        return [config] if self.is_numbered else [config, older]
+
+
 def read_settings(name: str | Path) -> dict:
     """The arguments of Tokenizer, from a model directory, a hub name, or one file: vocab.txt or tokenizer.json.
 
     In a directory vocab.txt gives the vocabulary, else tokenizer.json. The switches are tokenizer_config.json's;
-    what it leaves open is special_tokens_map.json's, then tokenizer.json's, then as in the original BERT.
-    Truncation and padding written into a tokenizer.json are not read: both are the caller's. Words that an
-    added_tokens.json adds to the vocabulary are refused, as they would not be found.
+    what it leaves open is tokenizer.json's, then as in the original BERT. Special and added tokens are looked for where
+    transformers does: in tokenizer_config.json, if that has added_tokens_decoder; else in added_tokens.json and
+    tokenizer.json too, and special_tokens_map.json goes before the configuration.
+    Truncation and padding written into a tokenizer.json are not read: both are the caller's.
 
     Raises ValueError for a missing, broken or foreign file, with its name.
     """
+    return settings_of(read_files(name))
+
+
+def read_files(name: str | Path) -> Files:
+    """All files of a directory, or the one that is named."""
     path = Path(name)
     if path.is_file():
-        return _from_json(path) if path.suffix == ".json" else {"vocab": read_vocabulary(path)}
+        is_json = path.suffix == ".json"
+        return Files(
+            path.parent, [] if is_json else read_vocabulary(path), read_json(path) if is_json else {}, {}, {}, {}
+        )
     directory = resolve(name)
-    vocab_file, json_file = directory / "vocab.txt", directory / "tokenizer.json"
+    vocab_file, json_file = directory / "vocab.txt", directory / JSON
     if not vocab_file.exists() and not json_file.exists():
         raise ValueError(f"{directory}: no vocab.txt and no tokenizer.json; is it the directory of a BERT model?")
-    settings = _from_json(json_file) if json_file.exists() else {}
-    if vocab_file.exists():
-        settings["vocab"] = read_vocabulary(vocab_file)
-    for file in (directory / "special_tokens_map.json", directory / "tokenizer_config.json"):
-        if file.exists():
-            overlay(settings, read_object(file), file)
-    _check_added(settings["vocab"], directory / "added_tokens.json")
+    lines = read_vocabulary(vocab_file) if vocab_file.exists() else []
+    json = read_json(json_file) if json_file.exists() else {}
+    paths = (directory / name for name in (CONFIG, MAP, ADDED))
+    return Files(directory, lines, json, *(read_object(path) if path.exists() else {} for path in paths))
+
+
+def settings_of(files: Files) -> dict:
+    """The arguments of Tokenizer."""
+    settings: dict = {"vocab": [*files.lines] or ids_to_list(files.json["model"]["vocab"])}
+    if files.json:
+        normalizer, unknown = files.json["normalizer"], files.json["model"].get("unk_token")
+        switches = {name: normalizer.get(theirs) for name, theirs in JSON_SWITCHES.items()}
+        vocabulary.overlay(settings, {**switches, "unk_token": unknown}, files.directory / JSON)
+    pieces = len(settings["vocab"])
+    named = named_tokens(files)
+    tokens = add_tokens(settings["vocab"], numbered_tokens(files), named, extra_tokens(files))
+    names = {name: token.content for name, token in named.items()}
+    special = [content for content, token in tokens.items() if token.special and content not in names.values()]
+    switches = {key: files.config[key] for key in (*SWITCHES, "model_max_length") if key in files.config}
+    vocabulary.overlay(settings, {**switches, **names, "extra_special_tokens": special}, files.directory / CONFIG)
+    if flagged := [token for token in tokens.values() if not token.is_plain]:
+        settings["added_tokens"] = flagged
+    if len(settings["vocab"]) > pieces:
+        settings["pieces"] = pieces
     return settings
 
 
@@ -90,23 +147,11 @@ def is_misread(text: str) -> bool:
     return True
 
 
-# --- The richer files -------------------------------------------------------------------------------------------------
+# --- tokenizer.json ---------------------------------------------------------------------------------------------------
 
 
-def _check_added(vocab: list[str], path: Path) -> None:
-    """Raises ValueError where an added_tokens.json, as older transformers wrote it, has tokens that are found nowhere
-    else: transformers looks for them in the normalised text, before any word is cut."""
-    known = set(vocab)
-    for token, number in read_object(path).items() if path.exists() else ():
-        if token not in known:
-            raise ValueError(
-                f"{path}: token {token!r} (id {number}) is not in the vocabulary, and minibert finds pieces of words"
-                " and special tokens only; write it into vocab.txt, where a line's number from 0 is the id"
-            )
-
-
-def _from_json(path: Path) -> dict:
-    """Settings for Tokenizer(**settings) from the one-file format of `tokenizers`, where it describes a BERT."""
+def read_json(path: Path) -> dict:
+    """The one-file format of `tokenizers`, where it describes a BERT; all that is used of it is of the right type."""
     data = read_object(path)
     sections = {key: data.get(key) or {} for key in ("model", "normalizer", "pre_tokenizer")}
     added = data.get("added_tokens") or []
@@ -117,59 +162,124 @@ def _from_json(path: Path) -> dict:
     for section, key, want in BERT_JSON:
         if (found := sections[section].get(key)) != want:
             raise ValueError(f"{path}: {section} {key} is {found!r}, but BERT's is {want!r}; minibert reads no other")
-    model, normalizer = sections["model"], sections["normalizer"]
-    if not isinstance(model.get("vocab"), dict):
+    vocab = sections["model"].get("vocab")
+    if not isinstance(vocab, dict):
         raise ValueError(f"{path}: model vocab must be an object of tokens and their ids")
-    switches = {"do_lower_case": normalizer.get("lowercase"), "strip_accents": normalizer.get("strip_accents")}
-    switches["tokenize_chinese_chars"] = normalizer.get("handle_chinese_chars")
-    settings = {"vocab": ids_to_list(model["vocab"])}
-    add_tokens(settings, [(entry.get("id"), entry) for entry in added], path)
-    overlay(settings, {**switches, "unk_token": model.get("unk_token")}, path)
-    return settings
+    for token, number in vocab.items():
+        if type(number) is not int:
+            raise ValueError(
+                f"{path}: id of {token!r} is {number!r}, no whole number; copy the tokenizer's files again"
+            )
+    return {**data, **sections, "added_tokens": added}
 
 
-def overlay(settings: dict, config: dict, path: Path) -> None:
-    """As core's, but a special token may be an object, and one that is new to the vocabulary is added to it.
-
-    Raises ValueError, with the file's name, for a value of the wrong type, and a token that is not one of BERT's kind.
-    """
-    numbered = config.get("added_tokens_decoder") or {}
-    more = config.get("additional_special_tokens") or config.get("extra_special_tokens") or []
-    if not isinstance(numbered, dict) or not isinstance(more, list):
-        raise ValueError(
-            f"{path}: added_tokens_decoder must be an object and additional_special_tokens a list, not "
-            f"{type(numbered).__name__} and {type(more).__name__}; copy the tokenizer's files again"
-        )
-    entries = [(int(number), entry) for number, entry in numbered.items()] + [(None, entry) for entry in more]
-    add_tokens(settings, entries, path)
-    names = {name: special_token(config[name], path) for name in SPECIAL_TOKENS if config.get(name) is not None}
-    plain = {"additional_special_tokens": settings["extra_special_tokens"], "added_tokens_decoder": None}
-    vocabulary.overlay(settings, config | names | plain, path)
+# --- Special and added tokens -----------------------------------------------------------------------------------------
 
 
-def add_tokens(settings: dict, entries: list[tuple[int | None, object]], path: Path) -> None:
-    """Makes special tokens of (id, entry), putting those new to the vocabulary at its end, as `tokenizers` does."""
-    vocab, extra = settings["vocab"], settings.setdefault("extra_special_tokens", [])
-    known = {token: number for number, token in enumerate(vocab)}
-    for number, entry in entries:
-        token = special_token(entry, path)
-        if token not in known:
-            known[token] = len(vocab)
-            vocab.append(token)
-        if number not in (None, known[token]):
-            raise ValueError(f"{path}: token {token!r} has id {number}, but {known[token]} in the vocabulary")
-        if token not in extra:
-            extra.append(token)
+class Numbered(NamedTuple):
+    """An added token, the id that a file gives it, and the file."""
+
+    number: int
+    token: AddedToken
+    path: Path
 
 
-def special_token(entry: object, path: Path) -> str:
-    """A special token as tokenizer files write it: "[SEP]" or {"content": "[SEP]", "lstrip": false, …}."""
+def numbered_tokens(files: Files) -> list[Numbered]:
+    """The added tokens that files give ids, in the order of these."""
+    path = files.directory / CONFIG
+    if files.is_numbered:
+        numbered = files.config["added_tokens_decoder"] or {}
+        if not isinstance(numbered, dict) or not all(number.isdecimal() for number in numbered):
+            raise ValueError(f"{path}: added_tokens_decoder must be an object of ids and tokens; copy the file again")
+        found = [Numbered(int(number), token_of(entry, path), path) for number, entry in numbered.items()]
+        return sorted(found, key=lambda entry: entry.number)
+    by_id = {}
+    special = {token.content for token in (*named_tokens(files).values(), *extra_tokens(files))}
+    for content, number in files.added.items():
+        is_special = content in special
+        token = token_of({"content": content, "special": is_special}, files.directory / ADDED)
+        by_id[number] = Numbered(number, token, files.directory / ADDED)
+    for entry in files.json.get("added_tokens", ()):
+        number = entry.get("id")
+        by_id[number] = Numbered(number, token_of(entry, files.directory / JSON), files.directory / JSON)
+    for number, entry in by_id.items():
+        if type(number) is not int:
+            raise ValueError(f"{entry.path}: token {entry.token.content!r} has id {number!r}, no whole number; mend it")
+    return [by_id[number] for number in sorted(by_id)]
+
+
+def named_tokens(files: Files) -> dict[str, AddedToken]:
+    """By their names in SPECIAL_TOKENS, as far as the files say them."""
+    named = {}
+    for data, path in files.of_special_tokens:
+        for key in SPECIAL_TOKENS:
+            if data.get(key) is not None:
+                named[key] = token_of(data[key], path, special=True)._replace(special=True)
+    return named
+
+
+def extra_tokens(files: Files) -> list[AddedToken]:
+    """Special tokens without a name, and whatever else the lists of them hold."""
+    for data, path in files.of_special_tokens:
+        for key in EXTRA:
+            if not isinstance(more := data.get(key) or [], list):
+                raise ValueError(f"{path}: {key} must be a list, not {type(more).__name__}; copy the file again")
+            if more:
+                return [token_of(entry, path, special=path.name == MAP) for entry in more]
+    return []
+
+
+def token_of(entry: object, path: Path, special: bool = False) -> AddedToken:
+    """A token as tokenizer files write it: "[SEP]" or {"content": "[SEP]", "lstrip": false, …}. special: what an object
+    is that does not say it."""
     if isinstance(entry, str):
-        return entry
-    if not isinstance(entry, dict) or not isinstance(entry.get("content"), str):
+        return AddedToken(entry)
+    if not isinstance(entry, dict) or not isinstance(entry.get("content"), str) or not entry["content"]:
         raise ValueError(f"{path}: {entry!r} is no token; write a string, or an object with content")
-    flags = [flag for flag in ("lstrip", "rstrip", "single_word", "normalized") if entry.get(flag)]
-    if flags or not entry.get("special", True):
-        flag = flags[0] if flags else "special: false"
-        raise ValueError(f"{path}: token {entry['content']!r} has {flag}, which no token of BERT has; add it without")
-    return entry["content"]
+    flags = {flag: entry[flag] for flag in FLAGS if flag in entry}
+    for flag, value in flags.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{path}: {flag} of token {entry['content']!r} is {value!r}, but must be true or false")
+    special = flags.setdefault("special", special)
+    return AddedToken(entry["content"], **{"normalized": not special, **flags})
+
+
+def add_tokens(
+    vocab: list[str], numbered: list[Numbered], named: dict[str, AddedToken], extra: list[AddedToken]
+) -> dict[str, AddedToken]:
+    """All tokens that are found before words are cut, by their contents; those new to the vocabulary are put at its
+    end, as `tokenizers` does, but for named ones, which Tokenizer will ask for."""
+    tokens, known = {}, {token: number for number, token in enumerate(vocab)}
+    names = (SPECIAL_TOKENS | {name: token.content for name, token in named.items()}).values()
+    for number, token, path in numbered:
+        if known.setdefault(token.content, len(vocab)) == len(vocab):
+            vocab.append(token.content)
+        if number != known[token.content]:
+            what = f"token {token.content!r} has id {number}, but {known[token.content]} in the vocabulary"
+            raise ValueError(f"{path}: {what}, behind which added tokens stand without gaps; mend the ids")
+        tokens.setdefault(token.content, token._replace(special=token.special or token.content in names))
+    for token in (*named.values(), *extra):
+        if token.content not in known and token in extra:
+            known[token.content] = len(vocab)
+            vocab.append(token.content)
+        tokens.setdefault(token.content, token)
+    return tokens
+
+
+def write_added(directory: Path, vocab: Sequence[str], pieces: int, tokens: Sequence[AddedToken]) -> None:
+    """Into a directory that core has written: where a token is none for WordPiece, or has flags, vocab.txt gets the
+    others alone and tokenizer_config.json an added_tokens_decoder. tokens: all special and added ones."""
+    contents = {token.content for token in tokens}
+    if all(token.is_plain for token in tokens) and not any(map(is_piece, vocab[pieces:])):
+        return  # no text holds such a word: vocab.txt with all tokens means the same, and core reads it
+    atomic_write(directory / "vocab.txt", "".join(f"{token}\n" for token in vocab[:pieces]).encode())
+    known = {token: number for number, token in enumerate(vocab)}
+    numbered = {known[token.content]: token._asdict() for token in tokens}
+    numbered |= {known[token]: AddedToken(token)._asdict() for token in vocab[pieces:] if token not in contents}
+    config = read_object(directory / CONFIG) | {"added_tokens_decoder": {n: numbered[n] for n in sorted(numbered)}}
+    write_json(directory / CONFIG, config)
+
+
+def is_piece(token: str) -> bool:
+    """Whether WordPiece might find the token in a text, were it in its vocabulary."""
+    return token.startswith(wordpiece.CONTINUES) or len(list(units(token))) == 1

@@ -44,6 +44,18 @@ def test_there_are_no_more_answers_than_tokens(directory):
     assert sorted(answer["token"] for answer in answers) == sorted(VOCAB)
 
 
+def test_rows_without_a_token_are_never_an_answer(tmp_path):
+    """An embedding filled up to a multiple of 8 has them; the probabilities stay those of transformers."""
+    model = stir(MODELS["BertForMaskedLM"](small_config(vocab_size=104))).eval()
+    with torch.no_grad():
+        model.state_dict()["mlm.bias"][len(VOCAB) :] = 5.0
+    model.save_pretrained(tmp_path)
+    Tokenizer(VOCAB).save_pretrained(tmp_path)
+    ((answers,),) = fill(FillMaskOptions(top_k=104, model=str(tmp_path), text=["[MASK]"]), ["[MASK]"])
+    assert sorted(answer["token"] for answer in answers) == sorted(VOCAB)
+    assert sum(answer["probability"] for answer in answers) < 0.9
+
+
 def test_the_command_prints_a_column_for_each_mask_or_one_json_object(directory, capsys, caplog):
     assert cli.main(["fill-mask", *TEXTS, "--model", str(directory), "--top-k", "3"]) == 0
     lines = capsys.readouterr().out.splitlines()

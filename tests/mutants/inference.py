@@ -15,8 +15,14 @@ MUTATIONS = {
             "tests/inference/test_fill_mask.py::test_mistakes_cost_one_line",
         ),
         (
+            "fill-mask: rows without a token are offered",
+            "[:, : tokenizer.vocab_size]",
+            "",
+            "tests/inference/test_fill_mask.py::test_rows_without_a_token_are_never_an_answer",
+        ),
+        (
             "fill-mask: more answers are asked for than there are tokens",
-            ".topk(min(options.top_k, config.vocab_size), dim=1)",
+            ".topk(min(options.top_k, tokenizer.vocab_size), dim=1)",
             ".topk(options.top_k, dim=1)",
             "tests/inference/test_fill_mask.py::test_there_are_no_more_answers_than_tokens",
         ),

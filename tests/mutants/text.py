@@ -160,6 +160,12 @@ MUTATIONS = {
     ],
     "minibert/text/tokenizer.py": [
         (
+            "tokenizer: True is no word of transformers",
+            "if habits.are_theirs(options, theirs):",
+            "if theirs:",
+            "tests/text/test_habits.py::test_an_attribute_that_was_not_asked_for_names_those_there_are",
+        ),
+        (
             "offsets counted from the unit",
             "yield begin + match.start(), ",
             "yield begin, ",
@@ -198,16 +204,95 @@ MUTATIONS = {
             "tests/check/test_doctor.py::test_what_is_broken_is_named_and_no_other_error",
         ),
         (
-            "tokenizer files: words of an added_tokens.json are dropped without a word",
-            '    _check_added(settings["vocab"], directory / "added_tokens.json")\n',
-            "",
-            "tests/text/test_tokenizer.py::test_tokens_of_an_older_transformers_that_would_not_be_found_are_named",
+            "tokenizer files: an added_tokens.json is not read",
+            "in files.added.items():",
+            "in ():",
+            "tests/text/test_added_tokens.py::test_the_oldest_layout_is_read_as_transformers_reads_it",
         ),
         (
-            "tokenizer files: the map of special tokens goes before the configuration",
-            '(directory / "special_tokens_map.json", directory / "tokenizer_config.json")',
-            '(directory / "tokenizer_config.json", directory / "special_tokens_map.json")',
-            "tests/text/test_tokenizer.py::test_the_configuration_goes_before_the_map_of_special_tokens",
+            "tokenizer files: the configuration goes before the map of special tokens",
+            "return [config] if self.is_numbered else",
+            "return [config] if True else",
+            "tests/text/test_tokenizer.py"
+            "::test_the_map_of_special_tokens_goes_before_a_configuration_without_added_tokens",
+        ),
+        (
+            "tokenizer files: an added word becomes a piece of WordPiece",
+            '        settings["pieces"] = pieces\n',
+            "        pass\n",
+            "tests/text/test_added_tokens.py::test_an_added_word_is_no_piece_for_wordpiece",
+        ),
+        (
+            "tokenizer files: added tokens are lost in saving",
+            "if all(token.is_plain for token in tokens) and not any",
+            "if not any",
+            "tests/text/test_added_tokens.py::test_what_is_saved_is_read_by_transformers_and_by_itself",
+        ),
+        (
+            "tokenizer files: an id of an added token is not what the file says",
+            "        if number != known[token.content]:",
+            "        if False:",
+            "tests/text/test_added_tokens.py::test_a_broken_file_is_one_line",
+        ),
+    ],
+    "minibert/text/added_tokens.py": [
+        (
+            "added tokens: one is found inside a word",
+            "if token.single_word and any",
+            "if False and any",
+            "tests/text/test_added_tokens.py::test_random_texts_agree_with_transformers",
+        ),
+        (
+            "added tokens: the white space behind one stays",
+            "while token.rstrip and",
+            "while False and",
+            "tests/text/test_added_tokens.py::test_random_texts_agree_with_transformers",
+        ),
+        (
+            "added tokens: what normalisation takes away hides one from the quick look",
+            'between = f"[{one_of(becomes, [NOTHING, SPACE, REORDERS], exact=True)}]*+"',
+            'between = ""',
+            "tests/text/test_added_tokens.py::test_random_texts_agree_with_transformers",
+        ),
+        (
+            "added tokens: every text goes the slow way",
+            'return re.compile(f"[{wild}{firsts}]',
+            'return re.compile("") or re.compile(f"[{wild}{firsts}]',
+            "tests/text/test_added_tokens.py::test_other_texts_go_the_fast_way",
+        ),
+    ],
+    "minibert/text/habits.py": [
+        (
+            "habits: special tokens are taken out and their room is not given back",
+            "length + spare, **chosen",
+            "length, **chosen",
+            "tests/text/test_habits.py::test_a_call_gives_what_transformers_gives",
+        ),
+        (
+            "habits: a length alone truncates nothing",
+            "        truncation = True  # so it is there\n",
+            "        truncation = None\n",
+            "tests/text/test_habits.py::test_a_call_gives_what_transformers_gives",
+        ),
+        (
+            "habits: padding is no special token",
+            '"special_tokens_mask": 1}',
+            '"special_tokens_mask": 0}',
+            "tests/text/test_habits.py::test_a_call_gives_what_transformers_gives",
+        ),
+    ],
+    "minibert/text/tokenizer_doubts.py": [
+        (
+            "doubts: a foreign post_processor is no news",
+            "    if found in (template",
+            "    if True or found in (template",
+            "tests/text/test_added_tokens.py::test_a_foreign_post_processor_is_a_line_and_a_finding",
+        ),
+        (
+            "doubts: white space alone counts as behind a token",
+            "if token.removeprefix(CONTINUES) and token",
+            "if token",
+            "tests/text/test_added_tokens.py::test_white_space_in_a_vocabulary_is_a_line_and_a_finding",
         ),
     ],
     "minibert/text/vocab.py": [

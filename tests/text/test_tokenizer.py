@@ -17,6 +17,7 @@ from conftest import SHARED, needs_shared
 from fuzz_tokenizer import STRATEGIES, own_rows, random_string, reference, reference_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers.models import WordPiece
 
 from minibert.core.encoding import truncated_lengths
 from minibert.text import tokenizer as module
@@ -479,16 +480,32 @@ def test_special_tokens_may_be_objects(tmp_path, tok):
     assert (found.vocab_size, found.model_max_length) == (len(SMALL) + 1, 512)
 
 
-def test_the_configuration_goes_before_the_map_of_special_tokens(tmp_path):
+@pytest.mark.parametrize("numbered", [True, False])
+def test_the_map_of_special_tokens_goes_before_a_configuration_without_added_tokens(tmp_path, caplog, numbered):
+    """As in transformers; and a line says it."""
     Tokenizer([*SMALL, "<s>"], special_tokens={"cls_token": "<s>"}).save_pretrained(tmp_path)
     (tmp_path / "special_tokens_map.json").write_text(json.dumps({"cls_token": "[CLS]"}))
-    assert Tokenizer.from_pretrained(tmp_path).cls_id == len(SMALL)
+    if numbered:
+        config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, "added_tokens_decoder": {}}))
+    theirs = transformers.BertTokenizer.from_pretrained(tmp_path)
+    assert Tokenizer.from_pretrained(tmp_path).cls_id == theirs.cls_token_id == (len(SMALL) if numbered else 2)
+    used = "tokenizer_config.json" if numbered else "special_tokens_map.json"
+    assert f"cls_token is [CLS], tokenizer_config.json says <s>; {used} is followed" in caplog.text
 
 
 def test_a_vocabulary_file_may_have_a_byte_order_mark_crlf_and_blank_lines_at_the_end(tmp_path):
     path = tmp_path / "vocab.txt"
     path.write_bytes("\ufeff".encode() + "\r\n".join([*SMALL, "", ""]).encode())
     assert read_vocabulary(path) == SMALL
+
+
+def test_white_space_behind_a_token_is_left_out_as_in_the_reference(tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_bytes("\n".join([*SMALL, "foo ", "bar\t\u2003\r", "baz\x0b\x85", "##qux\u2028", "qu\x1f", ""]).encode())
+    theirs = WordPiece.read_file(str(path))
+    assert {token: i for i, token in enumerate(read_vocabulary(path))} == theirs
+    assert "foo" in theirs
 
 
 def test_only_line_feeds_end_a_vocabularys_line(tmp_path):
@@ -555,7 +572,7 @@ def test_unequal_counts_of_texts_and_pairs_are_refused(tok):
 
 
 @pytest.mark.parametrize(
-    "option", [{"truncation": "longest"}, {"truncation": True}, {"padding": "max"}, {"pad_to_multiple_of": 0}]
+    "option", [{"truncation": "longest"}, {"truncation": 1}, {"padding": "max"}, {"pad_to_multiple_of": 0}]
 )
 def test_an_unknown_option_is_named_with_its_value(tok, option):
     (value,) = option.values()
@@ -623,7 +640,9 @@ def test_a_directory_without_a_vocabulary_is_refused(tmp_path):
         ('{"do_lower_case": "yes"}', "do_lower_case is 'yes'"),
         ('{"do_lower_case": null}', "do_lower_case is None"),
         ('{"sep_token": 3}', "3 is no token"),
-        ('{"mask_token": {"content": "[MASK]", "lstrip": true}}', "has lstrip"),
+        ('{"mask_token": {"content": "[MASK]", "lstrip": 1}}', r"lstrip of token '\[MASK\]' is 1, but must be true"),
+        ('{"added_tokens_decoder": {"x": "[NEW]"}}', "must be an object of ids"),
+        ('{"added_tokens_decoder": {"38": {"content": "\u200b"}}}', "nothing after normalisation"),
         ('{"unk_token": "<unk>"}', "lacks <unk>"),
         ('{"added_tokens_decoder": {"9": {"content": "[NEW]"}}}', "has id 9"),
     ],
@@ -636,13 +655,13 @@ def test_a_broken_configuration_is_named(tok, tmp_path, config, reason):
     one_line(error)
 
 
-def test_tokens_of_an_older_transformers_that_would_not_be_found_are_named(tok, tmp_path):
+def test_tokens_of_an_older_transformers_with_wrong_ids_are_named(tok, tmp_path):
     tok.save_pretrained(tmp_path)
     added = tmp_path / "added_tokens.json"
     added.write_text('{"[PAD]": 0}')
     assert Tokenizer.from_pretrained(tmp_path).vocab == tok.vocab
     added.write_text('{"[PAD]": 0, "NewWord": 99}')
-    with pytest.raises(ValueError, match=r"added_tokens\.json: token 'NewWord' \(id 99\) is not in the") as error:
+    with pytest.raises(ValueError, match=r"added_tokens\.json: token 'NewWord' has id 99, but 38 in the") as error:
         Tokenizer.from_pretrained(tmp_path)
     one_line(error)
 

@@ -803,11 +803,11 @@ def test_texts_longer_than_the_pretrained_model_goes_are_refused(files, encoder,
     assert not (tmp_path / "run").exists()
 
 
-def test_a_vocabulary_of_another_size_than_the_config_is_refused(files, tmp_path, capsys):
-    BertModel(small_config(vocab_size=len(VOCAB) + 1)).save_pretrained(tmp_path / "model")
+def test_a_vocabulary_larger_than_the_embedding_is_refused(files, tmp_path, capsys):
+    BertModel(small_config(vocab_size=len(VOCAB) - 1)).save_pretrained(tmp_path / "model")
     Tokenizer(VOCAB).save_pretrained(tmp_path / "model")
     message = refusal(capsys, small(files, tmp_path / "run", model=str(tmp_path / "model")))
-    assert f"the vocabulary has {len(VOCAB)} tokens, the config says vocab_size {len(VOCAB) + 1}" in message
+    assert f"the vocabulary has {len(VOCAB)} tokens, the config says vocab_size {len(VOCAB) - 1}" in message
 
 
 # ---- options ----
