@@ -67,6 +67,7 @@ from minibert.fast.replay import DTYPES, Replays, obstacle
 from minibert.fast.twins import prepare
 from minibert.training.engine import forward_backward
 from minibert.training.fine_tuning import FineTuning, TrainOptions
+from minibert.training.losses import Criterion
 from minibert.training.ranks import Ranks
 
 TEXTS = {  # size and corpus: how many texts on a CPU
@@ -140,7 +141,7 @@ def loop(
 class OwnStep:
     """As minibert/training/engine.py has it, on a GPU by replaying, unless graphs is False."""
 
-    loss, autocast = staticmethod(FineTuning.loss), FineTuning.autocast
+    criterion, loss, autocast = Criterion("classification"), FineTuning.loss, FineTuning.autocast
 
     def __init__(self, model: BertForSequenceClassification, work: Work, plan: Plan, graphs: bool = True) -> None:
         self.wrapped, self.work, self.device = prepare(model), work, plan.device

@@ -202,6 +202,7 @@ DENSE = {  # formulas over arrays and tables, nearly all names and brackets: as 
     "training.baselines": 10.0,
     "training.instances": 11.0,
     "training.mistakes": 12.5,
+    "look.explanation": 9.6,
     "look.wordpiece_trace": 10.0,
     "check.course": 10.0,
     "inference.fill_mask": 9.6,
