@@ -290,6 +290,7 @@ def test_a_cross_encoder_loads_what_is_saved_and_gives_the_same(name, directorie
     torch.testing.assert_close(found, classifier.probabilities(rows, pairs), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", [ONE, LABELS], ids=["one", "three"])
 @pytest.mark.parametrize("activation", [None, "Sigmoid", "Identity"])
 def test_what_a_cross_encoder_saves_is_answered_as_it_does(labels, activation, tmp_path):

@@ -116,7 +116,7 @@ def assert_equal(directory: Path, peer, rows: list[str]) -> None:
 # ---- what sentence-transformers writes ----
 
 
-@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("normalize", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_vectors_are_those_of_sentence_transformers_for_every_pooling(peer, bert, tmp_path, pooling, normalize):
     """As the installed release of it writes its directory."""

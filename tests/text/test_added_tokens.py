@@ -174,7 +174,7 @@ def agree(own: Tokenizer, theirs: transformers.PreTrainedTokenizerBase, given: l
                 assert own.encode(text, split) == wanted.input_ids[row], text
 
 
-@pytest.mark.parametrize("lowercase", [True, False])
+@pytest.mark.parametrize("lowercase", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("tokens", CONFIGURATIONS)
 def test_random_texts_agree_with_transformers(tmp_path, tokens, layout, lowercase):
@@ -297,6 +297,7 @@ def test_a_broken_file_is_one_line(tmp_path, file, content, reason):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_the_frozen_table_of_word_characters_is_that_of_tokenizers():
     theirs = tokenizers.Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
     theirs.add_tokens([AddedToken("!", single_word=True, normalized=False)])

@@ -84,7 +84,7 @@ def config_of(out: Path) -> dict:
 
 
 @pytest.mark.numeric
-@pytest.mark.parametrize("layout", ["packed", "padded"])
+@pytest.mark.parametrize("layout", ["packed", pytest.param("padded", marks=pytest.mark.slow)])
 @tasks
 def test_thirty_steps_of_each_task_equal_a_plain_transformers_loop(data, tmp_path, task, layout):
     """The lines of the run's metrics.jsonl, beside the losses of BertForSequenceClassification with problem_type."""
@@ -248,6 +248,7 @@ def test_a_cross_encoder_of_an_earlier_release_is_evaluated_by_its_sigmoid(data,
     assert json.loads(capsys.readouterr().out)["loss"] == pytest.approx(wanted, rel=1e-5)
 
 
+@pytest.mark.slow
 @tasks
 def test_a_run_of_any_task_that_is_killed_and_resumed_ends_as_if_undisturbed(
     data, trained, tmp_path, monkeypatch, task
@@ -296,6 +297,7 @@ SCORED = [  # task, best_by, scores of three epochs, the one that is kept
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "best_by", "scores", "kept"), SCORED)
 def test_the_epoch_that_is_kept_is_the_best_by_the_score_and_of_equals_by_the_loss(
     data, tmp_path, monkeypatch, task, best_by, scores, kept
