@@ -10,15 +10,18 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import small_config, stir
+from conftest import padded_batch, small_config, stir, twins
 from sklearn.utils.class_weight import compute_class_weight
+from test_model import compare_gradients
 from test_train import NO_DROPOUT, VOCAB, refusal, rows_of, small, weights, words, write_rows
 
 from minibert import cli
 from minibert.core.config import BertConfig
 from minibert.core.data import Examples, chunks, shuffled
 from minibert.fast.batches import collate, encode_examples
+from minibert.fast.layout import Packed, pack
 from minibert.fast.models import BertForMaskedLM, BertForSequenceClassification, BertModel
+from minibert.fast.twins import prepare
 from minibert.inference.scores import LabelScores, RegressionScores, Scores
 from minibert.inference.text_models import TextClassifier
 from minibert.io.examples import read_examples
@@ -116,6 +119,35 @@ def test_thirty_steps_of_each_task_equal_a_plain_transformers_loop(data, tmp_pat
     assert len(found) == 30
     assert max(losses) - min(losses) > 1e-2, "the loss has not moved, so comparing it proves nothing"
     assert max(apart) <= 2e-6
+
+
+@pytest.mark.numeric
+@pytest.mark.slow
+@pytest.mark.parametrize("length", [2, 3, 17, 128, 257, 512])  # one token alone gives queries and keys no gradient
+@pytest.mark.parametrize("backend", ["eager", "sdpa"])
+@pytest.mark.parametrize("packed", [False, True])
+@tasks
+def test_the_loss_and_every_gradient_of_each_task_equal_transformers(task, packed, backend, length):
+    names = {i: f"c{i}" for i in range(1 if task == "regression" else 7)}
+    ours, theirs = twins("BertForSequenceClassification", backend, id2label=names, problem_type=TYPES[task])
+    batch, draw = padded_batch(rows=5, length=length, seed=length), torch.Generator().manual_seed(length)
+    labels = {
+        "classification": torch.randint(7, (5,), generator=draw),
+        "multi-label": torch.randint(2, (5, 7), generator=draw).float(),
+        "regression": torch.randn(5, generator=draw),
+    }[task]
+    wanted = theirs(**batch, labels=labels).loss
+    wanted.backward()
+    if packed:
+        layout = Packed.from_lengths(batch["attention_mask"].sum(dim=1).tolist(), length, first_only=True)
+        inputs = {name: pack(batch[name], layout) for name in ("input_ids", "token_type_ids")}
+        logits = prepare(ours)(**inputs, batch=layout)
+    else:
+        logits = ours(**batch)
+    loss = Criterion(task)(logits, labels)[0] / 5
+    loss.backward()
+    assert abs(loss - wanted) <= 1e-6 * max(1, abs(wanted))
+    compare_gradients(ours, theirs)
 
 
 def test_rows_that_are_none_count_for_no_task():
