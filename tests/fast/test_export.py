@@ -47,6 +47,7 @@ def traced(model: nn.Module, batch: Batch, folder: Path) -> Callable[..., object
 
 
 def compiled(model: nn.Module, batch: Batch, folder: Path) -> Callable[..., object]:
+    torch.compiler.reset()  # what was compiled for other models counts towards a limit
     return torch.compile(model, fullgraph=True, dynamic=True, backend="aot_eager")
 
 
