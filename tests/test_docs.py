@@ -70,6 +70,9 @@ def workspace(minilm, tmp_path, monkeypatch):
         rows = (options.REVIEWS / name).read_text(encoding="utf-8").splitlines()
         (tmp_path / name).write_text("\n".join(rows[:41]) + "\n", encoding="utf-8")
     texts = [row.split("\t")[1] for row in rows[1:]]
+    for name, labels in (("topics.tsv", ("room", "room|staff")), ("similarity.tsv", ("0.25", "0.75"))):
+        lines = [f"{labels[row % 2]}\t{text}" for row, text in enumerate(texts[:40])]
+        (tmp_path / name).write_text("\n".join(["label\ttext", *lines]) + "\n", encoding="utf-8")
     (tmp_path / "reviews.tsv").write_text("\n".join(["text", *texts]), encoding="utf-8")
     (tmp_path / "reviews.txt").write_text("\n".join(texts), encoding="utf-8")
     (tmp_path / "poems.txt").write_text(
