@@ -23,7 +23,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -32,16 +32,16 @@ from typing import Any, TypeVar
 import numpy as np
 import tokenizers
 import torch
-from filelock import FileLock, Timeout
 from torch import nn
 
 from minibert.core.files import atomic_write, write_json
 from minibert.io.bundled import resolve
+from minibert.io.locks import LOCK, held_directory
 from minibert.io.stderr import say
 from minibert.training.ranks import Ranks
 
 VERSION = 1
-RECORD, METRICS, LOCK = "run.json", "metrics.jsonl", ".lock"
+RECORD, METRICS = "run.json", "metrics.jsonl"
 MODEL_FILES = (".bin", ".json", ".safetensors", ".txt")
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}(\.old)?")  # temporary names, of atomic_write and of token_file.py
 DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, pickle.UnpicklingError, EOFError, OSError)
@@ -391,13 +391,14 @@ def check_same(record: dict, sources: dict[str, str]) -> None:
 
 
 def free_directory(out: str | None, kind: str, spare: Collection[str] = ()) -> Path:
-    """Where a new run goes: `out` if nothing is there yet, by default the next runs/KIND-N. spare: names of nothing.
+    """Where a new run goes: `out` if nothing is there yet, by default the next runs/KIND-N, which is made at once, as
+    others may look for one. spare: names of nothing.
 
     Raises:
         ValueError: something is there. What a run leaves that was killed before its record was written is nothing.
     """
     if out is None:
-        return next(path for number in count(1) if not (path := Path(f"runs/{kind}-{number}")).exists())
+        return next(path for number in count(1) if reserve(path := Path(f"runs/{kind}-{number}")))
     path, spare = Path(out), {*spare, LOCK}
     if path.exists() and not (
         path.is_dir() and all(entry.name in spare or LEFTOVER.fullmatch(entry.name) for entry in path.iterdir())
@@ -406,42 +407,28 @@ def free_directory(out: str | None, kind: str, spare: Collection[str] = ()) -> P
     return path
 
 
-@contextmanager
-def locked(directory: Path, ranks: Ranks) -> Iterator[None]:
-    """Rank 0 holds the directory's lock, and removes what a killed run has left half-written; in the end the
-    directories that it made if nothing came into them.
+def reserve(path: Path) -> bool:
+    """Makes a directory; False: another run had the same thought, or there was one before."""
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    return True
 
-    The system releases the lock when the process ends, however it ends; on NFS other machines see it too.
+
+@contextmanager
+def locked(directory: Path, ranks: Ranks, reserved: bool = False) -> Iterator[None]:
+    """Rank 0 holds the directory's lock, and removes what a killed run has left half-written; in the end the
+    directories that it made if nothing came into them. reserved: `free_directory` has made it.
 
     Raises:
         ValueError: another process holds it.
     """
-    made, lock = [path for path in (directory, *directory.parents) if not path.exists()], FileLock(directory / LOCK)
-    with ranks.agreed():
-        if ranks.main:
-            directory.mkdir(parents=True, exist_ok=True)
-            take(lock, directory)
-            for path in directory.iterdir():
-                if LEFTOVER.fullmatch(path.name):
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
-    try:
+    with ExitStack() as stack:
+        with ranks.agreed():
+            if ranks.main:
+                stack.enter_context(held_directory(directory, reserved))
+                for path in directory.iterdir():
+                    if LEFTOVER.fullmatch(path.name):
+                        shutil.rmtree(path) if path.is_dir() else path.unlink()
         yield
-    finally:
-        if ranks.main:
-            with suppress(OSError):  # Windows removes no open file
-                (directory / LOCK).unlink()
-            lock.release()
-            with suppress(OSError):  # one holds something
-                for path in made:
-                    path.rmdir()
-
-
-def take(lock: FileLock, directory: Path) -> None:
-    """Takes the lock at once; where the file system has none, says so and goes on."""
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        reason = "another process is writing there; wait for it, or choose another directory"
-        raise ValueError(f"{directory}: {reason}") from None
-    except (OSError, NotImplementedError) as error:
-        say(f"{directory}: cannot be locked ({error}); see that no second run writes there")

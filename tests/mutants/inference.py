@@ -265,9 +265,33 @@ MUTATIONS = {
         ),
         (
             "jobs: a continued job reads its rows from the first",
-            "            skip_done(rows, lines, output)\n",
+            "        skip_done(rows, lines, output)\n",
             "",
             "tests/inference/test_jobs.py::test_a_row_mended_after_a_stop_is_gone_on_from",
+        ),
+        (
+            "jobs: two commands write one output",
+            "    with held(Path(options.out)):\n",
+            "    if True:\n",
+            "tests/inference/test_jobs.py::test_an_output_that_another_process_writes_is_left_to_it",
+        ),
+        (
+            "jobs: what was read of a file that is changed meanwhile is the answer",
+            "        check_unchanged(data, before)\n\n\n",
+            "\n\n",
+            "tests/inference/test_jobs.py::test_a_file_that_is_added_to_while_it_is_read_is_refused",
+        ),
+        (
+            "jobs: a link in the place of a part is followed",
+            "if path.is_symlink() or (path.exists() and not path.is_file()):",
+            "if False:",
+            "tests/inference/test_jobs.py::test_a_link_in_the_place_of_a_part_is_refused_and_not_followed",
+        ),
+        (
+            "jobs: the journal goes before the output's name is on the disk",
+            "            sync_directory(self.out.parent)\n",
+            "",
+            "tests/inference/test_jobs.py::test_the_journal_goes_only_after_the_name_of_the_output_is_on_the_disk",
         ),
         (
             "jobs: rows that the model could not answer are not counted",

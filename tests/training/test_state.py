@@ -23,8 +23,8 @@ import torch
 from conftest import MODELS, small_config, stir
 from torch import nn
 
+import minibert.io.locks
 import minibert.training.engine
-import minibert.training.state
 from minibert.core.optimizer import optimizer_groups
 from minibert.training.engine import seed_step
 from minibert.training.fine_tuning import CHANGEABLE, TrainOptions, TrainProgress, train
@@ -267,6 +267,16 @@ def test_a_second_run_in_a_directory_is_refused_and_a_later_one_is_not(tmp_path)
         pass
 
 
+def test_of_two_runs_without_an_output_each_gets_one_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, second = (free_directory(None, "train") for _ in range(2))
+    assert (str(first), str(second)) == ("runs/train-1", "runs/train-2")
+    for path in (first, second):
+        with locked(path, ONE, reserved=True):
+            pass
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_lock_dies_with_its_process(tmp_path):
     code = "import fcntl, os, signal; f = open('.lock', 'a'); fcntl.flock(f, fcntl.LOCK_EX); os.kill(os.getpid(), 9)"
     assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path).returncode == -signal.SIGKILL
@@ -279,7 +289,7 @@ def test_where_nothing_can_be_locked_a_line_says_so(tmp_path, monkeypatch, capsy
     def refused(*rest, **options):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(minibert.training.state.FileLock, "acquire", refused)
+    monkeypatch.setattr(minibert.io.locks.FileLock, "acquire", refused)
     with locked(tmp_path, ONE):
         pass
     assert "cannot be locked ([Errno 37] No locks available); see that no second run" in capsys.readouterr().err
