@@ -44,7 +44,7 @@ def command(words: list[str], directory: str) -> int:
         return cli.main(words)
     try:
         write(Tokenizer.from_pretrained("bundled"), words[1], words[2])
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"minibert: {error}", file=sys.stderr)
         return 2
     return 0
@@ -81,8 +81,11 @@ class Course:
         }
         return [str(word) for word in known[name.split()[0]]] + ["--out", "out"] * name.endswith("--out")
 
-    def start(self, name: str, who: int, place: Path) -> processes.Process:
-        return processes.start(command, self.words(name, who), str(place))
+    def start(
+        self, name: str, who: int, place: Path, words: list[str] | None = None, file_size: int | None = None
+    ) -> processes.Process:
+        """words: of another command. file_size: as processes.start has it."""
+        return processes.start(command, words or self.words(name, who), str(place), file_size=file_size)
 
     def expected(self, name: str, who: int) -> str:
         if (name, who) not in self.alone:

@@ -219,10 +219,10 @@ BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more
     "text": (2502, 1450),
     "fast": (1937, 1850),
     "inference": (1520, 700),
-    "training": (3083, 2750),
+    "training": (3105, 2750),
     "look": (1470, 1300),
     "check": (1111, 900),
-    "top": (510, 450),
+    "top": (522, 450),
 }
 
 

@@ -25,9 +25,10 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import tokenizers
@@ -136,7 +137,7 @@ def save_state(
         with (directory / METRICS).open("rb+") as file:
             os.fsync(file.fileno())  # or a power cut could leave a checkpoint of lines that are not there
     try:
-        atomic_write(directory / f"state-{progress.step:09d}.pt", lambda file: torch.save(state, file))
+        atomic_write(directory / f"state-{progress.step:09d}.pt", partial(write_state, state))
     except OSError as error:
         reason = f"{error.strerror}; the checkpoint of step {progress.step} is not written, the one before it stays"
         raise OSError(error.errno, f"{reason}; make room, then --resume {directory}") from None
@@ -145,6 +146,17 @@ def save_state(
     beyond = [path for step, path in known.items() if step > progress.step]  # damaged: the run has gone on without them
     for path in older[: max(0, len(older) - keep + 1)] + beyond:
         path.unlink()
+
+
+def write_state(state: dict, file: BinaryIO) -> None:
+    """torch.save, which after a write that fails complains of its own position in the file. OSError: as the write."""
+    try:
+        torch.save(state, file)
+    except RuntimeError as error:
+        cause = error.__context__
+        while cause is not None and not isinstance(cause, OSError):
+            cause = cause.__context__
+        raise cause or error from None
 
 
 def load_state(directory: Path, ranks: Ranks, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict | None:
@@ -330,7 +342,8 @@ def read_record(directory: Path, kind: type[Options]) -> tuple[dict, Options]:
             stored["parallel"] = None
         options, _ = kind(**stored), record["sources"]
     except FileNotFoundError:
-        raise ValueError(f"{directory}: holds no {RECORD}, so there is no run to resume") from None
+        again = "; if it was killed before it began, type its command again, without --resume" * directory.is_dir()
+        raise ValueError(f"{directory}: holds no {RECORD}, so there is no run to resume{again}") from None
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{path}: not the record of a run ({error}); start a new run") from None
     if complete:
@@ -339,14 +352,14 @@ def read_record(directory: Path, kind: type[Options]) -> tuple[dict, Options]:
 
 
 def continued(stored: Options, given: Options, changeable: Collection[str]) -> Options:
-    """A run's own options, with those changed that may change and are given beside `resume`.
+    """A run's own options, with those changed that may change and are given beside `resume`; own ones may be repeated.
 
     Raises:
         ValueError: one is given that would make it another run.
     """
     blank = type(given)(resume=given.resume)
     changes = {f.name: getattr(given, f.name) for f in dataclasses.fields(given)}
-    changes = {name: value for name, value in changes.items() if value != getattr(blank, name)}
+    changes = {n: value for n, value in changes.items() if value not in (getattr(blank, n), getattr(stored, n))}
     if fixed := sorted(changes.keys() - set(changeable)):
         raise ValueError(
             f"--resume continues a run with its own options; leave {flags(fixed)} out. What may change:"

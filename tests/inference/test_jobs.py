@@ -771,7 +771,7 @@ def test_a_full_disk_is_told_and_what_is_done_is_kept(run, model, many, tmp_path
     assert (process.returncode, stdout) == (2, "")
     kept, last = stderr.splitlines()
     assert "rows are done and kept in" in kept
-    assert last == f"minibert: [Errno 27] File too large: '{out}.partial'"
+    assert last == f"minibert: [Errno 27] File too large: '{out}.partial'; make room, then type the command again"
     assert progress(out)["rows"] > MANY // 4
     assert run("predict", model, many, out, *BUDGET)[0] == 0
     assert out.read_bytes() == whole_many
@@ -785,6 +785,6 @@ def test_a_disk_that_is_full_from_the_start_leaves_nothing(run, model, data, tmp
     out = tmp_path / "out.tsv"
     assert run("predict", model, data, out)[1:] == (
         "",
-        f"minibert: [Errno 28] No space left on device: '{out}.partial'\n",
+        f"minibert: [Errno 28] No space left on device: '{out}.partial'; make room, then type the command again\n",
     )
     assert left_in(tmp_path) == []

@@ -380,6 +380,18 @@ MUTATIONS = {
             "tests/training/test_state.py::test_a_run_that_was_begun_with_fsdp_says_what_to_type_and_then_goes_on",
         ),
         (
+            "state: a full disk is a mistake of PyTorch",
+            "        raise cause or error from None\n",
+            "        raise\n",
+            "tests/training/test_state.py::test_a_full_disk_while_writing_a_checkpoint_leaves_the_one_before",
+        ),
+        (
+            "state: a run's own options may not be repeated",
+            "if value not in (getattr(blank, n), getattr(stored, n))",
+            "if value != getattr(blank, n)",
+            "tests/training/test_state.py::test_a_runs_own_options_may_be_repeated_and_nothing_is_said",
+        ),
+        (
             "state: a run takes a directory that another has just taken",
             "    except FileExistsError:\n        return False\n",
             "    except FileExistsError:\n        return True\n",
