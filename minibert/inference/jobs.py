@@ -149,6 +149,8 @@ class Output:
             lines = self.journal.read_bytes().split(b"\n")[:-1]  # release 0.1.0 added one a window, maybe not whole
             begun, done = json.loads(lines[0]), Done(**json.loads(lines[-1]))
             different = [name for name in self.settings if begun[name] != self.settings[name]]
+            if [type(value) for value in done[:4]] != [int, int, str, int] or min(done[0], done[1], done[3]) < 0:
+                raise ValueError
         except (ValueError, TypeError, LookupError):
             raise ValueError(f"{self.journal}: damaged; {remedy}") from None
         if different:

@@ -20,6 +20,7 @@ import platform
 import re
 import shutil
 import struct
+import typing
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -113,8 +114,8 @@ def read_metrics(directory: Path) -> list[dict]:
 
 def states(directory: Path) -> dict[int, Path]:
     """The checkpoints of a run, by the number of batches behind them, oldest first."""
-    found = {int(path.stem.removeprefix("state-")): path for path in directory.glob("state-[0-9]*.pt")}
-    return dict(sorted(found.items()))
+    numbers = ((path.stem.removeprefix("state-"), path) for path in directory.glob("state-[0-9]*.pt"))
+    return dict(sorted((int(number), path) for number, path in numbers if number.isdecimal()))
 
 
 def save_state(
@@ -340,7 +341,10 @@ def read_record(directory: Path, kind: type[Options]) -> tuple[dict, Options]:
         stored = dict(record["options"])
         if stored.get("parallel") == "fsdp":  # of release 0.1.0, whose checkpoints any number of processes loads
             stored["parallel"] = None
-        options, _ = kind(**stored), record["sources"]
+        options = kind(**stored)
+        if not isinstance(record["sources"], dict):
+            raise TypeError(f"sources is {record['sources']!r}")
+        check_types(options)
     except FileNotFoundError:
         again = "; if it was killed before it began, type its command again, without --resume" * directory.is_dir()
         raise ValueError(f"{directory}: holds no {RECORD}, so there is no run to resume{again}") from None
@@ -349,6 +353,19 @@ def read_record(directory: Path, kind: type[Options]) -> tuple[dict, Options]:
     if complete:
         raise ValueError(f"{directory}: nothing to resume; the run is complete")
     return record, options
+
+
+def check_types(options: object) -> None:
+    """Raises TypeError where a field holds what its dataclass does not say."""
+    hints = typing.get_type_hints(type(options))
+    for f in dataclasses.fields(options):
+        value, kinds = getattr(options, f.name), typing.get_args(hints[f.name]) or (hints[f.name],)
+        if typing.get_origin(hints[f.name]) is Sequence:
+            good = isinstance(value, tuple) and all(isinstance(part, str) for part in value)
+        else:
+            good = type(value) in kinds or (type(value) is int and float in kinds)
+        if not good:
+            raise TypeError(f"{f.name} is {value!r}")
 
 
 def continued(stored: Options, given: Options, changeable: Collection[str]) -> Options:

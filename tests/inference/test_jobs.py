@@ -664,6 +664,15 @@ def test_a_damaged_journal_and_a_shorter_part_are_refused(refusal, run, model, s
     assert stopped[1].read_bytes() == whole
 
 
+@pytest.mark.parametrize(("name", "value"), [("rows", None), ("size", "1"), ("left_out", []), ("digest", 1)])
+def test_a_journal_of_the_wrong_types_is_damaged(refusal, model, stopped, name, value):
+    data, out = stopped
+    journal = Path(f"{out}.journal")
+    first, last = journal.read_bytes().splitlines()
+    journal.write_bytes(b"%s\n%s\n" % (first, json.dumps(json.loads(last) | {name: value}).encode()))
+    assert f"{journal}: damaged; delete {journal} to begin anew" in refusal("predict", model, data, out)
+
+
 def test_rows_left_out_before_a_stop_are_counted_at_the_end(run, refusal, poisoned, tmp_path):
     """Of those that the model could not answer nothing but the journal knows."""
     rows = ["z", *texts(100)]

@@ -169,6 +169,12 @@ MUTATIONS = {
     ],
     "minibert/inference/scores.py": [
         (
+            "scores: the confusion matrix of any number of classes is made",
+            "    if L <= MATRIX:\n",
+            "    if True:\n",
+            "tests/inference/test_scores.py::test_thousands_of_classes_are_scored_without_the_square_of_their_number",
+        ),
+        (
             "scores: predicted rows and true columns",
             "torch.bincount(truth * L + predicted,",
             "torch.bincount(predicted * L + truth,",
@@ -176,8 +182,8 @@ MUTATIONS = {
         ),
         (
             "scores: F1 of a class that never occurs is no number",
-            ".clamp(min=1)\n    accuracy",
-            "\n    accuracy",
+            "(positive + true).clamp(min=1)",
+            "(positive + true)",
             "tests/inference/test_scores.py::test_a_class_that_never_occurs_counts_as_zero_in_macro_f1",
         ),
         (
@@ -257,6 +263,12 @@ MUTATIONS = {
         ),
     ],
     "minibert/inference/jobs.py": [
+        (
+            "jobs: a journal may hold anything",
+            "if [type(value) for value in done[:4]] != [int, int, str, int] or min(done[0], done[1], done[3]) < 0:",
+            "if False:",
+            "tests/inference/test_jobs.py::test_a_journal_of_the_wrong_types_is_damaged",
+        ),
         (
             "jobs: another activation goes on with a job",
             'settings["activation"] = activation',

@@ -380,6 +380,12 @@ MUTATIONS = {
             "tests/training/test_state.py::test_a_run_that_was_begun_with_fsdp_says_what_to_type_and_then_goes_on",
         ),
         (
+            "state: options of any type are read",
+            "        check_types(options)\n",
+            "        pass\n",
+            "tests/training/test_state.py::test_a_record_of_the_wrong_types_is_none",
+        ),
+        (
             "state: a full disk is a mistake of PyTorch",
             "        raise cause or error from None\n",
             "        raise\n",

@@ -421,6 +421,29 @@ def test_a_complete_run_is_known_by_its_result(tmp_path):
         read_record(tmp_path, TrainOptions)
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        [],
+        {"options": {}, "sources": [1]},
+        {"options": [1], "sources": {}},
+        {"options": {"lr": "x"}, "sources": {}},
+        {"options": {"compile": 1}, "sources": {}},
+        {"options": {"epochs": [3]}, "sources": {}},
+    ],
+)
+def test_a_record_of_the_wrong_types_is_none(tmp_path, record):
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"run\.json: not the record of a run"):
+        read_record(tmp_path, TrainOptions)
+
+
+def test_a_file_that_is_named_nearly_as_a_checkpoint_is_none(tmp_path):
+    for name in ("state-0x.pt", "state-1 (copy).pt", "state-000000001.pt"):
+        (tmp_path / name).touch()
+    assert list(states(tmp_path)) == [1]
+
+
 def test_under_torchrun_the_same_command_resumes_and_another_does_not(tmp_path, monkeypatch):
     options = small(tmp_path / "run")
     whole = train(small(tmp_path / "whole"))
