@@ -9,6 +9,7 @@ line explains, 130 interrupted, 141 the output's reader has gone.
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import json
 import os
@@ -250,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         from minibert.io.stderr import one_line
 
-        print(f"minibert: {one_line(str(error))}", file=sys.stderr)
+        print(f"minibert: {one_line(with_remedy(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("minibert: interrupted", file=sys.stderr)
@@ -258,6 +259,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 # ---- small helpers ----
+
+
+def with_remedy(error: Exception) -> str:
+    """An error's text; of a full disk, which the system tells, with what to do."""
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", None))
+    again = "; make room, then type the command again"
+    return f"{error}{again * (full and 'make room' not in str(error))}"
 
 
 def read_stdin() -> list[str]:

@@ -31,6 +31,8 @@ PARTS = {  # what Python is to run from the root
     "fuzz": ["tests/fuzz_tokenizer.py"],
     "kills train": ["tests/kill_runs.py", "--kills", "50"],
     "kills pretrain": ["tests/kill_runs.py", "--kills", "50", "--command", "pretrain"],
+    "races": ["tests/races.py"],
+    "full disks": ["tests/full_disks.py"],
     "gpu dry": ["-m", "benchmarks.gpu", "--dry"],
 }
 

@@ -464,3 +464,12 @@ def test_every_picture_is_small_and_shown():
     pictures = [path for path in (DOCS / "pictures").iterdir() if path.suffix != ".py"]
     assert [path.name for path in pictures if path.name not in WALK.english] == []
     assert [path.name for path in pictures if path.stat().st_size > 150_000] == []
+
+
+def test_every_promise_of_security_names_a_test_that_exists():
+    rows = [row for row in (ROOT / "SECURITY.md").read_text(encoding="utf-8").splitlines() if row.startswith("| ")][1:]
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    for row in rows:
+        names = re.findall(r"`(test_\w+)`", row)
+        assert names, row
+        assert [name for name in names if f"def {name}(" not in tests] == [], row

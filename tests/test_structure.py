@@ -215,14 +215,14 @@ LINES = {"core": 2479, "its reading path": 1560}  # aims: 2300, 1550. More only 
 FILES = 15  # that core/train.py reaches
 BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more only in the commit that needs it
     "core": (2479, 2300),
-    "io": (969, 500),
-    "text": (2494, 1450),
+    "io": (1100, 500),
+    "text": (2502, 1450),
     "fast": (1937, 1850),
-    "inference": (1478, 700),
-    "training": (3083, 2750),
+    "inference": (1526, 700),
+    "training": (3138, 2750),
     "look": (1470, 1300),
     "check": (1111, 900),
-    "top": (510, 450),
+    "top": (522, 450),
 }
 
 

@@ -35,7 +35,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from minibert.core import hub
-from minibert.core.files import atomic_write
+from minibert.core.files import atomic_write, sync_directory
 from minibert.core.hub import OLD_PATTERNS, PATTERNS
 from minibert.inference.answers import activation_of, answers, head_of_table, to_cells, to_dict
 from minibert.inference.options import JobOptions
@@ -43,6 +43,7 @@ from minibert.inference.sentence_files import read_files
 from minibert.inference.text_encoder import TextEncoder
 from minibert.inference.text_models import TextClassifier, classify, token_budget
 from minibert.io.bundled import resolve
+from minibert.io.locks import held
 from minibert.io.rows import Lines, Row, checked_paths, open_lines, read_rows
 from minibert.io.signals import Interrupt
 from minibert.io.stderr import on_terminal, say
@@ -133,6 +134,9 @@ class Output:
         self.out, self.head, self.settings = out, head, settings
         self.partial, self.journal = (out.with_name(f"{out.name}.{name}") for name in ("partial", "journal"))
         self.file: BinaryIO | None = None
+        for path in (self.partial, self.journal):
+            if path.is_symlink() or (path.exists() and not path.is_file()):
+                raise ValueError(f"{path}: is no regular file; delete it to begin anew, or choose another --out")
         begun = self.journal.exists() and out.exists() != self.partial.exists()
         self.complete = begun and out.exists()  # killed before the last step, the journal's removal
         if out.exists() and not begun:
@@ -145,6 +149,8 @@ class Output:
             lines = self.journal.read_bytes().split(b"\n")[:-1]  # release 0.1.0 added one a window, maybe not whole
             begun, done = json.loads(lines[0]), Done(**json.loads(lines[-1]))
             different = [name for name in self.settings if begun[name] != self.settings[name]]
+            if [type(value) for value in done[:4]] != [int, int, str, int] or min(done[0], done[1], done[3]) < 0:
+                raise ValueError
         except (ValueError, TypeError, LookupError):
             raise ValueError(f"{self.journal}: damaged; {remedy}") from None
         if different:
@@ -155,8 +161,10 @@ class Output:
 
     def open(self) -> None:
         """Goes on where the journal says, or begins."""
-        self.partial.touch()
-        self.file = open(self.partial, "r+b", buffering=0)  # noqa: SIM115 (see give_up)
+        if self.partial.exists() and not self.journal.exists():  # nobody's, and it may have a second name
+            self.partial.unlink()
+        kind = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        self.file = open(os.open(self.partial, kind, 0o666), "r+b", buffering=0)  # noqa: SIM115 (see give_up)
         self._write(self.head(0))
         self.file.truncate(self.done.size)
         self.file.seek(self.done.size)
@@ -190,6 +198,7 @@ class Output:
             self._write(self.head(self.done.rows))
             self.file.close()
             os.replace(self.partial, self.out)
+            sync_directory(self.out.parent)
         for path in self.out.parent.glob(f".{escape(self.journal.name)}.{'[0-9a-f]' * 8}"):  # half-written journals
             path.unlink()
         self.journal.unlink()
@@ -299,42 +308,72 @@ def run(
         answer: an encoding and a token budget -> numbers [N, …].
         head, body: bytes of the output, its head for so many rows, and a window's answers to these of its rows.
     """
-    data = Path(options.data)
     max_length = trained.tokens_read(options.max_length)
     tokens = token_budget(options.tokens_per_batch, trained.model)
     settings = settings | {"model": model_digest(resolve(options.directory)), "max_length": max_length}
     settings |= {"columns": options.columns, "quoting": options.quoting}
 
-    output = Output(Path(options.out), settings, head)
-    if output.complete:
-        output.finish()
-        return output.done
-    try:
-        output.open()
-        with Interrupt() as interrupt, open_lines(data) as lines:
-            interrupt.requested = True  # nothing has to be finished first: a signal stops at once
-            columns = options.columns.split(",") if options.columns else None
-            rows = read_rows(lines, columns, options.quoting)
-            skip_done(rows, lines, output)
-            encode = partial(trained.encode, max_length=max_length)
-            made = windows(rows, lines, output.done.rows, encode, BATCHES * tokens)
-            with closing(prefetched(made)) as ready, closing(with_progress(ready, data, output.done.rows)) as shown:
-                for window in shown:
-                    numbers, good, problems = checked_answers(answer(window.encoding, tokens), window)
-                    if problems and options.on_error == "stop":
-                        number, problem = problems[0]
-                        raise ValueError(f"row {number}, {problem}; or leave such rows out: --on-error skip")
-                    output.add(body(window, numbers, good), window, problems)
-        if not output.done.rows:
-            raise ValueError(f"{data}: holds no rows; give at least one")
-        output.finish()
-    except BaseException as error:  # Ctrl-C too
-        output.give_up()
-        if not is_short_of_memory(error):
-            raise
-        less = f"--tokens-per-batch {max(1, tokens // 2)}, or cut long rows with --max-length {max_length // 2}"
-        raise ValueError(f"a batch of {tokens} tokens does not fit into memory; try {less}") from None
+    with held(Path(options.out)):
+        output = Output(Path(options.out), settings, head)
+        if output.complete:
+            output.finish()
+            return output.done
+        try:
+            output.open()
+            fill(output, options, partial(trained.encode, max_length=max_length), tokens, answer, body)
+            if not output.done.rows:
+                raise ValueError(f"{options.data}: holds no rows; give at least one")
+            output.finish()
+        except BaseException as error:  # Ctrl-C too
+            output.give_up()
+            if not is_short_of_memory(error):
+                raise
+            less = f"--tokens-per-batch {max(1, tokens // 2)}, or cut long rows with --max-length {max_length // 2}"
+            raise ValueError(f"a batch of {tokens} tokens does not fit into memory; try {less}") from None
     return output.done
+
+
+def fill(
+    output: Output,
+    options: JobOptions,
+    encode: Callable[..., Encoding],
+    tokens: int,
+    answer: Callable[[Encoding, int], Tensor],
+    body: Callable[[Window, list[int], Tensor], bytes],
+) -> None:
+    """Answers the rows that the output has not. encode, tokens: of a window; the rest as in `run`.
+
+    Raises:
+        ValueError: a row is broken, or the data was not the same all the time.
+    """
+    data = Path(options.data)
+    with Interrupt() as interrupt, open_lines(data) as lines:
+        interrupt.requested = True  # nothing has to be finished first: a signal stops at once
+        before = identity(os.fstat(lines.file.fileno()))
+        columns = options.columns.split(",") if options.columns else None
+        rows = read_rows(lines, columns, options.quoting)
+        skip_done(rows, lines, output)
+        made = windows(rows, lines, output.done.rows, encode, BATCHES * tokens)
+        with closing(prefetched(made)) as ready, closing(with_progress(ready, data, output.done.rows)) as shown:
+            for window in shown:
+                numbers, good, problems = checked_answers(answer(window.encoding, tokens), window)
+                if problems and options.on_error == "stop":
+                    check_unchanged(data, before)
+                    number, problem = problems[0]
+                    raise ValueError(f"row {number}, {problem}; or leave such rows out: --on-error skip")
+                output.add(body(window, numbers, good), window, problems)
+        check_unchanged(data, before)
+
+
+def check_unchanged(data: Path, before: tuple[int, ...]) -> None:
+    """Raises ValueError where a file is not as it was when it was opened."""
+    if identity(os.stat(data)) != before:
+        raise ValueError(f"{data}: was changed while it was read; see that it is whole, then type the command again")
+
+
+def identity(status: os.stat_result) -> tuple[int, ...]:
+    """What is another when a file is replaced, cut, or written to."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def is_short_of_memory(error: BaseException) -> bool:

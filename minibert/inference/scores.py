@@ -23,8 +23,12 @@ WORDS = {  # how a score is called, and how many digits it has
 }
 
 
+MATRIX = 1000  # classes of which there is a confusion matrix: its square is held
+
+
 class Scores(NamedTuple):
-    """Of a classification: accuracy, mean cross-entropy (nats), macro-averaged F1, and the confusion matrix."""
+    """Of a classification: accuracy, mean cross-entropy (nats), macro-averaged F1, and the confusion matrix, which is
+    empty where there are more than MATRIX classes."""
 
     accuracy: float
     loss: float
@@ -59,11 +63,15 @@ def score(logits: Tensor, labels: NDArray[np.int64]) -> Scores:
     """logits [N, L], labels [N]. A class that neither occurs nor is predicted counts as F1 0, as in scikit-learn."""
     truth, predicted = torch.from_numpy(labels), logits.argmax(dim=1)
     L = logits.shape[1]
-    confusion = torch.bincount(truth * L + predicted, minlength=L * L).view(L, L)
-    hits = confusion.diagonal().double()
-    f1 = 2 * hits / (confusion.sum(dim=0) + confusion.sum(dim=1)).clamp(min=1)
+    hits, true, positive = (
+        torch.bincount(classes, minlength=L) for classes in (truth[truth == predicted], truth, predicted)
+    )
+    f1 = 2 * hits.double() / (positive + true).clamp(min=1)
+    confusion = []
+    if L <= MATRIX:
+        confusion = torch.bincount(truth * L + predicted, minlength=L * L).view(L, L).tolist()
     accuracy = (truth == predicted).double().mean().item()
-    return Scores(accuracy, F.cross_entropy(logits, truth).item(), f1.mean().item(), confusion.tolist())
+    return Scores(accuracy, F.cross_entropy(logits, truth).item(), f1.mean().item(), confusion)
 
 
 def score_labels(logits: Tensor, labels: NDArray[np.float32]) -> LabelScores:

@@ -7,12 +7,14 @@ safetensors file too, that goes first. Importing this module lets `from_pretrain
 from __future__ import annotations
 
 import pickle
+import pickletools
 import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +23,16 @@ from minibert.core import checkpoint as core
 from minibert.core.checkpoint import damaged, printable
 
 INSIDE = ("state_dict", "model_state_dict", "model", "module")  # PyTorch Lightning, PyTorch's tutorials, DeepSpeed
+MOST = 100_000  # parts of a tuple in a pickle; PyTorch's have six
+FILLING = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD")  # a list or dictionary that is there
+LEGACY = 5  # pickles at the head of a file of the older format
 DAMAGE = (*core.DAMAGE, AssertionError, EOFError, struct.error, zipfile.BadZipFile)
 
 
 def read_bin(path: Path) -> Iterable[tuple[str, Tensor]]:
     """A `pytorch_model.bin`: plain tensors only, no code, nothing that is larger in memory than in the file."""
     refuse_compressed(path)
+    refuse_endless(path)
     found = inside(unpickle(path))
     if not isinstance(found, dict) or not all(isinstance(key, str) and is_plain(found[key]) for key in found):
         raise ValueError(
@@ -63,6 +69,68 @@ def refuse_compressed(path: Path) -> None:
             f"{path}: refused, as it is compressed ({unpacked} bytes packed into {size}), which PyTorch never does;"
             " ask for a safetensors file"
         )
+
+
+def refuse_endless(path: Path) -> None:
+    """A tuple that holds another twice, and that one a third twice, is small in the file, but a dictionary that has it
+    for a key hashes all of it: of a file of 1 kB for years. So the opcodes are read first, none is carried out."""
+    try:
+        with open(path, "rb") as file, warnings.catch_warnings():  # about escapes in a damaged file
+            warnings.simplefilter("ignore")
+            if file.read(4) == b"PK\3\4":
+                with zipfile.ZipFile(path) as archive:
+                    names = [name for name in archive.namelist() if name.endswith(".pkl")]
+                    largest = max(expanded(archive.read(name)) for name in {*names})
+                    if len(names) != len({*names}):
+                        raise pickle.UnpicklingError("two pickles of one name")
+            else:
+                file.seek(0)
+                largest = max(expanded(file) for _ in range(LEGACY))
+    except (*DAMAGE, pickle.UnpicklingError, ValueError, LookupError, TypeError) as error:
+        raise damaged(path, error) from None
+    if largest > MOST:
+        raise ValueError(
+            f"{path}: refused, as its pickle holds tuples of more than {MOST} parts, which PyTorch never writes and"
+            " which may take for ever to read; ask for a safetensors file"
+        )
+
+
+def expanded(source: bytes | BinaryIO) -> int:
+    """The parts of the largest tuple of a pickle, counted as often as they stand in it. Takes as long as the pickle.
+
+    Raises what pickletools raises, or LookupError, for what is no pickle.
+    """
+    stack: list[int | None] = []  # sizes; None: a mark
+    memo: dict[int, int] = {}
+    largest = 0
+    for opcode, argument, _ in pickletools.genops(source):
+        name, before = opcode.name, opcode.stack_before
+        if name == "GLOBAL" and argument.endswith("bytearray"):  # which makes as many bytes as it is told
+            raise pickle.UnpicklingError("bytes that are not in the file")
+        if "PUT" in name or name == "MEMOIZE":
+            memo[len(memo) if argument is None else int(argument)] = stack[-1]
+        elif "GET" in name:
+            stack.append(memo[int(argument)])
+        elif name == "MARK":
+            stack.append(None)
+        elif name not in ("PROTO", "FRAME", "STOP"):
+            parts = popped(stack, before)
+            size = parts[0] if name in FILLING else min(MOST + 1, 1 + sum(parts))
+            stack += [size] * len(opcode.stack_after)
+            largest = max(largest, size)
+    return largest
+
+
+def popped(stack: list[int | None], before: Sequence[object]) -> list[int]:
+    """What an opcode takes from the stack. before: what pickletools says that it wants there."""
+    marked: list[int] = []
+    count = len(before)
+    if pickletools.markobject in before:
+        while (part := stack.pop()) is not None:
+            marked.append(part)
+        count = before.index(pickletools.markobject)
+    rest = [stack.pop() for _ in range(count)]
+    return [*reversed(rest), *marked]
 
 
 def unpickle(path: Path) -> object:

@@ -40,7 +40,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from minibert.core.encoding import Flat
-from minibert.core.files import atomic_write, read_json
+from minibert.core.files import atomic_write, read_json, sync_directory
+from minibert.io.locks import held
 from minibert.io.rows import checked_paths, not_utf8
 
 IDS, OFFSETS, INFO = "ids.npy", "offsets.npy", "tokens.json"
@@ -187,21 +188,23 @@ def write(
 
     read: gives the lines of a file, some at a time, and tells of the bytes it has read.
 
-    Raises ValueError for a file that is missing, no file or not UTF-8, for an `out` that holds anything else, and for
-    processes < 1, or more where semaphores cannot be made; OSError if the disk is full.
+    Raises ValueError for a file that is missing, no file or not UTF-8, for an `out` that holds anything else or that
+    another process is writing, and for processes < 1, or more where semaphores cannot be made; OSError if the disk is
+    full.
     """
     if processes < 1:
         raise ValueError(f"processes {processes}: at least 1 must do the work")
     paths, out = checked_paths(paths), _checked_out(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
-    try:
-        temporary.mkdir()
-        _write_files(tokenizer, paths, temporary, processes, read)
-        _move_into_place(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)  # after an error; otherwise it has moved
-    return TokenFile.open(out)
+    with held(out):
+        try:
+            temporary.mkdir()
+            _write_files(tokenizer, paths, temporary, processes, read)
+            _move_into_place(temporary, out)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)  # after an error; otherwise it has moved
+        return TokenFile.open(out)
 
 
 def _checked_out(out: str | Path) -> Path:
@@ -251,6 +254,7 @@ def _move_into_place(temporary: Path, out: Path) -> None:
         if out.exists():
             out.rename(old)
         temporary.rename(out)
+        sync_directory(out.parent)
     finally:
         if old.exists() and not out.exists():
             old.rename(out)

@@ -198,14 +198,14 @@ def numbered_tokens(files: Files) -> list[Numbered]:
     for content, number in files.added.items():
         is_special = content in special
         token = token_of({"content": content, "special": is_special}, files.directory / ADDED)
-        by_id[number] = Numbered(number, token, files.directory / ADDED)
+        by_id[str(number)] = Numbered(number, token, files.directory / ADDED)
     for entry in files.json.get("added_tokens", ()):
-        number = entry.get("id")
-        by_id[number] = Numbered(number, token_of(entry, files.directory / JSON), files.directory / JSON)
-    for number, entry in by_id.items():
+        number, path = entry.get("id"), files.directory / JSON
+        by_id[str(number)] = Numbered(number, token_of(entry, path), path)
+    for number, token, path in by_id.values():
         if type(number) is not int:
-            raise ValueError(f"{entry.path}: token {entry.token.content!r} has id {number!r}, no whole number; mend it")
-    return [by_id[number] for number in sorted(by_id)]
+            raise ValueError(f"{path}: token {token.content!r} has id {number!r}, no whole number; mend it")
+    return sorted(by_id.values(), key=lambda entry: entry.number)
 
 
 def named_tokens(files: Files) -> dict[str, AddedToken]:

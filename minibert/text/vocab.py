@@ -15,6 +15,7 @@ from tokenizers.trainers import WordPieceTrainer
 from minibert.core import wordpiece
 from minibert.core.tokenizer import check_text
 from minibert.core.vocabulary import SPECIAL_TOKENS
+from minibert.io.locks import held_directory
 from minibert.text import cuts
 from minibert.text.corpus import Sentences
 from minibert.text.options import VocabOptions
@@ -128,19 +129,21 @@ def vocabulary_of_files(options: VocabOptions, say: Callable[[str], None]) -> tu
     one for a smaller text. But it is said, since a model's size follows from it.
 
     Raises:
-        ValueError: a file cannot be read, or there is nothing to learn from; nothing is written.
+        ValueError: a file cannot be read, there is nothing to learn from, or another process is writing there; nothing
+            is written.
         OSError: the directory cannot be written.
     """
-    texts = Sentences(options.files)
-    words = count_words(texts, not options.cased)
-    vocabulary = _learn(texts, words, options.size, not options.cased, options.character_coverage)
-    if len(vocabulary) < options.size:
-        say(
-            f"the text supports {len(vocabulary)} tokens, not {options.size}: a piece must occur at least"
-            f" {MIN_FREQUENCY} times to be worth an id"
-        )
-    tokenizer = OurTokenizer(vocabulary, lowercase=not options.cased)
-    tokenizer.save_pretrained(Path(options.out))
+    texts, out = Sentences(options.files), Path(options.out)
+    with held_directory(out):
+        words = count_words(texts, not options.cased)
+        vocabulary = _learn(texts, words, options.size, not options.cased, options.character_coverage)
+        if len(vocabulary) < options.size:
+            say(
+                f"the text supports {len(vocabulary)} tokens, not {options.size}: a piece must occur at least"
+                f" {MIN_FREQUENCY} times to be worth an id"
+            )
+        tokenizer = OurTokenizer(vocabulary, lowercase=not options.cased)
+        tokenizer.save_pretrained(out)
     return tokenizer, coverage(words, tokenizer)
 
 

@@ -192,7 +192,7 @@ def run(command: Command, prepare: Callable[..., Task], options: Any) -> tuple[A
     with joined() as ranks:
         with ranks.agreed():
             options, out, record = begun(command, options, ranks)
-        with locked(out, ranks):
+        with locked(out, ranks, reserved=options.out is None and record is None):
             task = prepare(options, out, ranks, record)
             with cpu_threads(options.threads or (1 if task.parameters < ONE_THREAD_BELOW else torch.get_num_threads())):
                 write_record(command, out, ranks, task.facts(), record)

@@ -154,12 +154,21 @@ def _epochs(run: Report) -> str:
 
 
 def _classes(run: Report) -> str:
-    """The confusion matrix, and precision, recall and F1 of each class; a dash where a denominator is zero."""
-    matrix, scores = [], []
-    for k, (name, row) in enumerate(zip(map(_label, run.labels), run.confusion, strict=True)):
-        true, predicted = sum(row), sum(other[k] for other in run.confusion)
+    """The confusion matrix, and precision, recall and F1 of each class; a dash where a denominator is zero. Of many
+    classes the largest, in their order."""
+    matrix, scores, title = [], [], f"Classes, on the {_esc(run.split)} split"
+    if not run.confusion:
+        return _section(title, f"<p>{len(run.labels):,} classes: too many for a table.</p>\n")
+    totals = [
+        (sum(row), sum(column)) for row, column in zip(run.confusion, zip(*run.confusion, strict=True), strict=True)
+    ]
+    largest = sorted(sorted(range(len(totals)), key=lambda k: -totals[k][0])[:SHOWN])
+    names = [_label(run.labels[k]) for k in largest]
+    for k, name in zip(largest, names, strict=True):
+        row, (true, predicted) = run.confusion[k], totals[k]
         cells = []
-        for j, count in enumerate(row):
+        for j in largest:
+            count = row[j]
             kind = "hit" if j == k else "miss"
             share = count / true if true else 0.0
             percent = _percent(share if true else None, 1)
@@ -167,14 +176,17 @@ def _classes(run: Report) -> str:
         matrix.append([name, *cells])
         scores.append(_ratios(name, row[k], true, predicted))
     few = len(matrix) < 6
-    head = ["true ↓ predicted →", *map(_label, run.labels)]
+    head = ["true ↓ predicted →", *names]
     tables = _table("Confusion matrix", head, matrix, "confusion" if few else "confusion many")
     tables += _table("Classes", ["class", *RATIOS], scores)
     if few:
         tables = f'<div class="pair">\n{tables}</div>\n'
-    return _section(f"Classes, on the {_esc(run.split)} split", tables)
+    if len(largest) < len(totals):
+        tables = f"<p>The {SHOWN} largest of {len(totals):,} classes.</p>\n{tables}"
+    return _section(title, tables)
 
 
+SHOWN = 30  # classes or labels in a table
 RATIOS = ["precision", "recall", "F1", "true", "predicted"]
 
 
@@ -186,8 +198,11 @@ def _ratios(name: str, hits: int, true: int, predicted: int) -> list[str]:
 
 def _labels(run: Report) -> str:
     """Precision, recall and F1 of each of several labels at once."""
-    rows = [_ratios(name, *counts) for name, counts in zip(map(_label, run.labels), run.counts, strict=True)]
-    return _section(f"Labels, on the {_esc(run.split)} split", _table("Labels", ["label", *RATIOS], rows))
+    largest = sorted(sorted(range(len(run.labels)), key=lambda k: -run.counts[k][1])[:SHOWN])
+    table = _table("Labels", ["label", *RATIOS], [_ratios(_label(run.labels[k]), *run.counts[k]) for k in largest])
+    if len(largest) < len(run.labels):
+        table = f"<p>The {SHOWN} largest of {len(run.labels):,} labels.</p>\n{table}"
+    return _section(f"Labels, on the {_esc(run.split)} split", table)
 
 
 def _baselines(run: Report) -> str:
@@ -232,7 +247,7 @@ def _mistakes(run: Report) -> str:
         return _section("Worst mistakes", "<p>None to show.</p>\n")
     wrong, items = run.rows, ""
     if run.task == "classification":
-        wrong = sum(sum(row) - row[k] for k, row in enumerate(run.confusion))
+        wrong = round((1 - run.result["accuracy"]) * (sum(map(sum, run.confusion)) or run.rows))
     elif run.task == "multi-label":
         wrong = round((1 - run.result["exact_match"]) * run.rows)
     for m in run.mistakes:

@@ -20,28 +20,30 @@ import platform
 import re
 import shutil
 import struct
+import typing
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import tokenizers
 import torch
-from filelock import FileLock, Timeout
 from torch import nn
 
 from minibert.core.files import atomic_write, write_json
 from minibert.io.bundled import resolve
+from minibert.io.locks import LOCK, held_directory
 from minibert.io.stderr import say
 from minibert.training.ranks import Ranks
 
 VERSION = 1
-RECORD, METRICS, LOCK = "run.json", "metrics.jsonl", ".lock"
+RECORD, METRICS = "run.json", "metrics.jsonl"
 MODEL_FILES = (".bin", ".json", ".safetensors", ".txt")
 LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}(\.old)?")  # temporary names, of atomic_write and of token_file.py
 DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, pickle.UnpicklingError, EOFError, OSError)
@@ -112,8 +114,8 @@ def read_metrics(directory: Path) -> list[dict]:
 
 def states(directory: Path) -> dict[int, Path]:
     """The checkpoints of a run, by the number of batches behind them, oldest first."""
-    found = {int(path.stem.removeprefix("state-")): path for path in directory.glob("state-[0-9]*.pt")}
-    return dict(sorted(found.items()))
+    numbers = ((path.stem.removeprefix("state-"), path) for path in directory.glob("state-[0-9]*.pt"))
+    return dict(sorted((int(number), path) for number, path in numbers if number.isdecimal()))
 
 
 def save_state(
@@ -136,7 +138,7 @@ def save_state(
         with (directory / METRICS).open("rb+") as file:
             os.fsync(file.fileno())  # or a power cut could leave a checkpoint of lines that are not there
     try:
-        atomic_write(directory / f"state-{progress.step:09d}.pt", lambda file: torch.save(state, file))
+        atomic_write(directory / f"state-{progress.step:09d}.pt", partial(write_state, state))
     except OSError as error:
         reason = f"{error.strerror}; the checkpoint of step {progress.step} is not written, the one before it stays"
         raise OSError(error.errno, f"{reason}; make room, then --resume {directory}") from None
@@ -145,6 +147,17 @@ def save_state(
     beyond = [path for step, path in known.items() if step > progress.step]  # damaged: the run has gone on without them
     for path in older[: max(0, len(older) - keep + 1)] + beyond:
         path.unlink()
+
+
+def write_state(state: dict, file: BinaryIO) -> None:
+    """torch.save, which after a write that fails complains of its own position in the file. OSError: as the write."""
+    try:
+        torch.save(state, file)
+    except RuntimeError as error:
+        cause = error.__context__
+        while cause is not None and not isinstance(cause, OSError):
+            cause = cause.__context__
+        raise cause or error from None
 
 
 def load_state(directory: Path, ranks: Ranks, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict | None:
@@ -328,9 +341,13 @@ def read_record(directory: Path, kind: type[Options]) -> tuple[dict, Options]:
         stored = dict(record["options"])
         if stored.get("parallel") == "fsdp":  # of release 0.1.0, whose checkpoints any number of processes loads
             stored["parallel"] = None
-        options, _ = kind(**stored), record["sources"]
+        options = kind(**stored)
+        if not isinstance(record["sources"], dict):
+            raise TypeError(f"sources is {record['sources']!r}")
+        check_types(options)
     except FileNotFoundError:
-        raise ValueError(f"{directory}: holds no {RECORD}, so there is no run to resume") from None
+        again = "; if it was killed before it began, type its command again, without --resume" * directory.is_dir()
+        raise ValueError(f"{directory}: holds no {RECORD}, so there is no run to resume{again}") from None
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"{path}: not the record of a run ({error}); start a new run") from None
     if complete:
@@ -338,15 +355,28 @@ def read_record(directory: Path, kind: type[Options]) -> tuple[dict, Options]:
     return record, options
 
 
+def check_types(options: object) -> None:
+    """Raises TypeError where a field holds what its dataclass does not say."""
+    hints = typing.get_type_hints(type(options))
+    for f in dataclasses.fields(options):
+        value, kinds = getattr(options, f.name), typing.get_args(hints[f.name]) or (hints[f.name],)
+        if typing.get_origin(hints[f.name]) is Sequence:
+            good = isinstance(value, tuple) and all(isinstance(part, str) for part in value)
+        else:
+            good = type(value) in kinds or (type(value) is int and float in kinds)
+        if not good:
+            raise TypeError(f"{f.name} is {value!r}")
+
+
 def continued(stored: Options, given: Options, changeable: Collection[str]) -> Options:
-    """A run's own options, with those changed that may change and are given beside `resume`.
+    """A run's own options, with those changed that may change and are given beside `resume`; own ones may be repeated.
 
     Raises:
         ValueError: one is given that would make it another run.
     """
     blank = type(given)(resume=given.resume)
     changes = {f.name: getattr(given, f.name) for f in dataclasses.fields(given)}
-    changes = {name: value for name, value in changes.items() if value != getattr(blank, name)}
+    changes = {n: value for n, value in changes.items() if value not in (getattr(blank, n), getattr(stored, n))}
     if fixed := sorted(changes.keys() - set(changeable)):
         raise ValueError(
             f"--resume continues a run with its own options; leave {flags(fixed)} out. What may change:"
@@ -391,13 +421,14 @@ def check_same(record: dict, sources: dict[str, str]) -> None:
 
 
 def free_directory(out: str | None, kind: str, spare: Collection[str] = ()) -> Path:
-    """Where a new run goes: `out` if nothing is there yet, by default the next runs/KIND-N. spare: names of nothing.
+    """Where a new run goes: `out` if nothing is there yet, by default the next runs/KIND-N, which is made at once, as
+    others may look for one. spare: names of nothing.
 
     Raises:
         ValueError: something is there. What a run leaves that was killed before its record was written is nothing.
     """
     if out is None:
-        return next(path for number in count(1) if not (path := Path(f"runs/{kind}-{number}")).exists())
+        return next(path for number in count(1) if reserve(path := Path(f"runs/{kind}-{number}")))
     path, spare = Path(out), {*spare, LOCK}
     if path.exists() and not (
         path.is_dir() and all(entry.name in spare or LEFTOVER.fullmatch(entry.name) for entry in path.iterdir())
@@ -406,42 +437,28 @@ def free_directory(out: str | None, kind: str, spare: Collection[str] = ()) -> P
     return path
 
 
-@contextmanager
-def locked(directory: Path, ranks: Ranks) -> Iterator[None]:
-    """Rank 0 holds the directory's lock, and removes what a killed run has left half-written; in the end the
-    directories that it made if nothing came into them.
+def reserve(path: Path) -> bool:
+    """Makes a directory; False: another run had the same thought, or there was one before."""
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    return True
 
-    The system releases the lock when the process ends, however it ends; on NFS other machines see it too.
+
+@contextmanager
+def locked(directory: Path, ranks: Ranks, reserved: bool = False) -> Iterator[None]:
+    """Rank 0 holds the directory's lock, and removes what a killed run has left half-written; in the end the
+    directories that it made if nothing came into them. reserved: `free_directory` has made it.
 
     Raises:
         ValueError: another process holds it.
     """
-    made, lock = [path for path in (directory, *directory.parents) if not path.exists()], FileLock(directory / LOCK)
-    with ranks.agreed():
-        if ranks.main:
-            directory.mkdir(parents=True, exist_ok=True)
-            take(lock, directory)
-            for path in directory.iterdir():
-                if LEFTOVER.fullmatch(path.name):
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
-    try:
+    with ExitStack() as stack:
+        with ranks.agreed():
+            if ranks.main:
+                stack.enter_context(held_directory(directory, reserved))
+                for path in directory.iterdir():
+                    if LEFTOVER.fullmatch(path.name):
+                        shutil.rmtree(path) if path.is_dir() else path.unlink()
         yield
-    finally:
-        if ranks.main:
-            with suppress(OSError):  # Windows removes no open file
-                (directory / LOCK).unlink()
-            lock.release()
-            with suppress(OSError):  # one holds something
-                for path in made:
-                    path.rmdir()
-
-
-def take(lock: FileLock, directory: Path) -> None:
-    """Takes the lock at once; where the file system has none, says so and goes on."""
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        reason = "another process is writing there; wait for it, or choose another directory"
-        raise ValueError(f"{directory}: {reason}") from None
-    except (OSError, NotImplementedError) as error:
-        say(f"{directory}: cannot be locked ({error}); see that no second run writes there")

@@ -28,7 +28,7 @@ from minibert.core.checkpoint import each_of_safetensors
 from minibert.core.config import BertConfig
 from minibert.core.weights import export_weights
 from minibert.fast.models import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel
-from minibert.io.bin_weights import read_bin
+from minibert.io.bin_weights import expanded, read_bin
 
 # Distinct primes, so that no two sizes can be exchanged unseen: 2 heads of 5, labels 7, positions 19.
 SIZES = dict(
@@ -1148,3 +1148,29 @@ def test_minilm_has_the_weights_of_transformers(minilm):
         BertModel.from_pretrained(minilm),
         {f"bert.{key}": tensor for key, tensor in AutoModel.from_pretrained(minilm).state_dict().items()},
     )
+
+
+def doubled(depth: int) -> bytes:
+    """A pickle of {key: 1}, the key a tuple of 2 ** depth parts in a few bytes: hashed for as long as it is large."""
+    return b"\x80\x02})" + b"q\x00h\x00\x86" * depth + b"K\x01s."
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_that_would_be_hashed_for_ever_is_refused_before_it_is_unpacked(tmp_path, zipped):
+    path = tmp_path / "pytorch_model.bin"
+    torch.save({"a": torch.ones(1)}, path, _use_new_zipfile_serialization=zipped)
+    if zipped:
+        with zipfile.ZipFile(path) as archive:
+            content = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, part in content.items():
+                archive.writestr(name, doubled(60) if name.endswith("data.pkl") else part)
+    else:
+        path.write_bytes(path.read_bytes()[:15] + doubled(60) * 4)
+    with pytest.raises(ValueError, match="refused, as its pickle holds tuples of more than 100000 parts"):
+        read_bin(path)
+
+
+def test_the_parts_of_a_tuple_count_as_often_as_they_stand_in_it():
+    inner = (1, 2)  # 3 with itself
+    assert expanded(pickle.dumps({(inner, inner, inner): [1] * 50}, 2)) == 1 + 3 * 3

@@ -22,6 +22,7 @@ from minibert.inference import jobs
 from minibert.inference.text_encoder import TextEncoder
 from minibert.inference.text_models import TextClassifier
 from minibert.io.examples import read_examples
+from minibert.io.locks import held
 from minibert.io.rows import open_lines, read_rows
 
 ROWS = 300
@@ -531,12 +532,86 @@ def killed_at(step: int, job) -> bool:
         patch.setattr(jobs.Output, "_write", killing(jobs.Output._write, half))
         patch.setattr(jobs.os, "replace", killing(os.replace))
         patch.setattr(jobs.Path, "unlink", killing(Path.unlink))
-        patch.setattr(jobs.Output, "give_up", lambda output: output.file.close())
+        patch.setattr(jobs.Output, "give_up", lambda output: output.file and output.file.close())
         try:
             job()
         except Killed:
             return True
     return False
+
+
+def test_a_file_that_is_cut_while_it_is_read_is_refused_and_what_was_done_is_kept(
+    run, model, data, tmp_path, monkeypatch, whole
+):
+    path, out, real = tmp_path / "rows.tsv", tmp_path / "out.tsv", jobs.checked_answers
+    path.write_bytes(data.read_bytes())
+
+    def cut(*rest):
+        os.truncate(path, path.stat().st_size - 1000)
+        return real(*rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "checked_answers", cut)
+        status, stdout, stderr = run("predict", model, path, out)
+    assert (status, stdout, out.exists()) == (2, "", False)
+    assert f"{path}: was changed while it was read; see that it is whole" in stderr.splitlines()[-1]
+    path.write_bytes(data.read_bytes())
+    assert run("predict", model, path, out)[0] == 0
+    assert out.read_bytes() == whole
+
+
+def test_a_file_that_is_added_to_while_it_is_read_is_refused(run, model, data, tmp_path, monkeypatch):
+    """At its end no row is broken, and yet the last ones are missing."""
+    path, real = tmp_path / "rows.tsv", jobs.Output.add
+    path.write_bytes(data.read_bytes())
+
+    def add(output, body, window, problems):
+        real(output, body, window, problems)
+        if window.end == ROWS:
+            with path.open("a") as file:
+                file.write("300\tone more\n")
+
+    monkeypatch.setattr(jobs.Output, "add", add)
+    status, _, stderr = run("predict", model, path, tmp_path / "out.tsv")
+    kept, last = stderr.splitlines()
+    assert (status, kept.split(" rows")[0]) == (2, str(ROWS))
+    assert f"{path}: was changed while it was read" in last
+
+
+def test_an_output_that_another_process_writes_is_left_to_it(refusal, model, data, tmp_path):
+    """Two locks of one process are as strange to each other as those of two."""
+    out = tmp_path / "out.tsv"
+    with held(out):
+        Path(f"{out}.partial").write_text("theirs")
+        assert f"{out}: another process is writing there; wait for it" in refusal("predict", model, data, out)
+    assert Path(f"{out}.partial").read_text() == "theirs"
+
+
+@pytest.mark.parametrize("name", ["partial", "journal"])
+def test_a_link_in_the_place_of_a_part_is_refused_and_not_followed(refusal, model, data, tmp_path, name):
+    (tmp_path / "mine").write_text("kept")
+    (tmp_path / f"out.tsv.{name}").symlink_to("mine")
+    assert f"out.tsv.{name}: is no regular file; delete it to begin anew" in refusal(
+        "predict", model, data, tmp_path / "out.tsv"
+    )
+    assert (tmp_path / "mine").read_text() == "kept"
+
+
+def test_the_part_of_nobody_is_not_written_into_as_it_may_have_a_second_name(run, model, data, tmp_path):
+    (tmp_path / "mine").write_text("kept")
+    os.link(tmp_path / "mine", tmp_path / "out.tsv.partial")
+    assert run("predict", model, data, tmp_path / "out.tsv")[0] == 0
+    assert (tmp_path / "mine").read_text() == "kept"
+
+
+def test_the_journal_goes_only_after_the_name_of_the_output_is_on_the_disk(run, model, data, tmp_path, monkeypatch):
+    calls, replace, unlink = [], os.replace, Path.unlink
+    monkeypatch.setattr(jobs, "sync_directory", lambda directory: calls.append(f"sync {directory}"))
+    monkeypatch.setattr(os, "replace", lambda a, b: (calls.append(f"replace {b}"), replace(a, b))[1])
+    monkeypatch.setattr(Path, "unlink", lambda self, **how: (calls.append(f"unlink {self}"), unlink(self, **how))[1])
+    out = tmp_path / "out.tsv"
+    assert run("predict", model, data, out)[0] == 0
+    assert calls[-3:] == [f"replace {out}", f"sync {tmp_path}", f"unlink {out}.journal"]
 
 
 @pytest.fixture
@@ -587,6 +662,15 @@ def test_a_damaged_journal_and_a_shorter_part_are_refused(refusal, run, model, s
     journal.unlink()
     assert run("predict", model, *stopped)[0] == 0, "anew"
     assert stopped[1].read_bytes() == whole
+
+
+@pytest.mark.parametrize(("name", "value"), [("rows", None), ("size", "1"), ("left_out", []), ("digest", 1)])
+def test_a_journal_of_the_wrong_types_is_damaged(refusal, model, stopped, name, value):
+    data, out = stopped
+    journal = Path(f"{out}.journal")
+    first, last = journal.read_bytes().splitlines()
+    journal.write_bytes(b"%s\n%s\n" % (first, json.dumps(json.loads(last) | {name: value}).encode()))
+    assert f"{journal}: damaged; delete {journal} to begin anew" in refusal("predict", model, data, out)
 
 
 def test_rows_left_out_before_a_stop_are_counted_at_the_end(run, refusal, poisoned, tmp_path):
@@ -696,7 +780,7 @@ def test_a_full_disk_is_told_and_what_is_done_is_kept(run, model, many, tmp_path
     assert (process.returncode, stdout) == (2, "")
     kept, last = stderr.splitlines()
     assert "rows are done and kept in" in kept
-    assert last == f"minibert: [Errno 27] File too large: '{out}.partial'"
+    assert last == f"minibert: [Errno 27] File too large: '{out}.partial'; make room, then type the command again"
     assert progress(out)["rows"] > MANY // 4
     assert run("predict", model, many, out, *BUDGET)[0] == 0
     assert out.read_bytes() == whole_many
@@ -710,6 +794,6 @@ def test_a_disk_that_is_full_from_the_start_leaves_nothing(run, model, data, tmp
     out = tmp_path / "out.tsv"
     assert run("predict", model, data, out)[1:] == (
         "",
-        f"minibert: [Errno 28] No space left on device: '{out}.partial'\n",
+        f"minibert: [Errno 28] No space left on device: '{out}.partial'; make room, then type the command again\n",
     )
     assert left_in(tmp_path) == []

@@ -38,6 +38,14 @@ def test_a_class_that_never_occurs_counts_as_zero_in_macro_f1():
     assert scores.confusion == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
 
 
+def test_thousands_of_classes_are_scored_without_the_square_of_their_number():
+    logits = torch.eye(1001)[[3, 5, 1000]]
+    scores = score(logits, np.array([3, 5, 0]))
+    assert (scores.accuracy, scores.confusion) == (pytest.approx(2 / 3), [])
+    assert scores.macro_f1 == pytest.approx(2 / 1001)
+    assert len(score(logits[:, :1000], np.array([3, 5, 0])).confusion) == 1000
+
+
 def test_scores_of_several_labels_equal_an_example_by_hand():
     """Three rows, two labels; true 10 01 11, predicted 10 11 10.
 

@@ -3,6 +3,12 @@
 MUTATIONS = {
     "minibert/io/bin_weights.py": [
         (
+            "bin: a part that stands in a tuple twice counts once",
+            "min(MOST + 1, 1 + sum(parts))",
+            "min(MOST + 1, 1 + sum({*parts}))",
+            "tests/core/test_checkpoint.py::test_the_parts_of_a_tuple_count_as_often_as_they_stand_in_it",
+        ),
+        (
             "bin: an archive may unpack to more than it holds",
             "if unpacked > size or any(",
             "if any(",

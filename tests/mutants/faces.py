@@ -22,7 +22,7 @@ MUTATIONS = {
         ),
         (
             "cli: an error of several lines",
-            "{one_line(str(error))}",
+            "{one_line(with_remedy(error))}",
             "{error}",
             "tests/test_cli.py::test_errors_of_several_lines_become_one",
         ),

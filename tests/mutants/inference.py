@@ -169,6 +169,12 @@ MUTATIONS = {
     ],
     "minibert/inference/scores.py": [
         (
+            "scores: the confusion matrix of any number of classes is made",
+            "    if L <= MATRIX:\n",
+            "    if True:\n",
+            "tests/inference/test_scores.py::test_thousands_of_classes_are_scored_without_the_square_of_their_number",
+        ),
+        (
             "scores: predicted rows and true columns",
             "torch.bincount(truth * L + predicted,",
             "torch.bincount(predicted * L + truth,",
@@ -176,8 +182,8 @@ MUTATIONS = {
         ),
         (
             "scores: F1 of a class that never occurs is no number",
-            ".clamp(min=1)\n    accuracy",
-            "\n    accuracy",
+            "(positive + true).clamp(min=1)",
+            "(positive + true)",
             "tests/inference/test_scores.py::test_a_class_that_never_occurs_counts_as_zero_in_macro_f1",
         ),
         (
@@ -258,6 +264,12 @@ MUTATIONS = {
     ],
     "minibert/inference/jobs.py": [
         (
+            "jobs: a journal may hold anything",
+            "if [type(value) for value in done[:4]] != [int, int, str, int] or min(done[0], done[1], done[3]) < 0:",
+            "if False:",
+            "tests/inference/test_jobs.py::test_a_journal_of_the_wrong_types_is_damaged",
+        ),
+        (
             "jobs: another activation goes on with a job",
             'settings["activation"] = activation',
             "pass",
@@ -265,9 +277,33 @@ MUTATIONS = {
         ),
         (
             "jobs: a continued job reads its rows from the first",
-            "            skip_done(rows, lines, output)\n",
+            "        skip_done(rows, lines, output)\n",
             "",
             "tests/inference/test_jobs.py::test_a_row_mended_after_a_stop_is_gone_on_from",
+        ),
+        (
+            "jobs: two commands write one output",
+            "    with held(Path(options.out)):\n",
+            "    if True:\n",
+            "tests/inference/test_jobs.py::test_an_output_that_another_process_writes_is_left_to_it",
+        ),
+        (
+            "jobs: what was read of a file that is changed meanwhile is the answer",
+            "        check_unchanged(data, before)\n\n\n",
+            "\n\n",
+            "tests/inference/test_jobs.py::test_a_file_that_is_added_to_while_it_is_read_is_refused",
+        ),
+        (
+            "jobs: a link in the place of a part is followed",
+            "if path.is_symlink() or (path.exists() and not path.is_file()):",
+            "if False:",
+            "tests/inference/test_jobs.py::test_a_link_in_the_place_of_a_part_is_refused_and_not_followed",
+        ),
+        (
+            "jobs: the journal goes before the output's name is on the disk",
+            "            sync_directory(self.out.parent)\n",
+            "",
+            "tests/inference/test_jobs.py::test_the_journal_goes_only_after_the_name_of_the_output_is_on_the_disk",
         ),
         (
             "jobs: rows that the model could not answer are not counted",

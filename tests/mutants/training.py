@@ -193,6 +193,20 @@ MUTATIONS = {
             "tests/training/test_instances.py::test_pieces_are_hidden_with_their_word",
         ),
     ],
+    "minibert/io/locks.py": [
+        (
+            "locks: a lock that lets others in",
+            "        lock.acquire(timeout=0)\n",
+            "        pass\n",
+            "tests/training/test_state.py::test_a_second_run_in_a_directory_is_refused_and_a_later_one_is_not",
+        ),
+        (
+            "locks: a mistake leaves a directory above its own",
+            "(directory, *directory.parents)",
+            "(directory,)",
+            "tests/training/test_train.py::test_a_mistake_leaves_no_directory",
+        ),
+    ],
     "minibert/io/signals.py": [
         (
             "signals: nohup is of no use",
@@ -348,12 +362,6 @@ MUTATIONS = {
             "tests/training/test_state.py::test_a_run_killed_at_every_place_where_it_writes_ends_with_the_same_bytes",
         ),
         (
-            "state: a lock that lets others in",
-            "        lock.acquire(timeout=0)\n",
-            "        pass\n",
-            "tests/training/test_state.py::test_a_second_run_in_a_directory_is_refused_and_a_later_one_is_not",
-        ),
-        (
             "state: any version is read",
             'if state["version"] != VERSION:',
             "if False:",
@@ -372,10 +380,28 @@ MUTATIONS = {
             "tests/training/test_state.py::test_a_run_that_was_begun_with_fsdp_says_what_to_type_and_then_goes_on",
         ),
         (
-            "state: a mistake leaves a directory above its own",
-            "(directory, *directory.parents)",
-            "(directory,)",
-            "tests/training/test_train.py::test_a_mistake_leaves_no_directory",
+            "state: options of any type are read",
+            "        check_types(options)\n",
+            "        pass\n",
+            "tests/training/test_state.py::test_a_record_of_the_wrong_types_is_none",
+        ),
+        (
+            "state: a full disk is a mistake of PyTorch",
+            "        raise cause or error from None\n",
+            "        raise\n",
+            "tests/training/test_state.py::test_a_full_disk_while_writing_a_checkpoint_leaves_the_one_before",
+        ),
+        (
+            "state: a run's own options may not be repeated",
+            "if value not in (getattr(blank, n), getattr(stored, n))",
+            "if value != getattr(blank, n)",
+            "tests/training/test_state.py::test_a_runs_own_options_may_be_repeated_and_nothing_is_said",
+        ),
+        (
+            "state: a run takes a directory that another has just taken",
+            "    except FileExistsError:\n        return False\n",
+            "    except FileExistsError:\n        return True\n",
+            "tests/training/test_state.py::test_of_two_runs_without_an_output_each_gets_one_of_its_own",
         ),
     ],
     "minibert/training/fine_tuning.py": [

@@ -281,6 +281,7 @@ def test_the_trace_of_a_text_gives_its_tokens(tmp_path, text):
     [
         ("added_tokens.json", {"NewTok": 99}, "token 'NewTok' has id 99, but 30 in the vocabulary"),
         ("added_tokens.json", {"NewTok": "30"}, "token 'NewTok' has id '30', no whole number"),
+        ("added_tokens.json", {"NewTok": [30]}, "token 'NewTok' has id .30., no whole number"),
         (
             "tokenizer_config.json",
             {"added_tokens_decoder": {"30": {"content": "\u200b"}}},

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import shutil
 import stat
 from pathlib import Path
 
@@ -347,12 +348,17 @@ def test_the_old_result_comes_back_when_the_new_one_cannot_be_moved(tmp_path, mo
 
 
 def test_all_is_on_the_disk_before_the_name_moves(tmp_path, monkeypatch):
-    calls, rename = [], Path.rename
+    """And the moved name too: what of a former result is removed is removed after that."""
+    encoded(tmp_path, "b\n")
+    calls, rename, rmtree = [], Path.rename, shutil.rmtree
     monkeypatch.setattr(os, "fsync", lambda handle: calls.append(os.fstat(handle).st_size))
+    monkeypatch.setattr(shutil, "rmtree", lambda *rest, **more: (calls.append("rmtree"), rmtree(*rest, **more))[1])
     monkeypatch.setattr(Path, "rename", lambda self, target: (calls.append("rename"), rename(self, target))[1])
     encoded(tmp_path, "a b\n")
-    assert {path.stat().st_size for path in (tmp_path / "out").iterdir()} <= set(calls[:-1])
-    assert calls[-1] == "rename"
+    moved = calls.index("rename")
+    assert {path.stat().st_size for path in (tmp_path / "out").iterdir()} <= set(calls[:moved])
+    assert calls[moved : moved + 2] == ["rename", "rename"]
+    assert calls[moved + 2 :] == [tmp_path.stat().st_size, "rmtree", "rmtree"]
 
 
 def test_an_empty_directory_may_be_written(source, out):

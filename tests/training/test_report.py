@@ -207,9 +207,27 @@ def test_a_class_that_never_occurs_has_dashes_for_scores():
     assert "<td>–</td><td>–</td><td>–</td><td>0</td><td>0</td>" in page
 
 
-@pytest.mark.parametrize("count", [2, 5, 6, 50])
+@pytest.mark.parametrize("count", [2, 5, 6, 30])
 def test_a_confusion_matrix_of_many_classes_has_every_cell(count):
-    assert len(re.findall(r'<div class="(?:hit|miss)"', render(of_classes(count)))) == count * count
+    page = render(of_classes(count))
+    assert len(re.findall(r'<div class="(?:hit|miss)"', page)) == count * count
+    assert "largest of" not in page
+
+
+def test_of_more_classes_the_largest_are_shown_in_their_order():
+    sizes = [*range(40)]
+    page = render(make(labels=[f"class{k}" for k in sizes], confusion=[[k] * 40 for k in sizes]))
+    assert len(re.findall(r'<div class="(?:hit|miss)"', page)) == 30 * 30
+    assert "<p>The 30 largest of 40 classes.</p>" in page
+    assert list(dict.fromkeys(re.findall(r"class\d+", page.partition("Confusion matrix")[2]))) == [
+        f"class{k}" for k in range(10, 40)
+    ]
+
+
+def test_thousands_of_classes_make_no_larger_page():
+    page = render(make(labels=[f"class{k}" for k in range(3000)], confusion=[], rows=3000))
+    assert "3,000 classes: too many for a table." in page
+    assert len(page) < len(render(of_classes(30)))
 
 
 @pytest.mark.parametrize(

@@ -16,15 +16,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import full_disks
 import kill_runs
 import processes
 import pytest
+import races
 import torch
 from conftest import MODELS, small_config, stir
 from torch import nn
 
+import minibert.io.locks
 import minibert.training.engine
-import minibert.training.state
+from minibert.core import files
 from minibert.core.optimizer import optimizer_groups
 from minibert.training.engine import seed_step
 from minibert.training.fine_tuning import CHANGEABLE, TrainOptions, TrainProgress, train
@@ -228,11 +231,12 @@ def test_a_checkpoint_is_plain_data_that_needs_no_code_to_load(tmp_path):
     assert state["progress"] == json.loads(json.dumps(dataclasses.asdict(TrainProgress(epoch=3, step=3))))
 
 
-def test_a_full_disk_while_writing_a_checkpoint_leaves_the_one_before(tmp_path):
-    """A file may grow to 20 kB and no further: a real error from the system, in the middle of the tensors."""
+@pytest.mark.parametrize("room", [0, 100, 3_000, 20_000])
+def test_a_full_disk_while_writing_a_checkpoint_leaves_the_one_before(tmp_path, room):
+    """A file may grow so far: a real error from the system. At 3,000 bytes PyTorch complains of something else."""
     model, optimizer = save(tmp_path, 1)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
     try:
         with pytest.raises(OSError, match="checkpoint of step 2 is not written, the one before it stays") as caught:
             save_state(tmp_path, ONE, model, optimizer, TrainProgress(step=2), keep=2)
@@ -253,6 +257,27 @@ def test_a_fingerprint_is_of_weights_and_moments(tmp_path):
     assert fingerprint(tmp_path) != first
 
 
+def test_older_checkpoints_go_only_after_the_name_of_the_new_one_is_on_the_disk(tmp_path, monkeypatch):
+    save(tmp_path, 1)
+    calls, unlink = [], Path.unlink
+    monkeypatch.setattr(files, "sync_directory", lambda directory: calls.append(f"sync {directory}"))
+    monkeypatch.setattr(Path, "unlink", lambda self, **how: (calls.append(f"unlink {self}"), unlink(self, **how))[1])
+    save(tmp_path, 2, keep=1)
+    assert calls == [f"sync {tmp_path}", f"unlink {tmp_path}/state-000000001.pt"]
+
+
+ROOM = {"predict": [50], "embed": [2_000], "encode_file": [50], "vocab": [50], "pretrain --out": [3_000, 300_000]}
+
+
+@pytest.mark.parametrize(
+    "command", [pytest.param(name, marks=() if name == "predict" else pytest.mark.slow) for name in ROOM]
+)
+def test_a_command_whose_disk_was_full_says_so_and_goes_on_when_there_is_room(tmp_path, command):
+    course = races.Course(tmp_path)
+    for number, size in enumerate(ROOM[command]):
+        assert full_disks.attempt(course, command, number, size) == (True, [])
+
+
 # ---- the directory ----
 
 
@@ -267,6 +292,16 @@ def test_a_second_run_in_a_directory_is_refused_and_a_later_one_is_not(tmp_path)
         pass
 
 
+def test_of_two_runs_without_an_output_each_gets_one_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, second = (free_directory(None, "train") for _ in range(2))
+    assert (str(first), str(second)) == ("runs/train-1", "runs/train-2")
+    for path in (first, second):
+        with locked(path, ONE, reserved=True):
+            pass
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_lock_dies_with_its_process(tmp_path):
     code = "import fcntl, os, signal; f = open('.lock', 'a'); fcntl.flock(f, fcntl.LOCK_EX); os.kill(os.getpid(), 9)"
     assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path).returncode == -signal.SIGKILL
@@ -279,7 +314,7 @@ def test_where_nothing_can_be_locked_a_line_says_so(tmp_path, monkeypatch, capsy
     def refused(*rest, **options):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(minibert.training.state.FileLock, "acquire", refused)
+    monkeypatch.setattr(minibert.io.locks.FileLock, "acquire", refused)
     with locked(tmp_path, ONE):
         pass
     assert "cannot be locked ([Errno 37] No locks available); see that no second run" in capsys.readouterr().err
@@ -306,6 +341,18 @@ def test_a_directory_of_leftovers_is_free(tmp_path):
 
 
 # ---- resuming ----
+
+
+def test_a_runs_own_options_may_be_repeated_and_nothing_is_said(capsys):
+    stored = TrainOptions(data="a.tsv", seed=3, lr=1e-3)
+    assert continued(stored, dataclasses.replace(stored, resume="x"), CHANGEABLE) == stored
+    assert capsys.readouterr().err == ""
+
+
+def test_a_run_that_was_killed_before_it_began_says_to_type_its_command_again(tmp_path):
+    (tmp_path / ".lock").touch()
+    with pytest.raises(ValueError, match=r"killed before it began, type its command again, without --resume"):
+        train(TrainOptions(resume=str(tmp_path)))
 
 
 def test_what_may_change_when_resuming_is_changed_and_said(capsys):
@@ -372,6 +419,29 @@ def test_a_complete_run_is_known_by_its_result(tmp_path):
     remove_states(tmp_path)
     with pytest.raises(ValueError, match="the run is complete"):
         read_record(tmp_path, TrainOptions)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        [],
+        {"options": {}, "sources": [1]},
+        {"options": [1], "sources": {}},
+        {"options": {"lr": "x"}, "sources": {}},
+        {"options": {"compile": 1}, "sources": {}},
+        {"options": {"epochs": [3]}, "sources": {}},
+    ],
+)
+def test_a_record_of_the_wrong_types_is_none(tmp_path, record):
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"run\.json: not the record of a run"):
+        read_record(tmp_path, TrainOptions)
+
+
+def test_a_file_that_is_named_nearly_as_a_checkpoint_is_none(tmp_path):
+    for name in ("state-0x.pt", "state-1 (copy).pt", "state-000000001.pt"):
+        (tmp_path / name).touch()
+    assert list(states(tmp_path)) == [1]
 
 
 def test_under_torchrun_the_same_command_resumes_and_another_does_not(tmp_path, monkeypatch):
