@@ -446,6 +446,12 @@ def test_rows_that_a_quote_has_joined_are_refused_and_quoting_none_reads_them(tm
     assert len(read_examples(path, quoting="none")) == 4
 
 
+def test_rows_of_a_tsv_that_a_quote_has_joined_are_refused_without_labels_too(tmp_path):
+    path = written(tmp_path, "r.tsv", 'id\ttext\n1\t"Bravo\n2\tbad"\n3\tb\n')
+    with pytest.raises(ValueError, match=r"r\.tsv:2: a quoted field runs over several rows; "):
+        read_as(path, Reading(), labelled=False)
+
+
 def test_a_quoted_text_of_several_lines_with_commas_is_a_text(tmp_path):
     rows = read_examples(written(tmp_path, "r.csv", 'text,label\n"good, yes\nor, no",1\nb,0\n'))
     assert rows.texts == ["good, yes\nor, no", "b"]

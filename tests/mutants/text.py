@@ -112,7 +112,7 @@ MUTATIONS = {
             "rows: joined rows of a .tsv are a text",
             'and layout.delimiter == "\\t" and',
             'and layout.delimiter == "," and',
-            "tests/io/test_data.py::test_rows_that_a_quote_has_joined_are_refused_and_quoting_none_reads_them",
+            "tests/io/test_data.py::test_rows_of_a_tsv_that_a_quote_has_joined_are_refused_without_labels_too",
         ),
         (
             "rows: a header in the middle is a row",
