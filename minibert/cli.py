@@ -50,14 +50,16 @@ def run_evaluate(options: EvaluateOptions) -> None:
     from minibert.inference.answers import ACTIVATIONS, activation_of, task_of
     from minibert.inference.scores import SCORING, numbers_of, told
     from minibert.inference.text_models import TextClassifier
-    from minibert.io.examples import read_examples
+    from minibert.io.examples import read_as
     from minibert.io.labels import LABELLED, label_values
+    from minibert.io.stderr import say
 
     classifier = load(TextClassifier, options)
-    columns, task = options.columns.split(",") if options.columns else None, task_of(classifier.config)
-    rows = read_examples(options.data, columns, options.quoting, LABELLED[task])
+    task = task_of(classifier.config)
+    rows, line = read_as(options.data, options, LABELLED[task])
     truth = label_values(rows, classifier.labels, task)
     answers = classifier.logits(rows.texts, rows.pairs, None, options.tokens_per_batch)
+    say(line)
     if task == "regression":  # the numbers that `predict` gives; of classes the order is that of the logits
         answers = ACTIVATIONS[activation_of(classifier.config)](answers)
     scores = SCORING[task](answers, truth)

@@ -7,7 +7,10 @@ import dataclasses
 import shlex
 import typing
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import MISSING
+from dataclasses import MISSING, dataclass
+
+DELIMITERS = {"tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+FORMATS = ("tsv", "csv", "jsonl", "json", "txt")
 
 
 def option(default: object, text: str) -> object:
@@ -71,3 +74,36 @@ def check_options(
     for name, known in choices.items():
         if getattr(options, name) is not None and getattr(options, name) not in known:
             raise ValueError(f"{name} {getattr(options, name)!r} is unknown; choose {', '.join(known)}")
+
+
+# ---- what every command asks of data files ----
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How data files are to be read, where their beginning does not tell it (io/layout.py)."""
+
+    columns: str | None = option(None, "column names of files without a header, such as label,text")
+    quoting: str = option("minimal", "minimal: fields may stand in double quotes; none: quotes are text (GLUE)")
+    text_column: str | None = option(None, "the column of the text, by name or, from 1, by number")
+    pair_column: str | None = option(None, "the column of the second text, likewise")
+    label_column: str | None = option(None, "the column of the label, likewise")
+    delimiter: str | None = option(None, "between columns: tab, comma, semicolon, pipe (default: as it looks)")
+    format: str | None = option(None, "tsv, csv, jsonl, json or txt (default: as it looks)")
+    encoding: str | None = option(None, "utf-8, utf-16, gb18030, big5, cp1252 … (default: as it looks)")
+
+    def check_reading(self) -> None:
+        """Raises ValueError: quoting, delimiter or format is unknown."""
+        delimiters = (*DELIMITERS, *DELIMITERS.values())
+        check_options(self, (), {}, {"quoting": ("minimal", "none"), "delimiter": delimiters, "format": FORMATS})
+
+    def reading(self) -> dict[str, str]:
+        """What is not as it looks, for records that older releases have begun."""
+        return {name: getattr(self, name) for name in READING if getattr(self, name) is not None}
+
+    @property
+    def column_names(self) -> list[str] | None:
+        return self.columns.split(",") if self.columns else None
+
+
+READING = tuple(f.name for f in dataclasses.fields(Reading))[2:]

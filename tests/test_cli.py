@@ -54,6 +54,8 @@ OPTIONS = {
     "course": "--answer --chinese --json",
     "doctor": "--data --dev --test --columns --quoting --max-length --json",
 }
+READING = " --text-column --pair-column --label-column --delimiter --format --encoding"
+OPTIONS |= {name: OPTIONS[name] + READING for name in ("train", "evaluate", "predict", "embed", "doctor")}
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +232,7 @@ def test_train_without_a_network_says_how_to_go_on(refusal, data, tmp_path):
 
 def test_evaluate_prints_one_line_of_scores(run, trained, data):
     status, out, err = run("evaluate", trained, "--data", data, "--device", "cpu")
-    assert (status, err) == (0, "")
+    assert (status, err) == (0, f"{data.name}: 40 rows, texts (text), 2 labels: neg (20), pos (20)\n")
     assert re.fullmatch(r"accuracy [01]\.\d{3}  loss \d\.\d{4}  macro F1 [01]\.\d{3}  rows 40\n", out)
 
 

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from minibert.core import wordpiece
 from minibert.core.data import Examples, chunks, shuffled
 from minibert.fast.batches import by_length
-from minibert.io.examples import read_examples
-from minibert.io.findings import Finding, error, note, refusal, text_encoding, warning
+from minibert.io.examples import read_as
+from minibert.io.findings import Finding, error, note, refusal, warning
+from minibert.io.stderr import say
+from minibert.options import Reading
 from minibert.text.tokenizer import Tokenizer
 from minibert.text.tokenizer_files import is_misread
 
@@ -55,8 +57,7 @@ class RowFile(NamedTuple):
 
 def check_data(
     paths: Sequence[str | Path],
-    columns: Sequence[str] | None,
-    quoting: str,
+    how: Reading,
     tokenizer: Tokenizer | None,
     max_length: int,
     model_labels: list[str] | None = None,
@@ -64,14 +65,12 @@ def check_data(
     """All findings about data files; a file that cannot be read is one, and leaves the others to be checked."""
     files = []
     for path in map(Path, paths):
-        if path.is_file() and (found := list(text_encoding("data-not-utf8", path, path.read_bytes()))):
-            yield from found
-            continue
         try:
-            rows = read_examples(path, columns, quoting, labelled=None)
+            rows, line = read_as(path, how, labelled=None)
         except ValueError as reason:
-            yield refusal("data-refused", reason)
+            yield refusal(name_of(str(reason)), reason)
             continue
+        say(line)
         files.append(row_file(path.name, rows, max_length, tokenizer))
     for check in CHECKS_OF_A_FILE:
         for file in files[:1] if check is padding else files:  # only training pads its batches
@@ -81,6 +80,12 @@ def check_data(
     for check in (contradictions, balance):
         yield from check(labelled)
     yield from unseen_labels(labelled, model_labels)
+
+
+def name_of(reason: str) -> str:
+    """Of the finding that a file is refused for a reason."""
+    names = {"is not UTF-8": "data-not-utf8", "runs over several rows": "data-quotes"}
+    return next((name for sign, name in names.items() if sign in reason), "data-refused")
 
 
 def row_file(name: str, rows: Examples, max_length: int, tokenizer: Tokenizer | None) -> RowFile:

@@ -71,11 +71,11 @@ def diagnose(options: DoctorOptions) -> list[Finding]:
     if "vocabulary" in explained:
         explained.add("tokenizer")
     found += [refused for refused in files.refused if refused.part not in explained]
-    config, columns = files.config, options.columns.split(",") if options.columns else None
+    config = files.config
     limits = files.settings.get("model_max_length"), config and config.max_position_embeddings
     max_length = options.max_length or min(filter(None, limits), default=MAX_LENGTH)
     labels = list(config.id2label.values()) if config and "classifier.weight" in files.names else None
-    return found + list(check_data(paths, columns, options.quoting, files.tokenizer, max_length, labels))
+    return found + list(check_data(paths, options, files.tokenizer, max_length, labels))
 
 
 # ---- what there is ----

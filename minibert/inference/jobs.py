@@ -43,10 +43,12 @@ from minibert.inference.sentence_files import read_files
 from minibert.inference.text_encoder import TextEncoder
 from minibert.inference.text_models import TextClassifier, classify, token_budget
 from minibert.io.bundled import resolve
+from minibert.io.layout import ENDINGS, layout_of
 from minibert.io.locks import held
 from minibert.io.rows import Lines, Row, checked_paths, open_lines, read_rows
 from minibert.io.signals import Interrupt
 from minibert.io.stderr import on_terminal, say
+from minibert.options import READING
 from minibert.text.tokenizer import Encoding
 
 BATCHES = 8  # of a window: enough rows to sort by length, few enough to lose in an interruption
@@ -148,7 +150,8 @@ class Output:
         try:
             lines = self.journal.read_bytes().split(b"\n")[:-1]  # release 0.1.0 added one a window, maybe not whole
             begun, done = json.loads(lines[0]), Done(**json.loads(lines[-1]))
-            different = [name for name in self.settings if begun[name] != self.settings[name]]
+            different = [name for name in self.settings if name not in READING and begun[name] != self.settings[name]]
+            different += [name for name in READING if begun.get(name) != self.settings.get(name)]
             if [type(value) for value in done[:4]] != [int, int, str, int] or min(done[0], done[1], done[3]) < 0:
                 raise ValueError
         except (ValueError, TypeError, LookupError):
@@ -284,7 +287,8 @@ def checked_kind(options: JobOptions, kinds: Sequence[str]) -> str:
     Raises:
         ValueError: the input is no file or of an unknown kind, or the output is.
     """
-    checked_paths(options.data, (".tsv", ".csv", ".jsonl", ".txt"))
+    checked_paths(options.data, () if options.format else ENDINGS)
+    layout_of(Path(options.data), options)
     out = Path(options.out)
     if out.suffix.lower() not in kinds:
         raise ValueError(f"{out}: unknown kind of output {out.suffix!r}; use {' or '.join(kinds)}")
@@ -311,7 +315,7 @@ def run(
     max_length = trained.tokens_read(options.max_length)
     tokens = token_budget(options.tokens_per_batch, trained.model)
     settings = settings | {"model": model_digest(resolve(options.directory)), "max_length": max_length}
-    settings |= {"columns": options.columns, "quoting": options.quoting}
+    settings |= {"columns": options.columns, "quoting": options.quoting, **options.reading()}
 
     with held(Path(options.out)):
         output = Output(Path(options.out), settings, head)
@@ -347,11 +351,10 @@ def fill(
         ValueError: a row is broken, or the data was not the same all the time.
     """
     data = Path(options.data)
-    with Interrupt() as interrupt, open_lines(data) as lines:
+    before = identity(os.stat(data))
+    with Interrupt() as interrupt, open_lines(data, options) as lines:
         interrupt.requested = True  # nothing has to be finished first: a signal stops at once
-        before = identity(os.fstat(lines.file.fileno()))
-        columns = options.columns.split(",") if options.columns else None
-        rows = read_rows(lines, columns, options.quoting)
+        rows = read_rows(lines)
         skip_done(rows, lines, output)
         made = windows(rows, lines, output.done.rows, encode, BATCHES * tokens)
         with closing(prefetched(made)) as ready, closing(with_progress(ready, data, output.done.rows)) as shown:

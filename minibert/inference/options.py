@@ -7,34 +7,35 @@ from dataclasses import MISSING, dataclass
 
 from minibert.fast.options import ATTENTION
 from minibert.io.bundled import BUNDLED
-from minibert.options import argument, check_options, option
+from minibert.options import Reading, argument, check_options, option
 
 POOLINGS = ("cls", "mean", "max", "mean-sqrt", "weighted-mean", "last")
 
 
 @dataclass(frozen=True)
-class EvaluateOptions:
+class EvaluateOptions(Reading):
     directory: str = argument("a trained model")
-    data: str = option(MISSING, "data file with labels, .tsv .csv or .jsonl")
-    columns: str | None = option(None, "column names of a file without a header, such as label,text")
-    quoting: str = option("minimal", "minimal: fields may stand in double quotes; none: quotes are text (GLUE)")
+    data: str = option(MISSING, "data file with labels, .tsv .csv .jsonl .json or .txt")
     tokens_per_batch: int | None = option(None, "tokens of a batch (default: what suits model and device)")
     attention: str = option("auto", f"attention backend: auto, {', '.join(ATTENTION)}")
     device: str = option("auto", "auto, cpu, cuda, cuda:1 …")
     json: bool = option(False, "print one JSON object")
 
+    def __post_init__(self) -> None:
+        self.check_reading()
+
 
 @dataclass(frozen=True, kw_only=True)
-class JobOptions:
+class JobOptions(Reading):
     """What `predict` and `embed` both ask."""
 
     directory: str = argument("a model: its directory, or its name on the hub")
     text: Sequence[str] = argument("texts (default: one a line from stdin)")
-    data: str | None = option(None, "instead of texts a file of any size, .tsv .csv .jsonl, or .txt with a text a line")
+    data: str | None = option(
+        None, "instead of texts a file of any size, .tsv .csv .jsonl .json, or .txt with a text a line"
+    )
     out: str | None = option(None, "where its answers go; an interrupted job is continued by the same command")
     on_error: str = option("stop", "what a broken row does: stop, or skip, which leaves it out and counts it")
-    columns: str | None = option(None, "column names of a file without a header, such as id,text")
-    quoting: str = option("minimal", "minimal: fields may stand in double quotes; none: quotes are text (GLUE)")
     max_length: int | None = option(None, "tokens of a text that are read (default: as the model's files say)")
     tokens_per_batch: int | None = option(None, "tokens of a batch (default: what suits model and device)")
     attention: str = option("auto", f"attention backend: auto, {', '.join(ATTENTION)}")
@@ -42,7 +43,8 @@ class JobOptions:
     json: bool = option(False, "print one JSON object")
 
     def __post_init__(self) -> None:
-        check_options(self, (), {}, {"on_error": ("stop", "skip"), "quoting": ("minimal", "none")})
+        check_options(self, (), {}, {"on_error": ("stop", "skip")})
+        self.check_reading()
         if (self.data is None) != (self.out is None):
             given, missing = ("out", "data") if self.data is None else ("data", "out")
             raise ValueError(f"--{given} is given without --{missing}; a file of rows needs both, texts neither")

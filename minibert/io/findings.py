@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
+from minibert.io.encodings import MARKS, TO_UTF8, judged
+
 SEVERITIES = ("error", "warning", "note")
-OTHER_ENCODINGS = ("utf-16", "gb18030", "big5", "cp1252")  # of a text that is not UTF-8; the first, if it has a mark
 
 
 class Finding(NamedTuple):
@@ -40,10 +41,10 @@ def text_encoding(name: str, path: object, data: bytes) -> Iterator[Finding]:
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as stray:
-        utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
-        likely = next((e for e in OTHER_ENCODINGS[not utf16 :] if "\ufffd" not in data.decode(e, "replace")), None)
+        marked = next((encoding for mark, encoding in MARKS.items() if data.startswith(mark)), None)
+        likely = marked or judged(iter(data.splitlines(keepends=True)))[0]
         line = data.count(b"\n", 0, stray.start) + 1
-        remedy = f"if it is {likely}, iconv -f {likely} -t UTF-8" if likely else "copy the original file again"
+        remedy = f"if it is {likely}, {TO_UTF8.format(likely)}" if likely else "copy the original file again"
         yield error(name, f"{path}:{line}: byte 0x{data[stray.start]:02x} is not UTF-8", remedy)
 
 

@@ -18,6 +18,7 @@ from minibert.core.data import Examples
 from minibert.io.examples import label_ids
 from minibert.io.stderr import say
 
+FEW = 20  # rows that may have a label each
 WHOLE = re.compile("[+-]?[0-9]+")
 LARGEST = float(np.finfo(np.float32).max)
 LABELLED = {"classification": True, "multi-label": "many", "regression": "number"}  # task -> as read_rows has it
@@ -42,6 +43,11 @@ def names_of(examples: Examples, task: str) -> list[str]:
                 f"{examples.source}:{line}: label {label!r} is a number and no class; type --task regression, or call"
                 " classes 0, 1, 2 … or by words"
             )
+    if len({*examples.labels}) == len(examples) > FEW:
+        raise ValueError(
+            f"{examples.source}: has {len(examples)} labels in {len(examples)} rows, such as"
+            f" {examples.labels[0][:40]!r}; name the --label-column, or type --task regression if labels are numbers"
+        )
     if joined := next((label for label in examples.labels if "|" in label), None):
         say(f"{examples.source}: {joined!r} is read as the name of one class; --task multi-label reads several")
     return core.label_names(examples)

@@ -1,7 +1,8 @@
 """The rows of a data file, one after the other, in memory that does not grow with it; and what may be a data file.
 
-    label   text                     the columns are named by a header, by `columns`, or by the keys of a .jsonl; others
-    好      房间很干净，下次还住     are ignored; for pairs there is text_b as well. In a .txt every line is a text.
+    label   text                     the columns are named by a header, by options, or by the keys of JSON (columns.py);
+    好      房间很干净，下次还住     others are ignored; for pairs there is text_b as well. layout.py tells kind and
+                                     delimiter. In a .txt without columns every line is a text.
 
 A broken row costs itself alone: it comes with what is wrong, and reading goes on behind it.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import os
 import re
@@ -19,12 +21,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-# Column names in use: GLUE's, CLUE's and those of the common Chinese sentiment sets; compared in lower case.
-COLUMNS = {
-    "label": ("label", "quality"),
-    "text": ("text", "text_a", "sentence", "sentence1", "review", "#1 string"),
-    "pair": ("text_b", "sentence2", "#2 string"),
-}
+from minibert.io.columns import find_columns, is_header
+from minibert.io.encodings import not_utf8
+from minibert.io.layout import Layout, advice, errors_of, layout_of
+from minibert.options import Reading
+
+LARGEST = 1 << 29  # characters of a JSON array, which is read at once
+NO_SPACE = re.compile(r"[^ \t\r\n]|\Z")
+GLUED = "a quoted field runs over several rows; if quotes are plain text here, use --quoting none"
 LONGEST = 1 << 26  # characters of a line or a quoted field: a row is held whole, and BERT reads its beginning only
 NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what errors="surrogateescape" makes of such bytes
 
@@ -67,18 +71,14 @@ def checked_paths(paths: str | Path | Sequence[str | Path], kinds: Sequence[str]
     return paths
 
 
-def not_utf8(byte: int) -> str:
-    """What to say of the first byte that is not UTF-8."""
-    remedy = "convert the file (GBK is common for Chinese: iconv -f GBK -t UTF-8), or mend that line"
-    return f"byte 0x{byte:02x} is not UTF-8; {remedy}"
-
-
 class Lines:
     """The lines of a file, counted and hashed. After a broken row all but its first line are un-read: one quote that is
     never closed shall cost one row, not all the rest."""
 
-    def __init__(self, path: Path, file: TextIO) -> None:
-        self.path, self.file = path, file
+    def __init__(self, path: Path, file: TextIO, layout: Layout, how: Reading, labelled: bool | str | None) -> None:
+        self.path, self.file, self.layout, self.how, self.labelled = path, file, layout, how, labelled
+        self.names: dict[str, str] = {}  # the columns that are used
+        self.columns: tuple[str, ...] = ()  # all there are
         self.number = 0
         self.digest = hashlib.blake2b(digest_size=16)
         self.row: list[str] = []  # the lines of the row that is being read
@@ -96,7 +96,7 @@ class Lines:
         if len(line) == LONGEST:
             raise ValueError(f"the line is longer than {LONGEST - 1} characters; cut it")
         if not line.isascii() and (stray := NOT_UTF8.search(line)):
-            raise ValueError(not_utf8(ord(stray[0]) - 0xDC00))
+            raise ValueError(not_utf8(self.path, ord(stray[0]) - 0xDC00))
         return line
 
     def read(self) -> str:
@@ -114,32 +114,33 @@ class Lines:
 
 
 @contextmanager
-def open_lines(path: Path) -> Iterator[Lines]:
-    """In tables a lone "\\r" ends a line too, as csv.reader has it; elsewhere "\\n" alone does."""
-    newline = "" if path.suffix.lower() in (".tsv", ".csv") else "\n"
-    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline=newline) as file:
-        yield Lines(path, file)
+def open_lines(path: Path, how: Reading | None = None, labelled: bool | str | None = False) -> Iterator[Lines]:
+    """A file whose layout is known. In tables a lone "\\r" ends a line too, as csv.reader has it; elsewhere "\\n" alone
+    does. labelled: see `read_rows`."""
+    how = how or Reading()
+    layout = layout_of(path, how, labelled)
+    newline = "" if layout.kind == "table" else "\n"
+    with open(path, encoding=layout.encoding, errors=errors_of(layout.encoding), newline=newline) as file:
+        yield Lines(path, io.StringIO(json_lines(path, file)) if layout.kind == "json" else file, layout, how, labelled)
 
 
 # ---- rows ----
 
 
-def read_rows(
-    lines: Lines, columns: Sequence[str] | None = None, quoting: str = "minimal", labelled: bool | str | None = False
-) -> Iterator[Row]:
+def read_rows(lines: Lines) -> Iterator[Row]:
     """All rows, the broken ones too; blank lines are passed over.
 
-    columns: the column names of a file without a header.
-    quoting: "minimal", a field may stand in double quotes; "none", a quote is a character like any other (GLUE).
-    labelled: whether there must be a label; None takes one that is there, False leaves it out. "many" wants a column of
-        them, in which a row may have several, a|b or a list in a .jsonl, or none; "number" may be any that JSON has.
+    lines.labelled: whether there must be a label; None takes one that is there, False leaves it out. "many" wants a
+        column of them, in which a row may have several, a|b or a list in JSON, or none; "number" may be any that JSON
+        has.
 
     Raises:
         ValueError: the header, or the first row's keys, do not fit.
     """
-    reader = {".txt": text_fields, ".jsonl": json_fields}.get(lines.path.suffix.lower())
-    rows = map(reader, lines) if reader else table_fields(lines, columns, quoting)
-    names: dict[str, str] = {}  # the first row's columns
+    layout, labelled = lines.layout, lines.labelled
+    reader = {"txt": text_fields, "jsonl": json_fields, "json": json_fields}.get(layout.kind)
+    rows = map(reader, lines) if reader else table_fields(lines)
+    names: dict[str, str] = {}
     shape: tuple[str, ...] | None = None
     while True:
         lines.row, fields, line = [], None, lines.number + 1
@@ -149,16 +150,19 @@ def read_rows(
                 continue
             if tuple(fields) != shape:
                 shape = tuple(fields)
-                found = find_columns(shape, labelled)
-            names = names or found
+                found = columns_found(lines, shape)
+                names = lines.names = lines.names or found
+                lines.columns = lines.columns or shape
             if found != names:
                 raise ValueError(f"its columns are {shape}, not as in the first row; make all rows alike")
             values = {kind: checked(kind, name, fields.get(name), labelled) for kind, name in names.items()}
+            if len(lines.row) > 1 and layout.kind == "table":
+                check_glue(layout, len(fields), values)
             row = Row(line, place, **values)
         except StopIteration:
             return
         except (csv.Error, ValueError) as error:
-            if fields is not None and not names:  # the file's fault, not the row's
+            if fields is not None and not lines.names:  # the file's fault, not the row's
                 raise ValueError(f"{lines.path}: {error}") from None
             lines.give_back()
             quotes = "a quoted field is not closed properly ({}); if quotes are plain text here, use --quoting none"
@@ -166,6 +170,72 @@ def read_rows(
                 line, place, problem=f"{place}: {quotes.format(error) if isinstance(error, csv.Error) else error}"
             )
         yield row
+
+
+def columns_found(lines: Lines, shape: tuple[str, ...]) -> dict[str, str]:
+    """See find_columns; of a table without known names with what may be meant."""
+    if lines.layout.kind == "txt":
+        return {"text": "text"}
+    try:
+        return find_columns(shape, lines.labelled, lines.how)
+    except ValueError as error:
+        head = lines.layout.head
+        if " column; its columns are" not in str(error) or lines.how.columns or len(head) < 2:
+            raise
+        what = str(error).partition(". A header")[0]
+        raise ValueError(f"{what}; {advice(head, lines.labelled)}") from None
+
+
+def check_glue(layout: Layout, width: int, values: dict[str, str]) -> None:
+    """Rows that a quote at the beginning of a text has joined: such a text holds ends of lines and tabs. One of a .csv
+    may hold lines and commas; see check_joined in examples.py."""
+    for text in values.values():
+        if "\n" in text and layout.delimiter == "\t" and (width == 1 or "\t" in text):
+            raise ValueError(GLUED)
+
+
+def json_lines(path: Path, file: TextIO) -> str:
+    """A JSON array as lines of one object each, so that each stands on its own line as far as may be; or an object: of
+    columns (lists, or what pandas writes), or around the one array that it holds."""
+    text = file.read(LARGEST + 1)
+    if len(text) > LARGEST:
+        raise ValueError(f"{path}: JSON of more than {LARGEST} characters is not read at once; write one object a line")
+    try:
+        if text.lstrip().startswith("["):
+            return "".join(elements(text))
+        whole = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not JSON ({error}); mend it, or write one object a line") from None
+    arrays = [value for value in whole.values() if isinstance(value, list)] if isinstance(whole, dict) else []
+    if len(arrays) == 1 and all(isinstance(row, dict) for row in arrays[0]):
+        rows = arrays[0]
+    elif isinstance(whole, dict) and whole and all(isinstance(value, list | dict) for value in whole.values()):
+        columns = [list(column.values()) if isinstance(column, dict) else column for column in whole.values()]
+        if len({*map(len, columns)}) > 1:
+            raise ValueError(f"{path}: its columns {', '.join(whole)} are not of one length; mend them")
+        rows = [dict(zip(whole, row, strict=True)) for row in zip(*columns, strict=True)]
+    else:
+        rows = [whole]
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def elements(text: str) -> Iterator[str]:
+    """Each element of an array as a line, with blank ones before it where it stands further below."""
+    decoder, place, line = json.JSONDecoder(), text.index("[") + 1, 1
+    here, at = 1, 0  # the line of a place, and the place
+    while True:
+        place = NO_SPACE.search(text, place).start()
+        if text[place] == "]":
+            break
+        _, end = decoder.raw_decode(text, place)
+        here, at = here + text.count("\n", at, place), place
+        yield "\n" * max(0, here - line)
+        yield text[place:end].replace("\n", " ").replace("\r", " ") + "\n"
+        line = max(line, here) + 1
+        place = NO_SPACE.search(text, end).start()
+        if text[place] not in ",]":
+            raise ValueError(f"a comma is missing behind character {end}")
+        place += text[place] == ","
 
 
 def text_fields(line: str) -> Fields:
@@ -184,13 +254,14 @@ def json_fields(line: str) -> Fields | None:
     return row
 
 
-def table_fields(lines: Lines, columns: Sequence[str] | None, quoting: str) -> Iterator[Fields | None]:
+def table_fields(lines: Lines) -> Iterator[Fields | None]:
     """An iterator that goes on behind a broken row, as a generator would not. See `parse`."""
     csv.field_size_limit(LONGEST)
+    layout, columns = lines.layout, lines.layout.columns
     reader = csv.reader(
         lines,
-        delimiter="," if lines.path.suffix.lower() == ".csv" else "\t",
-        quoting=csv.QUOTE_NONE if quoting == "none" else csv.QUOTE_MINIMAL,
+        delimiter=layout.delimiter,
+        quoting=csv.QUOTE_NONE if layout.quoting == "none" else csv.QUOTE_MINIMAL,
         strict=True,
     )
     try:
@@ -204,14 +275,19 @@ def table_fields(lines: Lines, columns: Sequence[str] | None, quoting: str) -> I
         raise ValueError(f"{lines.path}:1: two columns are named {repeated[0]!r}; rename one")
 
     def fields_of(fields: list[str]) -> Fields | None:
-        if columns is not None and lines.number == 1 and is_header(fields):
+        if columns is not None and lines.number == 1 and is_header(fields, "label", "text"):
             raise ValueError(f"is a header ({', '.join(fields)[:100]}); leave --columns out")
-        if fields and len(fields) != len(header):
-            raise ValueError(
-                f"has {len(fields)} columns, not the {len(header)} of {', '.join(header)}; is the row cut off, or a"
-                " delimiter inside a text? (quotes that are plain text: --quoting none)"
-            )
-        return dict(zip(header, fields, strict=True)) if fields else None
+        if len(fields) != len(header):
+            if not any(map(str.strip, fields)):
+                return None
+            if not (len(fields) > len(header) and not any(fields[len(header) :])):  # Excel's commas at the end
+                raise ValueError(
+                    f"has {len(fields)} columns, not the {len(header)} of {', '.join(header)[:200]}; is the row cut"
+                    " off, or a delimiter inside a text? (quotes that are plain text: --quoting none)"
+                )
+        elif fields == first and columns is None:
+            raise ValueError("repeats the header; delete this line")
+        return dict(zip(header, fields, strict=False))
 
     return map(fields_of, reader)
 
@@ -220,29 +296,7 @@ def stripped(fields: Sequence[str]) -> list[str]:
     return [field.strip() for field in fields]
 
 
-def is_header(fields: Sequence[str]) -> bool:
-    """Whether a row names both a label and a text column."""
-    names = {name.strip().lower() for name in fields}
-    return all(names & set(COLUMNS[kind]) for kind in ("label", "text"))
-
-
-# ---- columns ----
-
-
-def find_columns(columns: Sequence[str], labelled: bool | str | None) -> dict[str, str]:
-    """Which column is the text, the pair and the label. labelled: see `read_rows`. ValueError: one is missing."""
-    present = {name.strip().lower(): name for name in columns}
-    found = {}
-    for kind, known in COLUMNS.items():
-        name = next((present[alias] for alias in known if alias in present), None)
-        if name is not None and (kind != "label" or labelled is not False):
-            found[kind] = name
-        elif kind == "text" or (kind == "label" and labelled):
-            raise ValueError(
-                f"has no {kind} column; its columns are {', '.join(map(repr, columns))[:300]}. A header must"
-                f" name one of {', '.join(known)}; for a file without a header use --columns"
-            )
-    return found
+# ---- fields ----
 
 
 def checked(kind: str, name: str, value: object, labelled: bool | str | None = True) -> str:
@@ -266,6 +320,8 @@ def label_text(name: str, value: object, labelled: bool | str | None) -> object:
     shown = f"{name} is {repr(value)[:80]}"
     if isinstance(value, int) or (isinstance(value, float) and labelled == "number"):
         return str(value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     if isinstance(value, float):
         raise ValueError(f"{shown}; give a string, or train with --task regression if labels are numbers")
     if not isinstance(value, list):

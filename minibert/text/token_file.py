@@ -41,8 +41,9 @@ from tqdm import tqdm
 
 from minibert.core.encoding import Flat
 from minibert.core.files import atomic_write, read_json, sync_directory
+from minibert.io.encodings import TO_UTF8, not_utf8
 from minibert.io.locks import held
-from minibert.io.rows import checked_paths, not_utf8
+from minibert.io.rows import checked_paths
 
 IDS, OFFSETS, INFO = "ids.npy", "offsets.npy", "tokens.json"
 VERSION = 1  # of the three files together
@@ -166,7 +167,7 @@ def lines_of(path: Path, tell: Callable[[int], object]) -> Iterator[list[str]]:
                 lines = data.decode(encoding).split("\n")
             except UnicodeDecodeError as error:
                 line += error.object.count(b"\n", 0, error.start)
-                raise ValueError(f"{path}:{line}: {not_utf8(error.object[error.start])}") from None
+                raise ValueError(f"{path}:{line}: {not_utf8(path, error.object[error.start], TO_UTF8)}") from None
             if not lines[-1]:  # the end of the last line, and not one more
                 lines.pop()
             tell(len(data))

@@ -26,7 +26,7 @@ from minibert.fast.models import BertForSequenceClassification
 from minibert.inference.scores import SCORING, AnyScores, numbers_of, told
 from minibert.inference.text_models import classify
 from minibert.io.bundled import resolve
-from minibert.io.examples import hold_out, read_examples
+from minibert.io.examples import check_shapes, hold_out, read_as
 from minibert.io.labels import LABELLED, label_values, names_of
 from minibert.io.stderr import say
 from minibert.text.tokenizer import Encoding
@@ -73,6 +73,7 @@ def prepare(options: TrainOptions, out: Path, ranks: Ranks, record: dict | None 
         options = with_task(options)
         device = device_for(options, ranks)
         read = {name: read_split(options, getattr(options, name)) for name in ("data", "dev", "test")}
+        check_shapes([*read.values()])
         names, kept = label_order(options, read["data"], record)
         if read["dev"] is None:
             read["data"], read["dev"] = hold_out(read["data"], 0.1, options.seed)
@@ -118,8 +119,9 @@ COMMAND = Command("train", TrainOptions, CHANGEABLE, read_files)
 def read_split(options: TrainOptions, path: str | None) -> Examples | None:
     if path is None:
         return None
-    columns = options.columns.split(",") if options.columns else None
-    return read_examples(path, columns, options.quoting, LABELLED[options.task])
+    rows, line = read_as(path, options, LABELLED[options.task])
+    say(line)
+    return rows
 
 
 # ---- what the loop asks for ----

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from minibert.core.config import PRESETS, BertConfig
 from minibert.fast.options import ATTENTION, LAYOUTS, PRECISIONS
 from minibert.io.bundled import ASSETS, BUNDLED, resolve
-from minibert.options import check_options, command_line, option
+from minibert.options import Reading, check_options, command_line, option
 
 REVIEWS = ASSETS / "reviews"
 
@@ -50,17 +50,15 @@ def check_training(
 
 
 @dataclass(frozen=True)
-class TrainOptions:
+class TrainOptions(Reading):
     """Everything a fine-tuning run depends on."""
 
     model: str | None = option(None, f"directory or hub name of a pretrained BERT (default: {BUNDLED}, ours)")
     preset: str | None = option(None, f"train a model from scratch, of this size (default: tiny): {', '.join(PRESETS)}")
     vocab_size: int | None = option(None, "train from scratch, with a vocabulary of so many tokens (default: 4000)")
-    data: str | None = option(None, "training file, .tsv .csv or .jsonl (default: the bundled reviews)")
+    data: str | None = option(None, "training file, .tsv .csv .jsonl .json or .txt (default: the bundled reviews)")
     dev: str | None = option(None, "validation file (default: a tenth of the training rows)")
     test: str | None = option(None, "test file, used once at the end")
-    columns: str | None = option(None, "column names of files without a header, such as label,text")
-    quoting: str = option("minimal", "minimal: fields may stand in double quotes; none: quotes are text (GLUE)")
     out: str | None = option(None, "directory for the trained model (default: the next free runs/train-N)")
     epochs: int | None = option(None, "passes over the training data (default: 3, small models 8, from scratch 10)")
     batch_size: int | None = option(None, "texts per batch (default: 32, for a small pretrained model 8)")
@@ -95,6 +93,7 @@ class TrainOptions:
     label_smoothing: float = option(0.0, "share of a label that is given to all of them alike")
 
     def __post_init__(self) -> None:
+        self.check_reading()
         if None not in (self.tokens_per_batch, self.batch_size):
             raise ValueError(
                 f"batch_size is {self.batch_size} and tokens_per_batch {self.tokens_per_batch}; give one of them"

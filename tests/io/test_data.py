@@ -2,6 +2,7 @@
 right. Run: pytest tests/io/test_data.py
 """
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -13,7 +14,10 @@ from conftest import SHARED, needs_shared
 
 from minibert.core.data import Examples, chunks, label_names, shuffled
 from minibert.fast.batches import by_length, collate, collate_packed, encode_examples, shuffled_by_tokens, token_chunks
-from minibert.io.examples import hold_out, label_ids, read_examples
+from minibert.io.encodings import encoding_of
+from minibert.io.examples import check_shapes, hold_out, label_ids, read_as, read_examples
+from minibert.io.labels import names_of
+from minibert.options import Reading
 from minibert.text.tokenizer import Tokenizer
 
 VOCAB = ["x", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[PAD]", "a", "b", "c", "好"]  # [PAD] is not 0, on purpose
@@ -202,28 +206,31 @@ def test_a_header_alone_is_no_data(tmp_path):
     assert "holds no rows" in refusal(written(tmp_path, "r.tsv", "label\ttext\n"))
 
 
-@pytest.mark.parametrize("name", ["r.txt", "r", "r.xlsx"])
+@pytest.mark.parametrize("name", ["r", "r.xlsx"])
 def test_an_unknown_ending_says_which_are_known(tmp_path, name):
-    assert "use .tsv, .csv or .jsonl" in refusal(written(tmp_path, name, "label\ttext\n1\ta\n"))
+    assert "use .tsv, .csv, .jsonl" in refusal(written(tmp_path, name, "label\ttext\n1\ta\n"))
 
 
 def test_unknown_quoting_says_which_are_known(tmp_path):
-    with pytest.raises(ValueError, match="choose minimal or none"):
+    with pytest.raises(ValueError, match="choose minimal, none"):
         read_examples(written(tmp_path, "r.tsv", "label\ttext\n1\ta\n"), quoting="all")
 
 
 @pytest.mark.parametrize(
     ("content", "missing"),
-    [("label\twords\n1\ta\n", "text"), ("class\ttext\n1\ta\n", "label"), ("label,text\n1,a\n", "label")],
+    [("label\twords\n1\ta\n", "text"), ("kind\ttext\n1\ta\n", "label"), ("mark,words\n1,a\n", "text")],
 )
 def test_wrong_columns_are_told_with_those_that_are_there(tmp_path, content, missing):
     message = refusal(written(tmp_path, "r.tsv", content))
-    assert f"has no {missing} column; its columns are {content.split(chr(9))[0]!r}".split(",")[0] in message
-    assert "--columns" in message
+    assert (
+        f"has no {missing} column; its columns are {content.split(chr(10))[0].replace(',', chr(9)).split(chr(9))[0]!r}"
+        in message
+    )
+    assert f"--{missing}-column" in message
 
 
 def test_wrong_names_given_by_columns_are_told(tmp_path):
-    assert "has no label column" in refusal(written(tmp_path, "r.tsv", "1\ta\n"), columns=["class", "text"])
+    assert "has no label column" in refusal(written(tmp_path, "r.tsv", "1\ta\n"), columns=["kind", "text"])
 
 
 def test_a_column_that_stands_twice_is_refused(tmp_path):
@@ -248,10 +255,10 @@ def test_an_empty_label_has_its_line(tmp_path, label):
 @pytest.mark.parametrize("name", ["r.tsv", "r.csv", "r.jsonl"])
 def test_an_undecodable_byte_has_its_line(tmp_path, name):
     good = b'{"text": "a", "label": 1}' if name == "r.jsonl" else b"label,text" if name == "r.csv" else b"label\ttext"
-    path = written(tmp_path, name, good + b"\n" + good + b"\n1\t" + "很好".encode("gbk") + b"\n")
+    path = written(tmp_path, name, good + b"\n\n1\t" + "很好".encode("gbk") + b"\n")
     message = refusal(path)
     assert message.startswith(f"{path}:3: byte 0xba is not UTF-8")
-    assert "iconv" in message
+    assert message.endswith("; if the file is gb18030, type --encoding gb18030")
 
 
 def test_an_unclosed_quote_has_the_line_where_it_opens(tmp_path):
@@ -360,6 +367,169 @@ def test_numbers_are_the_labels_of_classes_without_names():
 def test_a_label_unseen_in_training_has_its_line():
     with pytest.raises(ValueError, match=r"^file\.tsv:4: label 'c' is none of the training data's a, b$"):
         label_ids(examples(["a", "b", "c"]), ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "meant"),
+    [
+        (["1", "1.0", "\uff11", "0"], ["1", "1", "1", "0"]),
+        (["True", "TRUE", "False", "true"], ["True", "True", "False", "True"]),
+        (["-1", "+1", "-0", "0.0"], ["-1", "1", "0", "0"]),
+        (["1.5", "007", "7", "1_0"], ["1.5", "007", "7", "1_0"]),
+        (["\u597d\uff01", "\u597d!", "Pos", "pos"], ["\u597d\uff01", "\u597d\uff01", "Pos", "pos"]),
+    ],
+)
+def test_labels_that_mean_the_same_are_one(tmp_path, labels, meant):
+    rows = "".join(f"{label}\ttext {i}\n" for i, label in enumerate(labels))
+    assert read_examples(written(tmp_path, "r.tsv", f"label\ttext\n{rows}")).labels == meant
+
+
+def test_a_label_is_known_to_the_model_however_it_is_spelled():
+    assert label_ids(examples(["1.0", "\uff10"]), ["0", "1"]).tolist() == [1, 0]
+    assert label_ids(examples(["TRUE", "False"]), ["False", "True"]).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("label", ["nan", "NaN", "None", "NULL", "<NA>"])
+def test_a_label_that_says_that_there_is_none_has_its_line_and_a_remedy(tmp_path, label):
+    path = written(tmp_path, "r.tsv", f"label\ttext\n1\ta\n{label}\tb\n")
+    assert refusal(path).startswith(f"{path}:3: the label is {label}, which means that there is none; delete the row")
+
+
+def test_a_label_to_each_of_many_rows_is_refused():
+    names_of(examples([f"label {row}" for row in range(20)]), "classification")
+    with pytest.raises(ValueError, match=r"has 21 labels in 21 rows, .*; name the --label-column"):
+        names_of(examples([f"label {row}" for row in range(21)]), "classification")
+
+
+# ---- what was read ----
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        (
+            "r.tsv",
+            "question\tsentence1\tsentence2\tlabel\nq\ta\tb\t0\nq\tc\td\t1\nq\te\tf\t0\n",
+            "r.tsv: 3 rows, pairs (sentence1, sentence2), 2 labels: 0 (2), 1 (1); ignored: question",
+        ),
+        (
+            "r.csv",
+            "内容;类别\n好;正\n".encode("utf-16"),
+            "r.csv: 1 row, texts (内容), 1 label (类别): 正 (1), columns by semicolon, read as utf-16",
+        ),
+    ],
+)
+def test_what_was_read_is_said_in_a_line(tmp_path, name, content, line):
+    assert read_as(written(tmp_path, name, content), Reading())[1] == line
+
+
+def test_pairs_here_and_single_texts_there_are_refused_by_name():
+    single = examples(["a", "b"], "dev.tsv")
+    pairs = dataclasses.replace(single, pairs=["x", "y"], source="train.tsv")
+    with pytest.raises(ValueError, match=r"^dev\.tsv: holds single texts, but train\.tsv pairs; "):
+        check_shapes([pairs, None, single])
+    check_shapes([single, None, single])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("r.tsv", 'label\ttext\n1\t"Bravo\n0\tbad\n1\tend"\n0\tb\n'),
+        ("r.tsv", 'text\tlabel\n"Bravo\t1\nbad\t0\nend"\t1\nb\t0\n'),
+        ("r.csv", 'label,text\n1,"Bravo\n0,bad\n1,end"\n0,b\n'),
+        ("r.csv", 'text,label\n"Bravo,1\nbad,0\nend",1\nb,0\n'),
+    ],
+)
+def test_rows_that_a_quote_has_joined_are_refused_and_quoting_none_reads_them(tmp_path, name, content):
+    path = written(tmp_path, name, content)
+    assert refusal(path).startswith(f"{path}:2: a quoted field runs over several rows; ")
+    assert len(read_examples(path, quoting="none")) == 4
+
+
+def test_rows_of_a_tsv_that_a_quote_has_joined_are_refused_without_labels_too(tmp_path):
+    path = written(tmp_path, "r.tsv", 'id\ttext\n1\t"Bravo\n2\tbad"\n3\tb\n')
+    with pytest.raises(ValueError, match=r"r\.tsv:2: a quoted field runs over several rows; "):
+        read_as(path, Reading(), labelled=False)
+
+
+def test_a_quoted_text_of_several_lines_with_commas_is_a_text(tmp_path):
+    rows = read_examples(written(tmp_path, "r.csv", 'text,label\n"good, yes\nor, no",1\nb,0\n'))
+    assert rows.texts == ["good, yes\nor, no", "b"]
+
+
+def test_a_header_that_stands_in_the_middle_again_is_no_row(tmp_path):
+    path = written(tmp_path, "r.csv", "text,label\na,1\ntext,label\nb,0\n")
+    assert refusal(path) == f"{path}:3: repeats the header; delete this line"
+
+
+def test_columns_of_one_string_are_names_between_commas(tmp_path):
+    assert read_examples(written(tmp_path, "r.tsv", "1\tgood\n"), columns="label,text").texts == ["good"]
+
+
+@pytest.mark.parametrize(("column", "text"), [("2", "b"), ("other", "b"), ("1", "a")])
+def test_a_column_is_named_or_numbered(tmp_path, column, text):
+    path = written(tmp_path, "r.tsv", "text\tother\tlabel\na\tb\t1\n")
+    assert read_as(path, Reading(text_column=column))[0].texts == [text]
+
+
+def test_numbers_of_columns_mean_that_there_is_no_header_unless_there_is_one(tmp_path):
+    path = written(tmp_path, "r.csv", "1,good\n0,bad\n")
+    assert read_as(path, Reading(text_column="2", label_column="1"))[0].texts == ["good", "bad"]
+
+
+def test_a_column_that_is_not_there_is_named(tmp_path):
+    path = written(tmp_path, "r.tsv", "text\tlabel\na\t1\n")
+    with pytest.raises(ValueError, match="has no column '3' for --text-column; its 2 columns are 'text', 'label'"):
+        read_as(path, Reading(text_column="3"))
+
+
+def test_several_columns_that_may_be_meant_are_named(tmp_path):
+    path = written(tmp_path, "r.tsv", "text\tcategory\tsentiment\na\t1\t2\n")
+    assert "category, sentiment; type --label-column category" in refusal(path)
+
+
+def test_rows_of_an_indented_array_have_the_line_on_which_they_begin(tmp_path):
+    content = json.dumps([{"text": "a", "label": 1}, {"text": "b", "label": 0}], indent=1)
+    assert read_examples(written(tmp_path, "r.json", content)).lines == [2, 6]
+
+
+def test_an_array_that_is_cut_off_is_refused(tmp_path):
+    assert "not JSON" in refusal(written(tmp_path, "r.json", '[{"text": "a", "label": 1}, {"text": "b"'))
+
+
+def test_quotes_of_a_txt_are_text(tmp_path):
+    rows = read_examples(written(tmp_path, "r.txt", '"a\t1\nb"\t0\nc c\t1\nd d\t0\n'))
+    assert (rows.texts, rows.labels) == (['"a', 'b"', "c c", "d d"], ["1", "0", "1", "0"])
+
+
+# ---- encodings ----
+
+
+@pytest.mark.parametrize("encoding", ["gb18030", "big5"])
+def test_chinese_in_another_encoding_is_told(tmp_path, encoding):
+    text = "這個房間不好，我們不會再來了。" if encoding == "big5" else "这个房间不好，我们不会再来了。"
+    assert encoding_of(written(tmp_path, "r.csv", (text * 3).encode(encoding))) == encoding
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [("방이 깨끗하고 직원들이 친절해서 다시 오고 싶습니다", "cp949"), ("Комната была чистой и светлой", "cp1251")],
+)
+def test_what_is_neither_chinese_nor_western_is_not_taken_for_it(tmp_path, text, encoding):
+    path = written(tmp_path, "r.csv", f"text,label\n{text},1\n".encode(encoding))
+    assert refusal(path).startswith(f"{path}:2: byte 0x")
+    assert read_as(path, Reading(encoding=encoding))[0].texts == [text]
+
+
+def test_an_encoding_that_does_not_fit_has_its_line(tmp_path):
+    path = written(tmp_path, "r.csv", b"text,label\na,1\n\xff\xff,0\n")
+    with pytest.raises(ValueError, match=r"r\.csv:3: is not in gb18030; take another --encoding"):
+        read_as(path, Reading(encoding="gb18030"))
+
+
+def test_lines_that_are_broken_in_a_file_of_utf8_are_named(tmp_path):
+    path = written(tmp_path, "r.csv", "text,label\n很好,1\n也好,1\n".encode() + "很好,0\n".encode("gbk"))
+    assert refusal(path).startswith(f"{path}:4: byte 0xba is not UTF-8; mend that line")
 
 
 # ---- holding out ----

@@ -11,6 +11,30 @@ MUTATIONS = {
     ],
     "minibert/io/examples.py": [
         (
+            "examples: labels that mean the same are several",
+            "first.setdefault(meant(part), spelling(part))",
+            "spelling(part)",
+            "tests/io/test_data.py::test_labels_that_mean_the_same_are_one",
+        ),
+        (
+            "examples: a pipe is what a file must have",
+            "    if not rows:\n",
+            "    if len(rows) < 2:\n",
+            "tests/io/test_data.py::test_what_was_read_is_said_in_a_line",
+        ),
+        (
+            "examples: nan is a class",
+            "            if absent := next((part for part in parts if part in MISSING), None):\n",
+            "            if absent := None:\n",
+            "tests/io/test_data.py::test_a_label_that_says_that_there_is_none_has_its_line_and_a_remedy",
+        ),
+        (
+            "examples: joined rows of a .csv are a text",
+            "if len(labels) == len(parts) - 1 and known",
+            "if len(labels) < len(parts) - 1 and known",
+            "tests/io/test_data.py::test_rows_that_a_quote_has_joined_are_refused_and_quoting_none_reads_them",
+        ),
+        (
             "data: broken rows are left out without a word",
             "raise ValueError(row.problem)",
             "continue",
@@ -23,7 +47,85 @@ MUTATIONS = {
             "tests/io/test_data.py::test_holding_out_is_reproducible_disjoint_and_complete",
         ),
     ],
+    "minibert/io/columns.py": [
+        (
+            "columns: a file without a text is read",
+            '(kind == "text" or labelled)',
+            "labelled",
+            "tests/inference/test_jobs.py::test_a_broken_row_stops_or_costs_itself_alone",
+        ),
+        (
+            "columns: the first of several labels is taken",
+            "if number and len(names) > 1:",
+            "if number > 2:",
+            "tests/io/test_data.py::test_several_columns_that_may_be_meant_are_named",
+        ),
+        (
+            "columns: numbers count from 0",
+            "columns[int(asked) - 1]",
+            "columns[int(asked) - 2]",
+            "tests/io/test_data.py::test_a_column_is_named_or_numbered",
+        ),
+    ],
+    "minibert/io/encodings.py": [
+        (
+            "encodings: any Chinese is the first",
+            "beyond >= FEW and scores[best] >= 2 * scores[second]",
+            "True",
+            "tests/io/test_files_people_have.py::test_a_file_as_people_have_it_is_read_or_its_remedy_works",
+        ),
+        (
+            "encodings: what decodes is Chinese",
+            "if scores[best] >= SURE:",
+            "if scores[best] >= 0:",
+            "tests/io/test_data.py::test_what_is_neither_chinese_nor_western_is_not_taken_for_it",
+        ),
+        (
+            "encodings: a broken line changes the whole file's",
+            "if valid > len(others):",
+            "if valid > 9 * len(others):",
+            "tests/io/test_data.py::test_lines_that_are_broken_in_a_file_of_utf8_are_named",
+        ),
+    ],
+    "minibert/io/layout.py": [
+        (
+            "layout: quotes of a .txt join rows",
+            'quoting = "none" if kind == "txt" else how.quoting',
+            "quoting = how.quoting",
+            "tests/io/test_data.py::test_quotes_of_a_txt_are_text",
+        ),
+        (
+            "layout: numbers of columns take the first row for a header",
+            "return None if named else numbered",
+            "return None",
+            "tests/io/test_data.py::test_numbers_of_columns_mean_that_there_is_no_header_unless_there_is_one",
+        ),
+        (
+            "layout: the ending decides",
+            "    return alike[0] if alike else own\n",
+            "    return own\n",
+            "tests/io/test_files_people_have.py::test_a_file_as_people_have_it_is_read_or_its_remedy_works",
+        ),
+    ],
     "minibert/io/rows.py": [
+        (
+            "rows: joined rows of a .tsv are a text",
+            'and layout.delimiter == "\\t" and',
+            'and layout.delimiter == "," and',
+            "tests/io/test_data.py::test_rows_of_a_tsv_that_a_quote_has_joined_are_refused_without_labels_too",
+        ),
+        (
+            "rows: a header in the middle is a row",
+            "elif fields == first and columns is None:",
+            "elif fields is first:",
+            "tests/io/test_data.py::test_a_header_that_stands_in_the_middle_again_is_no_row",
+        ),
+        (
+            "rows: lines of an array are not counted",
+            '        yield "\\n" * max(0, here - line)\n',
+            "",
+            "tests/io/test_data.py::test_rows_of_an_indented_array_have_the_line_on_which_they_begin",
+        ),
         (
             "data: labels keep the spaces around them",
             'value.strip() if kind == "label" else value',

@@ -1,0 +1,220 @@
+"""How a data file is laid out: its encoding, kind, delimiter and header, judged from its beginning.
+
+Nothing is guessed that would change rows: what is not clear is refused, with the option that settles it.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from minibert.io.columns import is_header
+from minibert.io.encodings import encoding_of
+from minibert.options import DELIMITERS, FORMATS, Reading
+
+HEAD = 1 << 18  # characters that are looked at
+ROWS = 500  # of them
+ENDINGS = tuple(f".{name}" for name in FORMATS)
+LONGEST_LABEL = 30  # characters, where nobody says which column is the label
+
+
+class Layout(NamedTuple):
+    """kind: table, jsonl, json or txt. columns: the names of a table without a header. head: a table's first rows."""
+
+    kind: str
+    encoding: str
+    delimiter: str = "\t"
+    quoting: str = "minimal"
+    columns: list[str] | None = None
+    head: Sequence[Sequence[str]] = ()
+
+
+def layout_of(path: Path, how: Reading, labelled: bool | str | None = False) -> Layout:
+    """Raises ValueError: it cannot be told; OSError: the file cannot be read."""
+    ending = how.format or path.suffix.lower().removeprefix(".")
+    if ending not in FORMATS:
+        use = ", ".join(ENDINGS)
+        raise ValueError(f"{path}: unknown kind of file {path.suffix!r}; use {use}, or say --format tsv, csv, jsonl …")
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ValueError(f"{path}: is no regular file; name a file")
+    encoding = encoding_of(path, how.encoding)
+    with open(path, encoding=encoding, errors=errors_of(encoding), newline="") as file:
+        head = file.read(HEAD)
+    if len(head) == HEAD and "\n" in head:
+        head = head[: head.rindex("\n") + 1]
+    kind = ending if how.format else kind_of(ending, head)
+    lines = [line for line in head.split("\n")[:ROWS] if line.strip()]
+    if kind in ("json", "jsonl"):
+        found = [row for line in lines if (row := as_object(line))]
+        keys = list(found[0]) if found else []
+        return Layout(kind, encoding, head=[keys, *([str(row.get(key, "")) for key in keys] for row in found)])
+    if kind == "txt" and (how.format or not is_table(path, lines, how, labelled)):
+        return Layout("txt", encoding)
+    quoting = "none" if kind == "txt" else how.quoting
+    delimiter = delimiter_of(path, kind, head, quoting, how)
+    rows = first_rows(head, delimiter, quoting)
+    return Layout("table", encoding, delimiter, quoting, columns_of(kind, rows, how, labelled), rows)
+
+
+def errors_of(encoding: str) -> str:
+    """A broken byte of UTF-8 costs its row; in the others there is none, `encoding_of` has seen to it."""
+    return "surrogateescape" if encoding == "utf-8-sig" else "strict"
+
+
+# ---- kind ----
+
+
+def kind_of(ending: str, head: str) -> str:
+    """What the content says: JSON may stand in a file of any ending, tables in a .txt."""
+    begin = head.lstrip()
+    if begin.startswith("[") and begin[1:].lstrip().startswith("{"):
+        return "json"
+    if not begin.startswith("{"):
+        return ending
+    lines = [line for line in head.split("\n")[:ROWS] if line.strip()]
+    rows = [as_object(line) for line in lines]
+    if ending == "txt":  # where any line may be a text
+        return "txt" if None in rows else "jsonl"
+    if rows[0] is None:
+        return ending
+    values = list(rows[0].values())
+    around = [value for value in values if isinstance(value, list) and value and isinstance(value[0], dict)]
+    whole = len(rows) == 1 and (len(around) == 1 or all(isinstance(value, list | dict) for value in values))
+    return "json" if whole else "jsonl"
+
+
+def as_object(line: str) -> dict[str, object] | None:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def is_table(path: Path, lines: Sequence[str], how: Reading, labelled: bool | str | None) -> bool:
+    """Whether the lines of a .txt are rows with columns, and not each a text."""
+    tabs = [line.count("\t") for line in lines]
+    if how.columns or how.delimiter or how.text_column or how.label_column:
+        return True
+    if tabs and min(tabs) == max(tabs) > 0:
+        return True
+    if lines and any(is_header(lines[0].split(delimiter), "label", "text") for delimiter in DELIMITERS.values()):
+        return True
+    if 2 * sum(map(bool, tabs)) > len(tabs):
+        raise ValueError(
+            f"{path}: most of its lines have a tab, but not all the same number; if each line is a text type --format"
+            " txt, if they are rows --format tsv --quoting none"
+        )
+    if labelled:
+        raise ValueError(
+            f"{path}: has one text a line and no label column; write text<TAB>label, or name the --delimiter"
+        )
+    return False
+
+
+# ---- tables ----
+
+
+def delimiter_of(path: Path, kind: str, head: str, quoting: str, how: Reading) -> str:
+    """The ending's delimiter, unless it gives one column only and another gives more in every row."""
+    if how.delimiter:
+        return DELIMITERS.get(how.delimiter, how.delimiter)
+    own = "," if kind == "csv" else "\t"
+    tables = {delimiter: first_rows(head, delimiter, quoting) for delimiter in (own, *DELIMITERS.values())}
+    rows = tables[own]
+    if not rows or len(rows[0]) > 1 or is_header(rows[0], "text"):
+        return own
+    wide = [
+        delimiter for delimiter, rows in tables.items() if {*map(len, rows)} not in ({1}, set()) and len(rows[0]) > 1
+    ]
+    named = [delimiter for delimiter in wide if is_header(tables[delimiter][0], "text")]
+    alike = named or [delimiter for delimiter in wide if len({*map(len, tables[delimiter])}) == 1]
+    if len(alike) > 1:
+        names = [name for name, delimiter in DELIMITERS.items() if delimiter in alike]
+        raise ValueError(f"{path}: its columns may be divided by {' or '.join(names)}; type --delimiter {names[0]}")
+    return alike[0] if alike else own
+
+
+def first_rows(head: str, delimiter: str, quoting: str) -> list[list[str]]:
+    """Of the beginning of a table, without blank rows; as far as it can be read."""
+    rows: list[list[str]] = []
+    style = csv.QUOTE_NONE if quoting == "none" else csv.QUOTE_MINIMAL
+    csv.field_size_limit(max(csv.field_size_limit(), HEAD))
+    try:
+        for row in csv.reader(head.splitlines(keepends=True), delimiter=delimiter, quoting=style):
+            if any(map(str.strip, row)):
+                rows.append(row)
+            if len(rows) == ROWS:
+                break
+    except csv.Error:
+        pass
+    return rows
+
+
+def columns_of(kind: str, rows: Sequence[Sequence[str]], how: Reading, labelled: bool | str | None) -> list[str] | None:
+    """The names of the columns where the first row is none of them."""
+    if how.columns:
+        return how.column_names
+    asked = [name for name in (how.text_column, how.pair_column, how.label_column) if name is not None]
+    if not rows:
+        return None
+    numbered = [str(number) for number in range(1, len(rows[0]) + 1)]
+    if asked:
+        by_name = any(not name.isdecimal() for name in asked)
+        named = by_name or is_header(rows[0], "text") or is_header(rows[0], "label") or counts(rows[0])
+        return None if named else numbered
+    if kind == "txt" and not is_header(rows[0], "text"):
+        text, label, clear = guessed(rows)
+        if clear:
+            return ["text" if i == text else "label" if i == label else "" for i in range(len(rows[0]))]
+    return None
+
+
+def counts(fields: Sequence[str]) -> bool:
+    """Whether a row is 0, 1, 2 …: pandas' header of a table without names, maybe behind that of its index."""
+    numbers = [*fields] if fields[0].strip() else [*fields[1:]]
+    return numbers == [str(number) for number in range(len(numbers))]
+
+
+def guessed(rows: Sequence[Sequence[str]]) -> tuple[int, int | None, bool]:
+    """Which column may be the text, the longest, and which the label, of fewest values; and whether that is clear."""
+    rows = [row for row in rows if len(row) == len(rows[0])]
+    columns = [[field.strip() for field in column] for column in zip(*rows, strict=True)]
+    lengths = [sum(map(len, column)) for column in columns]
+    text = max(range(len(columns)), key=lengths.__getitem__)
+    values = [len({*column}) for column in columns]
+    others = [i for i in range(len(columns)) if i != text and any(columns[i])]
+    label = min(others, key=lambda i: (2 * values[i] > len(rows), values[i] == 1, values[i]), default=None)
+    if label is None:
+        return text, None, False
+    short = max(map(len, columns[label])) <= LONGEST_LABEL
+    repeated = len(rows) >= 4 and 2 * values[label] <= len(rows) and values[label] < values[text]
+    return text, label, len(columns) == 2 and short and repeated
+
+
+def advice(rows: Sequence[Sequence[str]], labelled: bool | str | None) -> str:
+    """The options that name the columns which seem to be meant."""
+    if not rows:
+        return "write one"
+    text, label, _ = guessed(rows)
+    first, below = [field.strip() for field in rows[0]], rows[1:]
+    if label is None and labelled:
+        return "write rows of text and label, or name the --delimiter"
+    key = text if label is None else label
+    named = looks_like_names(first, below, text, key)
+    shown = [shlex.quote(name) if named else str(number) for number, name in enumerate(first, 1)]
+    options = f"--text-column {shown[text]}" + f" --label-column {shown[key]}" * bool(labelled)
+    return f"{'if these are the names,' if named else 'if that is no header,'} type {options}"
+
+
+def looks_like_names(first: Sequence[str], below: Sequence[Sequence[str]], text: int, label: int) -> bool:
+    """Whether a first row may name the columns: by words, of which that of the label is none of the labels."""
+    for column in (text, label):
+        if not first[column] or first[column].isdecimal():
+            return False
+    known = {row[label].strip() for row in below if len(row) > label}
+    return len(first[text]) <= LONGEST_LABEL and (text == label or first[label] not in known)
