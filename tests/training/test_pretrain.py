@@ -381,7 +381,9 @@ def test_other_options_than_those_that_may_change_are_refused_when_resuming(text
         with pytest.raises(KeyboardInterrupt):
             pretrain(small(text, tmp_path / "run"))
     run = str(tmp_path / "run")
-    assert "leave --corpus, --steps out" in refused(capsys, "--resume", run, "--steps", "9", "--corpus", f"{text}.other")
+    assert "leave --corpus, --steps out" in refused(
+        capsys, "--resume", run, "--steps", "9", "--corpus", f"{text}.other"
+    )
     with (tmp_path / "run" / "vocab.txt").open("a", encoding="utf-8") as file:
         file.write("horses\n")
     assert "its vocabulary has changed since the run began" in refused(capsys, "--resume", run)
