@@ -43,6 +43,7 @@ from minibert.inference.sentence_files import read_files
 from minibert.inference.text_encoder import TextEncoder
 from minibert.inference.text_models import TextClassifier, classify, token_budget
 from minibert.io.bundled import resolve
+from minibert.io.examples import aside, what_is_read
 from minibert.io.layout import ENDINGS, layout_of
 from minibert.io.locks import held
 from minibert.io.rows import Lines, Row, checked_paths, open_lines, read_rows
@@ -358,7 +359,9 @@ def fill(
         skip_done(rows, lines, output)
         made = windows(rows, lines, output.done.rows, encode, BATCHES * tokens)
         with closing(prefetched(made)) as ready, closing(with_progress(ready, data, output.done.rows)) as shown:
-            for window in shown:
+            for place, window in enumerate(shown):
+                if not place:
+                    say(f"{data}: {what_is_read(lines)}{aside(lines)}")
                 numbers, good, problems = checked_answers(answer(window.encoding, tokens), window)
                 if problems and options.on_error == "stop":
                     check_unchanged(data, before)

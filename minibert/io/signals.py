@@ -9,12 +9,12 @@ from types import FrameType, TracebackType
 
 from minibert.io.stderr import say
 
-STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+SIGHUP = getattr(signal, "SIGHUP", None)  # Windows has none
 
 
 class Interrupt:
     """The first of these signals sets `requested`; the loop saves and stops after the current step. The second raises
-    KeyboardInterrupt at once. What is ignored stays so: nohup asks that of SIGHUP."""
+    KeyboardInterrupt at once. A SIGHUP that is ignored stays so, as nohup asks."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -22,9 +22,11 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
-            for number in STOPPING:
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._handle)
+            numbers = [signal.SIGINT, signal.SIGTERM]
+            if SIGHUP is not None and signal.getsignal(SIGHUP) is not signal.SIG_IGN:
+                numbers.append(SIGHUP)
+            for number in numbers:
+                self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(

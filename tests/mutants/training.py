@@ -210,8 +210,8 @@ MUTATIONS = {
     "minibert/io/signals.py": [
         (
             "signals: nohup is of no use",
-            "if signal.getsignal(number) is not signal.SIG_IGN:",
-            "if True:",
+            " and signal.getsignal(SIGHUP) is not signal.SIG_IGN:",
+            ":",
             "tests/training/test_loop.py::test_a_run_under_nohup_goes_on_when_its_terminal_is_closed",
         ),
         (
