@@ -17,6 +17,7 @@ from minibert.fast.batches import by_length, collate, collate_packed, encode_exa
 from minibert.io.encodings import encoding_of
 from minibert.io.examples import check_shapes, hold_out, label_ids, read_as, read_examples
 from minibert.io.labels import names_of
+from minibert.io.rows import open_lines, read_rows
 from minibert.options import Reading
 from minibert.text.tokenizer import Tokenizer
 
@@ -150,7 +151,10 @@ def test_class_numbers_in_json_are_labels_by_their_text(tmp_path):
 
 
 def test_a_label_has_no_spaces_around_it(tmp_path):
-    assert read_examples(written(tmp_path, "r.csv", "text,label\na, pos\nb,pos \n")).labels == ["pos", "pos"]
+    path = written(tmp_path, "r.csv", "text,label\na, pos\nb,pos \n")
+    assert read_examples(path).labels == ["pos", "pos"]
+    with open_lines(path, labelled=True) as lines:
+        assert [row.label for row in read_rows(lines)] == ["pos", "pos"]
 
 
 @pytest.mark.parametrize("text", ["", " ", "   ", "\u3000", "\0"])

@@ -273,7 +273,7 @@ MUTATIONS = {
             "jobs: another activation goes on with a job",
             'settings["activation"] = activation',
             "pass",
-            "tests/inference/test_answers.py::test_a_job_begun_with_another_activation_is_not_gone_on_with",
+            "tests/inference/test_answers.py::test_a_job_begun_by_a_release_that_knew_no_activation_is_not_gone_on_with",
         ),
         (
             "jobs: a continued job reads its rows from the first",
