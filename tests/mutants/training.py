@@ -409,7 +409,7 @@ MUTATIONS = {
             "train: the last epoch's model is scored",
             "model = BertForSequenceClassification.from_pretrained(self.out, self.options.attention).to(self.device)",
             "model = self.model",
-            "tests/training/test_train.py::test_the_scores_of_a_run_are_those_of_its_directory_on_the_test_file",
+            "tests/training/test_train.py::test_the_best_epoch_is_kept_also_when_a_later_one_is_worse_or_as_good",
         ),
         (
             "model.eval forgotten in validation",

@@ -322,11 +322,14 @@ def test_the_best_epoch_is_kept_also_when_a_later_one_is_worse_or_as_good(files,
         return Scores(accuracies[len(seen) - 1], 0.5, 0.5, [[1, 0], [0, 1]])
 
     monkeypatch.setattr(FineTuning, "scores", scores)
-    out = train(small(files, tmp_path / "run", epochs=3))[1]
+    found, out = train(small(files, tmp_path / "run", epochs=3))
     kept = weights(out)
     assert [all(torch.equal(kept[name], tensor) for name, tensor in epoch.items()) for epoch in seen] == [
         epoch == best for epoch in range(3)
     ]
+    test, classifier = read_examples(files["test"]), TextClassifier.from_pretrained(out, device="cpu")
+    again = score(classifier.logits(test.texts), label_ids(test, classifier.labels))
+    assert found.loss == pytest.approx(again.loss, abs=1e-6)
 
 
 def test_metrics_hold_a_line_for_every_log_line_and_every_epoch(done):
