@@ -119,6 +119,7 @@ SLEEPS = [sys.executable, "-S", "-c", "import time; time.sleep(60)"]
 HANGS = f"import subprocess, time; child = subprocess.Popen({SLEEPS!r})"
 
 
+@pytest.mark.slow
 def test_a_step_that_hangs_is_killed_with_its_children_and_later_ones_run(begin, tmp_path):
     pid = tmp_path / "pid"
     hangs = f"{HANGS}; open({str(pid)!r}, 'w').write(str(child.pid)); time.sleep(60)"
@@ -201,6 +202,7 @@ def test_what_runs_beside_a_step_has_its_time_and_may_fail(begin, tmp_path, monk
 # ---- going on ----
 
 
+@pytest.mark.slow
 def test_resuming_repeats_nothing_that_is_finished(begin, tmp_path):
     """The second step hangs the first time, the third fails."""
     notes, fine = tmp_path / "notes", f"import os, time; fine = os.path.exists({str(tmp_path / 'fine')!r})"

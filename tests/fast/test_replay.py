@@ -88,6 +88,7 @@ class Straight(Replays):
         return self.compute(self.laid_out(recording), recording.weights)
 
 
+@pytest.mark.slow
 @needs_triton
 @pytest.mark.parametrize(
     "kind", [pytest.param(BertForSequenceClassification, marks=pytest.mark.slow), BertForPreTraining]

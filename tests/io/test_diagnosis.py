@@ -242,6 +242,7 @@ def test_a_foreign_head_is_a_warning_of_the_doctor_and_a_refusal_of_parity(model
     TextEncoder.from_pretrained(model)
 
 
+@pytest.mark.slow
 def test_parity_says_where_transformers_would_draw_weights(model, capsys):
     weights = load_file(model / "model.safetensors")
     save_file({f"module.{key}": tensor for key, tensor in weights.items()}, model / "model.safetensors")

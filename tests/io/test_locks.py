@@ -23,6 +23,7 @@ def write_slowly(out: str, line: str) -> None:
         file.write(line)
 
 
+@pytest.mark.slow
 def test_of_two_processes_one_writes_and_the_other_says_so(tmp_path):
     out = tmp_path / "out.tsv"
     os.mkfifo(tmp_path / "out.tsv.go")

@@ -159,6 +159,7 @@ def interesting() -> list[str]:
     return sorted(chars | set("".join(wordpiece.decomposition(char)[0][0] for char in chars)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "switches",  # each on and off; all eight with the slow ones
     [

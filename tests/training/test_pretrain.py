@@ -247,6 +247,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(run_directory, tmp_path
     assert not [path.name for path in out.iterdir() if path.name.startswith((".", "state"))]
 
 
+@pytest.mark.slow
 def test_measuring_more_often_changes_nothing(run_directory, tmp_path):
     """A measurement switches dropout off, and on again, and draws no random number."""
     scores, whole, options = run_directory

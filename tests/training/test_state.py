@@ -513,6 +513,7 @@ def killed(command: str, places: list[tuple[str, int, str]], options: TrainOptio
     assert set(ends.values()) == {-signal.SIGKILL}, f"{ends}: a place was not reached, or resuming failed: {stderr}"
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_every_place_where_it_writes_ends_with_the_same_bytes(tmp_path):
     train(small(tmp_path / "whole", keep=1))
     options = small(tmp_path / "run", keep=1)

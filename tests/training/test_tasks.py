@@ -430,6 +430,7 @@ def test_classes_without_names_are_their_numbers(data, tmp_path):
     assert logits_kept(start, out, ["good room", "bad film"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [BertModel, BertForMaskedLM])
 @tasks
 def test_an_encoder_and_a_masked_lm_get_a_head_of_the_task_that_is_asked_for(data, tmp_path, kind, task, capsys):
