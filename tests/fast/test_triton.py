@@ -110,6 +110,7 @@ def test_output_and_gradients_equal_float64(dtype):
     assert_close(both(qkv, do, layout), in_float64(qkv, do, layout), LIMITS[dtype])
 
 
+@pytest.mark.slow
 @runs
 @pytest.mark.parametrize(
     ("head_size", "dtype"),
@@ -183,6 +184,7 @@ def test_kernels_are_given_nothing_that_is_not_aligned(monkeypatch):
     assert all(x.data_ptr() % 16 == 0 and x.stride(-1) == 1 for x in seen)
 
 
+@pytest.mark.slow
 @runs
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy on keys beyond the row, which are not stored
 @pytest.mark.parametrize(
@@ -216,6 +218,7 @@ def poisoned(make):
     return made
 
 
+@pytest.mark.slow
 @runs
 def test_every_element_of_the_results_is_written(monkeypatch):
     layout, qkv, do = draw(ALL_VARIANTS)

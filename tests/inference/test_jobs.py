@@ -121,6 +121,7 @@ def test_a_jsonl_holds_all_probabilities_and_a_csv_commas(run, model, data, tmp_
     assert (tmp_path / "out.csv").read_bytes() == whole.replace(b"\t", b",")
 
 
+@pytest.mark.slow
 def test_the_kind_of_input_does_not_matter(run, model, tmp_path, whole):
     rows = texts(ROWS)
     inputs = {
@@ -145,6 +146,7 @@ def test_pairs_are_read_as_second_texts(run, model, tmp_path):
     assert answers != expected(model, first)
 
 
+@pytest.mark.slow
 def test_options_choose_columns_and_length(run, model, data, tmp_path, whole):
     headless = tmp_path / "headless.tsv"
     headless.write_text(data.read_text(encoding="utf-8").split("\n", 1)[1], encoding="utf-8")

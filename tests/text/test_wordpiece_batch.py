@@ -318,6 +318,7 @@ def test_few_characters_of_both_kinds_are_encoded_together(monkeypatch, few):
         made.fast.encode(["é", "\ud800"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [10, 150])
 @pytest.mark.parametrize(
     "word",
@@ -421,6 +422,7 @@ def test_hangul_counts_in_its_parts():
     assert made.fast.encode(["각" * 33, "각" * 34]).lengths.tolist() == [99, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "ids"),
     [("a" * 10**6, [1]), (" " * 10**6, []), ("\u0301" * 10**6, []), ("\x00" * 10**6, []), ("≠" * 10**5, [6] * 10**5)],

@@ -213,6 +213,7 @@ def test_what_a_run_leaves_behind(run_directory):
         assert title in page
 
 
+@pytest.mark.slow
 def test_the_same_options_give_the_same_bytes_whatever_else_draws_random_numbers(run_directory, tmp_path, monkeypatch):
     _, out, options = run_directory
     plain = minibert.training.engine.record

@@ -203,6 +203,7 @@ def compare(folder: Path, world: int, *names: str) -> None:
         assert {path.name for path in Path(run.out).iterdir()} == {path.name for path in Path(alone.out).iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "names",
     [("accumulating",), pytest.param(("by-tokens", "several-labels", "pretrain-by-tokens"), marks=pytest.mark.slow)],

@@ -341,6 +341,7 @@ def test_the_epoch_that_is_kept_is_the_best_by_the_score_and_of_equals_by_the_lo
     assert f"{kept + 1} <b>best</b>" in (out / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loss", "kept"), [(0.7, 1), (0.9, 0)])
 def test_the_loss_of_the_best_epoch_of_a_run_that_release_0_1_began_is_the_logged_one(
     data, tmp_path, monkeypatch, loss, kept
@@ -573,6 +574,7 @@ def test_numbers_in_json_lines_are_labels_of_a_regression(tmp_path):
     assert label_values(read_examples(path, labelled="number"), ["LABEL_0"], "regression").tolist() == [2.5, -1]
 
 
+@pytest.mark.slow
 def test_the_config_of_a_run_is_its_own(trained):
     """Also the number of labels: a regression has one."""
     assert {task: BertConfig.from_file(out / "config.json").num_labels for task, out in trained.items()} == {

@@ -129,6 +129,7 @@ def disk_full(path: Path, data: object) -> None:
 # ---- the arithmetic ----
 
 
+@pytest.mark.slow
 @pytest.mark.numeric
 @pytest.mark.parametrize("layout", ["packed", "padded"])
 @pytest.mark.parametrize("batches", [{}, {"accumulation": 2}, {"accumulation": 2, **BY_TOKENS}], ids=str)
