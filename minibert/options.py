@@ -81,7 +81,7 @@ def check_options(
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How data files are to be read, where their beginning does not tell it (io/layout.py)."""
+    """How data files are to be read, where their beginning does not tell it (io/file_layout.py)."""
 
     columns: str | None = option(None, "column names of files without a header, such as label,text")
     quoting: str = option("minimal", "minimal: fields may stand in double quotes; none: quotes are text (GLUE)")
@@ -97,7 +97,7 @@ class Reading:
         delimiters = (*DELIMITERS, *DELIMITERS.values())
         check_options(self, (), {}, {"quoting": ("minimal", "none"), "delimiter": delimiters, "format": FORMATS})
 
-    def reading(self) -> dict[str, str]:
+    def stated(self) -> dict[str, str]:
         """What is not as it looks, for records that older releases have begun."""
         return {name: getattr(self, name) for name in READING if getattr(self, name) is not None}
 
@@ -106,4 +106,5 @@ class Reading:
         return self.columns.split(",") if self.columns else None
 
 
-READING = tuple(f.name for f in dataclasses.fields(Reading))[2:]
+# Those that records of release 0.1.0 do not have
+READING = ("text_column", "pair_column", "label_column", "delimiter", "format", "encoding")

@@ -209,7 +209,7 @@ DENSE = {  # formulas over arrays and tables, nearly all names and brackets: as 
     "inference.scores": 10.1,
     "io.examples": 9.6,
     "io.findings": 9.7,
-    "io.layout": 11.1,
+    "io.file_layout": 11.4,
     "options": 9.8,
     "training.options": 9.8,
 }
@@ -217,14 +217,14 @@ LINES = {"core": 2479, "its reading path": 1560}  # aims: 2300, 1550. More only 
 FILES = 15  # that core/train.py reaches
 BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more only in the commit that needs it
     "core": (2479, 2300),
-    "io": (1773, 500),
+    "io": (1831, 500),
     "text": (2502, 1450),
     "fast": (1937, 1850),
     "inference": (1533, 700),
     "training": (3116, 2750),
     "look": (1470, 1300),
     "check": (1113, 900),
-    "top": (556, 450),
+    "top": (557, 450),
 }
 
 

@@ -44,7 +44,7 @@ from minibert.inference.text_encoder import TextEncoder
 from minibert.inference.text_models import TextClassifier, classify, token_budget
 from minibert.io.bundled import resolve
 from minibert.io.examples import aside, what_is_read
-from minibert.io.layout import ENDINGS, layout_of
+from minibert.io.file_layout import ENDINGS, layout_of
 from minibert.io.locks import held
 from minibert.io.rows import Lines, Row, checked_paths, open_lines, read_rows
 from minibert.io.signals import Interrupt
@@ -316,7 +316,7 @@ def run(
     max_length = trained.tokens_read(options.max_length)
     tokens = token_budget(options.tokens_per_batch, trained.model)
     settings = settings | {"model": model_digest(resolve(options.directory)), "max_length": max_length}
-    settings |= {"columns": options.columns, "quoting": options.quoting, **options.reading()}
+    settings |= {"columns": options.columns, "quoting": options.quoting, **options.stated()}
 
     with held(Path(options.out)):
         output = Output(Path(options.out), settings, head)

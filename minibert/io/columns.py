@@ -67,6 +67,9 @@ def find_columns(columns: Sequence[str], labelled: bool | str | None, how: Readi
                 f"has no {kind} column; its columns are {', '.join(map(repr, columns))[:300]}. A header must name one"
                 f" of {names} …; for other names use --{kind}-column, without a header --columns"
             )
+    for name in found.values():
+        if len(alike := [other for other in columns if other.strip().lower() == name.strip().lower()]) > 1:
+            raise ValueError(f"several columns are called alike: {', '.join(map(repr, alike))}; rename all but one")
     if len(set(found.values())) < len(found):
         raise ValueError(f"one column is named twice, as {', '.join(found)}; name different ones")
     return {kind: found[kind] for kind in ("label", "text", "pair") if kind in found}

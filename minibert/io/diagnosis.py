@@ -215,7 +215,7 @@ def explained(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def reading(name: str | Path) -> Iterator[Path]:
+def explained_name(name: str | Path) -> Iterator[Path]:
     """`explained` for what a name stands for: a file, a directory, or the hub's."""
     path = Path(name) if Path(name).is_file() else resolve(name)
     with explained(path):

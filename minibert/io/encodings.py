@@ -8,8 +8,9 @@ else the user decides. The same for every command.
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterator
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 
 MARKS = {
@@ -27,6 +28,9 @@ FREQUENT = frozenset(
     "學對過會後麼沒發當看開經頭動兩長見樣現將與進實點聲話問機給幾業間無還就店书好房吃買服務"
 )
 WESTERN = frozenset("àâäáãåæçèéêëìíîïñòóôöõøœùúûüßÀÂÄÁÃÅÆÇÈÉÊËÍÎÏÑÓÔÖØÙÚÛÜ‘’“”–—…€£§°«»·¡¿ºª®©™½\xa0")
+KANA = re.compile("[\u3041-\u30fa]")
+# What cp1252 shows as õ and û is in Hungarian's cp1250 ő and ű; languages with õ or û have one of à â ã ç è ê î ñ too.
+HUNGARIAN, NOT_HUNGARIAN = re.compile(b"[\xd5\xdb\xf5\xfb]"), re.compile(b"[\xe0\xe2\xe3\xe7\xe8\xea\xee\xf1]")
 TO_UTF8 = "iconv -f {} -t UTF-8"  # where there is no --encoding: of a vocabulary, a corpus
 BLOCK = 1 << 20  # bytes
 SURE = 0.12  # of the characters beyond ASCII that are frequent ones
@@ -57,14 +61,14 @@ def encoding_of(path: Path, asked: str | None = None) -> str:
     if encoding != "utf-8-sig":
         remedy = "take another --encoding" if asked else "copy the original file again"
         raise ValueError(f"{path}:{stray[0]}: is not in {encoding}; {remedy}")
-    found, sure = likely(path, stray[0])
+    found, sure = likely(path)
     return found if sure else "utf-8-sig"
 
 
-def likely(path: Path, line: int = 1) -> tuple[str | None, bool]:
-    """The encoding that a file may be in that is not UTF-8 on this line, and whether that is sure."""
+def likely(path: Path) -> tuple[str | None, bool]:
+    """The encoding that a file may be in that is not all UTF-8, and whether that is sure."""
     with open(path, "rb") as file:
-        found, sure = judged(islice(file, line - 1, None))
+        found, sure = judged(file)
     return (found, sure) if found and first_stray(path, found) is None else (None, False)
 
 
@@ -104,10 +108,7 @@ def spread_zeros(path: Path) -> str | None:
 
 
 def judged(lines: Iterator[bytes]) -> tuple[str | None, bool]:
-    """What the lines of a file that is not all UTF-8 may be in, and whether that is sure; None: nothing known.
-
-    lines: from the first that is not UTF-8 on.
-    """
+    """What the lines of a file that is not all UTF-8 may be in, and whether that is sure; None: nothing known."""
     valid, others, size = 0, [], 0
     for line in lines:
         if line.isascii():
@@ -122,15 +123,18 @@ def judged(lines: Iterator[bytes]) -> tuple[str | None, bool]:
             break
     if valid > len(others):
         return None, False
-    sample = b"".join(others)
+    sample, pure = b"".join(others), 20 * valid <= len(others)  # else some lines are UTF-8 and would be spoiled
     scores = {name: share(sample, name, FREQUENT) for name in CHINESE}
     best, second = sorted(scores, key=scores.__getitem__, reverse=True)[:2]
     beyond = sum(byte > 127 for byte in sample)
     if scores[best] >= SURE:
-        return best, beyond >= FEW and scores[best] >= 2 * scores[second]
+        if KANA.search(sample.decode(best)):  # EUC-JP stands where GB 2312 has the same signs
+            return None, False
+        return best, pure and beyond >= FEW and scores[best] >= 2 * scores[second]
     western = share(sample, "cp1252", WESTERN)
     if western > 0.5:
-        return "cp1252", western > 0.98 and 4 * beyond >= FEW and not crowded(sample)
+        hungarian = HUNGARIAN.search(sample) and not NOT_HUNGARIAN.search(sample)
+        return "cp1252", bool(pure and western > 0.98 and 4 * beyond >= FEW and not crowded(sample) and not hungarian)
     return (best, False) if scores[best] > 0 else (None, False)
 
 

@@ -1,8 +1,8 @@
 """The rows of a data file, one after the other, in memory that does not grow with it; and what may be a data file.
 
     label   text                     the columns are named by a header, by options, or by the keys of JSON (columns.py);
-    好      房间很干净，下次还住     others are ignored; for pairs there is text_b as well. layout.py tells kind and
-                                     delimiter. In a .txt without columns every line is a text.
+    好      房间很干净，下次还住     others are ignored; for pairs there is text_b as well. file_layout.py tells kind
+                                     and delimiter. In a .txt without columns every line is a text.
 
 A broken row costs itself alone: it comes with what is wrong, and reading goes on behind it.
 """
@@ -23,7 +23,7 @@ from typing import NamedTuple, TextIO
 
 from minibert.io.columns import find_columns, is_header
 from minibert.io.encodings import not_utf8
-from minibert.io.layout import Layout, advice, errors_of, layout_of
+from minibert.io.file_layout import Layout, advice, errors_of, is_row, layout_of
 from minibert.options import Reading
 
 LARGEST = 1 << 29  # characters of a JSON array, which is read at once
@@ -207,12 +207,13 @@ def json_lines(path: Path, file: TextIO) -> str:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not JSON ({error}); mend it, or write one object a line") from None
     arrays = [value for value in whole.values() if isinstance(value, list)] if isinstance(whole, dict) else []
-    if len(arrays) == 1 and all(isinstance(row, dict) for row in arrays[0]):
+    if len(arrays) == 1 and all(isinstance(row, dict) for row in arrays[0]) and not is_row(whole):
         rows = arrays[0]
     elif isinstance(whole, dict) and whole and all(isinstance(value, list | dict) for value in whole.values()):
         columns = [list(column.values()) if isinstance(column, dict) else column for column in whole.values()]
-        if len({*map(len, columns)}) > 1:
-            raise ValueError(f"{path}: its columns {', '.join(whole)} are not of one length; mend them")
+        keys = {tuple(column) if isinstance(column, dict) else None for column in whole.values()}
+        if len({*map(len, columns)}) > 1 or len(keys) > 1:
+            raise ValueError(f"{path}: its columns {', '.join(whole)} do not hold the same rows; mend them")
         rows = [dict(zip(whole, row, strict=True)) for row in zip(*columns, strict=True)]
     else:
         rows = [whole]
@@ -225,7 +226,7 @@ def elements(text: str) -> Iterator[str]:
     here, at = 1, 0  # the line of a place, and the place
     while True:
         place = NO_SPACE.search(text, place).start()
-        if text[place] == "]":
+        if text[place : place + 1] == "]":
             break
         _, end = decoder.raw_decode(text, place)
         here, at = here + text.count("\n", at, place), place
@@ -233,9 +234,11 @@ def elements(text: str) -> Iterator[str]:
         yield text[place:end].replace("\n", " ").replace("\r", " ") + "\n"
         line = max(line, here) + 1
         place = NO_SPACE.search(text, end).start()
-        if text[place] not in ",]":
-            raise ValueError(f"a comma is missing behind character {end}")
+        if text[place : place + 1] not in (",", "]"):
+            raise ValueError(f"a comma or the closing bracket is missing behind character {end}")
         place += text[place] == ","
+    if rest := text[place + 1 :].strip():
+        raise ValueError(f"the array is followed by {rest[:20]!r}")
 
 
 def text_fields(line: str) -> Fields:
@@ -255,7 +258,7 @@ def json_fields(line: str) -> Fields | None:
 
 
 def table_fields(lines: Lines) -> Iterator[Fields | None]:
-    """An iterator that goes on behind a broken row, as a generator would not. See `parse`."""
+    """An iterator that goes on behind a broken row, as a generator would not."""
     csv.field_size_limit(LONGEST)
     layout, columns = lines.layout, lines.layout.columns
     reader = csv.reader(

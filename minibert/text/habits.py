@@ -31,7 +31,7 @@ DEFAULTS = {  # the words that only they have, and what these are there if they 
     "return_length": False,
     "verbose": True,
 }
-OURS = {  # what is there and not here, and what to do
+ABSENT = {  # what is there and not here, and what to do
     "stride": "cut long texts yourself, at tokenizer.border(text, position)",
     "return_overflowing_tokens": "cut long texts yourself, at tokenizer.border(text, position)",
     "is_split_into_words": "join the words with spaces",
@@ -71,10 +71,10 @@ def are_theirs(options: Options, words: dict) -> bool:
 
 
 def check_words(words: dict) -> None:
-    for name in words:
-        if name in OURS:
-            raise ValueError(f"{name} is no argument of minibert's tokenizer: {OURS[name]}")
-        if name not in DEFAULTS:
+    for name, value in words.items():
+        if name in ABSENT and value not in (None, False, 0, "right"):  # not as it is here anyway
+            raise ValueError(f"{name} is no argument of minibert's tokenizer: {ABSENT[name]}")
+        if name not in DEFAULTS and name not in ABSENT:
             raise ValueError(f"the tokenizer has no argument {name}; of transformers' it knows {', '.join(DEFAULTS)}")
     if (kind := words.get("return_tensors")) not in TENSORS:
         raise ValueError(f'return_tensors {kind!r}: choose "pt" for PyTorch, "np" for numpy, or None for lists')

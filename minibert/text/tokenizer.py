@@ -16,7 +16,7 @@ import numpy as np
 from minibert.core import tokenizer, wordpiece
 from minibert.core.encoding import Encoding, Flat, Options
 from minibert.core.tokenizer import MAX_LENGTH, as_list, check_text, check_texts
-from minibert.io.diagnosis import reading
+from minibert.io.diagnosis import explained_name
 from minibert.text import cuts, habits
 from minibert.text.added_tokens import AddedToken, AddedTokens
 from minibert.text.tokenizer_doubts import doubts
@@ -146,7 +146,7 @@ class Tokenizer(tokenizer.Tokenizer):
 
         Raises ValueError for a missing, broken or foreign file, with its name.
         """
-        with reading(name) as path:
+        with explained_name(name) as path:
             files = read_files(path)
             tokenizer = cls(**settings_of(files))
         for finding in doubts(files) if path.suffix not in (".txt", ".json") else ():

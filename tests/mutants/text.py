@@ -49,6 +49,12 @@ MUTATIONS = {
     ],
     "minibert/io/columns.py": [
         (
+            "columns: of two that differ in case the last is read",
+            "if len(alike := [other for other in columns if other.strip().lower() == name.strip().lower()]) > 1:",
+            "if False:",
+            "tests/io/test_data.py::test_columns_that_differ_in_case_alone_are_refused",
+        ),
+        (
             "columns: a file without a text is read",
             '(kind == "text" or labelled)',
             "labelled",
@@ -69,6 +75,18 @@ MUTATIONS = {
     ],
     "minibert/io/encodings.py": [
         (
+            "encodings: Hungarian is Western",
+            " and not hungarian",
+            "",
+            "tests/io/test_data.py::test_what_no_known_encoding_surely_is_is_refused",
+        ),
+        (
+            "encodings: Japanese is Chinese",
+            "if KANA.search(sample.decode(best)):",
+            "if False:",
+            "tests/io/test_data.py::test_what_no_known_encoding_surely_is_is_refused",
+        ),
+        (
             "encodings: any Chinese is the first",
             "beyond >= FEW and scores[best] >= 2 * scores[second]",
             "True",
@@ -87,7 +105,31 @@ MUTATIONS = {
             "tests/io/test_data.py::test_lines_that_are_broken_in_a_file_of_utf8_are_named",
         ),
     ],
-    "minibert/io/layout.py": [
+    "minibert/io/file_layout.py": [
+        (
+            "layout: commas of texts divide them",
+            "        only(path, [*alike, own])\n",
+            "        return alike[0]\n",
+            "tests/io/test_data.py::test_commas_in_texts_of_a_single_column_divide_nothing",
+        ),
+        (
+            "layout: the ending's delimiter goes before another that fits",
+            'clear = own in fitting and (own == "\\t" or len(fitting) == 1)',
+            "clear = own in fitting",
+            "tests/io/test_data.py::test_columns_that_two_delimiters_give_are_refused_with_the_option",
+        ),
+        (
+            "layout: a header is a row because columns are numbered",
+            "            check_unnamed(path, rows, how)\n",
+            "            pass\n",
+            "tests/io/test_data.py::test_a_first_row_that_may_be_a_header_is_no_row_because_columns_are_numbered",
+        ),
+        (
+            "layout: a list inside a row is the rows",
+            '    return is_header([*found], "text") and any(',
+            "    return False and any(",
+            "tests/io/test_data.py::test_a_list_inside_a_row_is_no_rows",
+        ),
         (
             "layout: quotes of a .txt join rows",
             'quoting = "none" if kind == "txt" else how.quoting',
@@ -102,12 +144,24 @@ MUTATIONS = {
         ),
         (
             "layout: the ending decides",
-            "    return alike[0] if alike else own\n",
-            "    return own\n",
+            "    if named:\n",
+            "    if False:\n",
             "tests/io/test_files_people_have.py::test_a_file_as_people_have_it_is_read_or_its_remedy_works",
         ),
     ],
     "minibert/io/rows.py": [
+        (
+            "rows: what follows an array is left out",
+            "    if rest := text[place + 1 :].strip():",
+            "    if rest := False:",
+            "tests/io/test_data.py::test_an_array_that_is_cut_or_followed_by_something_is_refused",
+        ),
+        (
+            "rows: columns of JSON are put together by their places",
+            "or len(keys) > 1:",
+            ":",
+            "tests/io/test_data.py::test_columns_of_json_whose_rows_stand_in_another_order_are_refused",
+        ),
         (
             "rows: joined rows of a .tsv are a text",
             'and layout.delimiter == "\\t" and',

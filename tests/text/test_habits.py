@@ -129,3 +129,9 @@ def test_what_is_not_known_is_one_line_with_our_word(own, words, reason):
 def test_an_attribute_that_was_not_asked_for_names_those_there_are(own):
     with pytest.raises(AttributeError, match="no 'offset_mapping' here; there are input_ids, token_type_ids"):
         _ = own("a", padding=True).offset_mapping
+
+
+def test_what_transformers_does_without_being_asked_may_be_asked_for():
+    given = dict(stride=0, return_overflowing_tokens=False, padding_side="right", is_split_into_words=False)
+    tokenizer = Tokenizer(VOCAB)
+    assert tokenizer(["a b"], padding=True, **given).data == tokenizer(["a b"], padding=True).data

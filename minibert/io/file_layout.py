@@ -6,6 +6,7 @@ Nothing is guessed that would change rows: what is not clear is refused, with th
 from __future__ import annotations
 
 import csv
+import io
 import json
 import shlex
 from collections.abc import Sequence
@@ -57,7 +58,7 @@ def layout_of(path: Path, how: Reading, labelled: bool | str | None = False) -> 
     quoting = "none" if kind == "txt" else how.quoting
     delimiter = delimiter_of(path, kind, head, quoting, how)
     rows = first_rows(head, delimiter, quoting)
-    return Layout("table", encoding, delimiter, quoting, columns_of(kind, rows, how, labelled), rows)
+    return Layout("table", encoding, delimiter, quoting, columns_of(path, kind, rows, how), rows)
 
 
 def errors_of(encoding: str) -> str:
@@ -82,9 +83,16 @@ def kind_of(ending: str, head: str) -> str:
     if rows[0] is None:
         return ending
     values = list(rows[0].values())
+    if len(rows) > 1 or ending == "jsonl":
+        return "jsonl"
     around = [value for value in values if isinstance(value, list) and value and isinstance(value[0], dict)]
-    whole = len(rows) == 1 and (len(around) == 1 or all(isinstance(value, list | dict) for value in values))
-    return "json" if whole else "jsonl"
+    whole = len(around) == 1 or all(isinstance(value, list | dict) for value in values)
+    return "json" if whole and not is_row(rows[0]) else "jsonl"
+
+
+def is_row(found: dict[str, object]) -> bool:
+    """Whether an object has a text of its own, so that a list in it is a field and not the rows."""
+    return is_header([*found], "text") and any(isinstance(value, str) for value in found.values())
 
 
 def as_object(line: str) -> dict[str, object] | None:
@@ -120,23 +128,45 @@ def is_table(path: Path, lines: Sequence[str], how: Reading, labelled: bool | st
 
 
 def delimiter_of(path: Path, kind: str, head: str, quoting: str, how: Reading) -> str:
-    """The ending's delimiter, unless it gives one column only and another gives more in every row."""
+    """The ending's delimiter, unless it gives one column only and a header tells another.
+
+    Raises ValueError: several may be meant; one that no header tells would cut texts where they have commas.
+    """
     if how.delimiter:
         return DELIMITERS.get(how.delimiter, how.delimiter)
     own = "," if kind == "csv" else "\t"
     tables = {delimiter: first_rows(head, delimiter, quoting) for delimiter in (own, *DELIMITERS.values())}
     rows = tables[own]
-    if not rows or len(rows[0]) > 1 or is_header(rows[0], "text"):
+    widths = {delimiter: {*map(len, found)} for delimiter, found in tables.items()}
+    if how.columns:
+        fitting = [delimiter for delimiter in tables if widths[delimiter] == {len(how.column_names)}]
+        clear = own in fitting and (own == "\t" or len(fitting) == 1)
+        return own if clear or not fitting else only(path, fitting)
+    asked = [name for name in (how.text_column, how.pair_column, how.label_column) if name is not None]
+    if not rows or len(rows[0]) > 1 or is_header(rows[0], "text") or asked == ["1"]:
         return own
-    wide = [
-        delimiter for delimiter, rows in tables.items() if {*map(len, rows)} not in ({1}, set()) and len(rows[0]) > 1
-    ]
-    named = [delimiter for delimiter in wide if is_header(tables[delimiter][0], "text")]
-    alike = named or [delimiter for delimiter in wide if len({*map(len, tables[delimiter])}) == 1]
-    if len(alike) > 1:
-        names = [name for name, delimiter in DELIMITERS.items() if delimiter in alike]
+    wide = [name for name in tables if widths[name] not in ({1}, set()) and len(tables[name][0]) > 1]
+    named = [delimiter for delimiter in wide if tells_columns(tables[delimiter][0], asked)]
+    if named:
+        return only(path, named)
+    if alike := [delimiter for delimiter in wide if len(widths[delimiter]) == 1]:
+        only(path, [*alike, own])
+    return own
+
+
+def tells_columns(first: Sequence[str], asked: Sequence[str]) -> bool:
+    """Whether a first row names a text, or all columns that the user does."""
+    names = {name.strip().lower() for name in first}
+    return is_header(first, "text") or (bool(asked) and {name.strip().lower() for name in asked} <= names)
+
+
+def only(path: Path, delimiters: Sequence[str]) -> str:
+    """The one of them. Raises ValueError: there are several."""
+    words = {delimiter: name for name, delimiter in DELIMITERS.items()}
+    names = list(dict.fromkeys(words[delimiter] for delimiter in delimiters))
+    if len(names) > 1:
         raise ValueError(f"{path}: its columns may be divided by {' or '.join(names)}; type --delimiter {names[0]}")
-    return alike[0] if alike else own
+    return delimiters[0]
 
 
 def first_rows(head: str, delimiter: str, quoting: str) -> list[list[str]]:
@@ -145,7 +175,7 @@ def first_rows(head: str, delimiter: str, quoting: str) -> list[list[str]]:
     style = csv.QUOTE_NONE if quoting == "none" else csv.QUOTE_MINIMAL
     csv.field_size_limit(max(csv.field_size_limit(), HEAD))
     try:
-        for row in csv.reader(head.splitlines(keepends=True), delimiter=delimiter, quoting=style):
+        for row in csv.reader(io.StringIO(head, newline=""), delimiter=delimiter, quoting=style):
             if any(map(str.strip, row)):
                 rows.append(row)
             if len(rows) == ROWS:
@@ -155,7 +185,7 @@ def first_rows(head: str, delimiter: str, quoting: str) -> list[list[str]]:
     return rows
 
 
-def columns_of(kind: str, rows: Sequence[Sequence[str]], how: Reading, labelled: bool | str | None) -> list[str] | None:
+def columns_of(path: Path, kind: str, rows: Sequence[Sequence[str]], how: Reading) -> list[str] | None:
     """The names of the columns where the first row is none of them."""
     if how.columns:
         return how.column_names
@@ -166,12 +196,30 @@ def columns_of(kind: str, rows: Sequence[Sequence[str]], how: Reading, labelled:
     if asked:
         by_name = any(not name.isdecimal() for name in asked)
         named = by_name or is_header(rows[0], "text") or is_header(rows[0], "label") or counts(rows[0])
+        if not named:
+            check_unnamed(path, rows, how)
         return None if named else numbered
     if kind == "txt" and not is_header(rows[0], "text"):
         text, label, clear = guessed(rows)
         if clear:
             return ["text" if i == text else "label" if i == label else "" for i in range(len(rows[0]))]
     return None
+
+
+def check_unnamed(path: Path, rows: Sequence[Sequence[str]], how: Reading) -> None:
+    """Raises ValueError: columns are numbered, as where there is no header, but the first row may be one."""
+    text, label = (int(name) - 1 if name else None for name in (how.text_column, how.label_column))
+    first, below = [field.strip() for field in rows[0]], rows[1:]
+    if text is None or label is None or max(text, label) >= len(first) or len(below) < 4:
+        return
+    few = 2 * len({row[label].strip() for row in below if len(row) > label}) <= len(below)
+    if few and looks_like_names(first, below, text, label):
+        names = [shlex.quote(first[i]) for i in (text, label)]
+        columns = ["text" if i == text else "label" if i == label else f"column{i + 1}" for i in range(len(first))]
+        raise ValueError(
+            f"{path}: its first row, {', '.join(first)[:100]}, may be a header; if it is, type --text-column {names[0]}"
+            f" --label-column {names[1]}, if not, --columns {','.join(columns)} in the place of the numbers"
+        )
 
 
 def counts(fields: Sequence[str]) -> bool:
