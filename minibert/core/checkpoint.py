@@ -126,7 +126,7 @@ def audit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], source: str
     missing, unused = sorted(wanted.keys() - offered.keys()), sorted(offered.keys() - wanted.keys())
     fresh, left = parts(missing) - parts(offered), parts(unused) - parts(wanted)
     lacking = [back_name(key) for key in missing if part_of(key) not in fresh]
-    if not lacking:  # a whole BERT, and somebody else's head
+    if not lacking and not parts(wanted) & parts(offered) - {"bert.pooler"}:  # an encoder, and somebody else's head
         unknown = [key for key in unknown if key not in others]
     unexpected = unknown + [back_name(key) for key in unused if part_of(key) not in left]
     problems: dict[str, list[str]] = {"missing": lacking, "unexpected": unexpected, "mismatched": []}

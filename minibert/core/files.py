@@ -75,6 +75,14 @@ def read_text(path: Path, remedy: str) -> str:
         raise ValueError(f"{path}:{line}: byte 0x{byte:02x} is not UTF-8; {convert}, or {remedy}") from None
 
 
+def read_object(path: Path, remedy: str = "copy it again", needed: bool = True) -> dict:
+    """What a JSON file holds, or, where it need not be there, {}. Raises ValueError: as read_json does; no object."""
+    found = read_json(path, remedy) if needed or path.exists() else {}
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: must hold a JSON object, not {type(found).__name__}; {remedy}")
+    return found
+
+
 def read_json(path: Path, remedy: str) -> object:
     """What a JSON file holds. Raises ValueError, ending in `remedy`: as read_text does; too large; not JSON."""
     if os.path.isfile(path) and (size := os.path.getsize(path)) > JSON_LIMIT:

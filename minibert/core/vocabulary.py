@@ -5,7 +5,7 @@ tokenizer_config.json, its switches. Google's own checkpoints bring vocab.txt al
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .files import atomic_write, read_json, read_text, write_json
+from .files import atomic_write, read_object, read_text, write_json
 from .hub import resolve
 from .wordpiece import CONTINUES, WHITESPACE
 
@@ -43,7 +43,7 @@ def read_settings(name: str | Path) -> dict:
         overlay(settings, read_object(config), config)
     older = directory / "special_tokens_map.json"
     tokens = {**SPECIAL_TOKENS, **settings.get("special_tokens", {})}
-    for name, said in (read_object(older) if older.exists() else {}).items():
+    for name, said in read_object(older, needed=False).items():
         known = [tokens[name]] if name in tokens else settings.get("extra_special_tokens", [])
         for token in said if isinstance(said, list) else [said]:
             if (token.get("content") if isinstance(token, dict) else token) not in known:
@@ -98,14 +98,6 @@ def read_vocabulary(path: str | Path) -> list[str]:
     tokens = [token if token.removeprefix(CONTINUES) else line for line in lines for token in [line.rstrip(BLANK)]]
     check_tokens(tokens, str(path))
     return tokens
-
-
-def read_object(path: Path) -> dict:
-    """What a JSON file holds. Raises ValueError, with its name, where that is no object."""
-    data = read_json(path, "copy the tokenizer's files again")
-    if not isinstance(data, dict):
-        raise ValueError(f"{path}: must hold a JSON object, not {type(data).__name__}")
-    return data
 
 
 def overlay(settings: dict, config: dict, path: Path) -> None:

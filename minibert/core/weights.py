@@ -124,8 +124,8 @@ def load_weights(
         model.init_weights(module.to_empty(device="cpu").to(torch.float32))
     if fresh:
         logger.warning("%s lacks %s: freshly initialised, to be trained", source, listed(fresh))
-    if left:  # whoever trains loses them; whoever only asks does not miss them
-        level = logging.WARNING if fresh_heads else logging.INFO
+    if left:  # whoever trains loses them; whoever only asks does not miss our own
+        level = logging.WARNING if fresh_heads or left - PARTS.keys() else logging.INFO
         logger.log(level, "%s brings %s: not used here", source, listed(left))
 
 

@@ -8,10 +8,10 @@ from minibert.fast.models import BertForMaskedLM, BertForPreTraining, BertForSeq
 
 
 def model_class(keys: Iterable[str]) -> type[BertBase]:
-    """The class that has the heads which these weights are for; next sentences are told by the pooler's vector, so
-    without a pooler that head does not count."""
+    """The class that has the heads which these weights are for. Labels of texts and next sentences are told by the
+    pooler's vector: without a pooler such a head does not count, or is one of tokens."""
     found = parts(filter(None, (translate(their_name(key), TABLE) for key in keys)))
-    if "classifier" in found:
+    if {"classifier", "bert.pooler"} <= found:
         return BertForSequenceClassification
     if "mlm" in found:
         return BertForPreTraining if {"nsp", "bert.pooler"} <= found else BertForMaskedLM

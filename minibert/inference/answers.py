@@ -12,7 +12,7 @@ from torch import Tensor
 
 from minibert.core.checkpoint import printable
 from minibert.core.config import BertConfig
-from minibert.core.files import read_json
+from minibert.core.files import read_object
 from minibert.text.tokenizer import Tokenizer
 
 TASKS = {  # transformers' word for it in config.json -> ours
@@ -29,7 +29,6 @@ CROSS_ENCODERS = {  # ours -> what sentence-transformers calls it
     "none": "torch.nn.modules.linear.Identity",
     "sigmoid": "torch.nn.modules.activation.Sigmoid",
 }
-THRESHOLD = 0.5  # probability from which on one of several labels is given
 
 
 # ---- what the files say ----
@@ -53,7 +52,7 @@ def read_config(directory: Path, tokenizer: Tokenizer) -> BertConfig:
 def read_files(directory: Path, tokenizer: Tokenizer) -> BertConfig:
     """As `read_config`, before the config is looked at as a whole."""
     config, path = BertConfig.from_file(directory / "config.json"), directory / "config_sentence_transformers.json"
-    values = read_object(path)
+    values = read_object(path, needed=False)
     if "activation_fn" not in values:
         return config  # of a SentenceTransformer, or of nobody
     if prompt := values.get("default_prompt_name"):
@@ -61,7 +60,7 @@ def read_files(directory: Path, tokenizer: Tokenizer) -> BertConfig:
         raise ValueError(f"{path}: default_prompt_name is {short(prompt)}, which minibert does not put there; {remedy}")
     if (directory / "modules.json").is_file():
         path = directory / "sentence_bert_config.json"
-        found = read_object(path)
+        found = read_object(path, needed=False)
         length = found.get("max_seq_length") or tokenizer.model_max_length
         if type(length) is not int or length < 2:
             raise ValueError(f"{path}: max_seq_length is {short(length)}; it must be a whole number from 2, or null")
@@ -70,15 +69,6 @@ def read_files(directory: Path, tokenizer: Tokenizer) -> BertConfig:
             raise ValueError(f"{path}: do_lower_case is true, but not in tokenizer_config.json; {remedy}")
         tokenizer.model_max_length = length
     return with_activation(config, values["activation_fn"])
-
-
-def read_object(path: Path) -> dict[str, object]:
-    """A file's JSON object; an empty one where there is no file."""
-    remedy = "copy it again"
-    found = read_json(path, remedy) if path.is_file() else {}
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: holds {short(found)}, not an object; {remedy}")
-    return found
 
 
 def task_of(config: BertConfig) -> str:
@@ -133,6 +123,14 @@ def with_activation(config: BertConfig, name: object) -> BertConfig:
     return config.replace(others={**config.others, "sentence_transformers": newer})
 
 
+def without_activation(config: BertConfig) -> BertConfig:
+    """The config of a model whose head is to learn something else than what a CrossEncoder was told of it."""
+    others = {name: value for name, value in config.others.items() if name != "sbert_ce_default_activation_function"}
+    if isinstance(newer := others.get("sentence_transformers"), dict):
+        others["sentence_transformers"] = {name: value for name, value in newer.items() if name != "activation_fn"}
+    return config.replace(others=others)
+
+
 def for_cross_encoders(config: BertConfig) -> BertConfig:
     """The config to save: it says the activation where a CrossEncoder would take another than transformers and we."""
     if cross_encoders_own(config) is not None:
@@ -162,6 +160,11 @@ class Answer(NamedTuple):
         return "|".join(self.labels)
 
 
+def present(logits: Tensor) -> Tensor:
+    """Which of several labels a text has: those of probability 0.5 and more. [...] -> bool [...]"""
+    return logits >= 0
+
+
 def activated(config: BertConfig, logits: Tensor) -> Tensor:
     """Probabilities or scores, [..., L] of [..., L]. Raises ValueError as `activation_of` does."""
     return ACTIVATIONS[activation_of(config)](logits)
@@ -172,8 +175,8 @@ def answers(config: BertConfig, logits: Tensor) -> list[Answer]:
     names, rows = config.id2label, activated(config, logits).tolist()
     if task_of(config) == "multi-label":
         shares = logits.sigmoid()
-        given, values = (shares >= THRESHOLD).tolist(), torch.maximum(shares, 1 - shares).amin(dim=1).tolist()
-        chosen = [[names[i] for i, yes in enumerate(row) if yes] for row in given]
+        values = torch.maximum(shares, 1 - shares).amin(dim=1).tolist()
+        chosen = [[names[i] for i, yes in enumerate(row) if yes] for row in present(logits).tolist()]
     else:
         best = logits.argmax(dim=1).tolist()
         chosen, values = [[names[i]] for i in best], [row[i] for i, row in zip(best, rows, strict=True)]

@@ -151,8 +151,10 @@ class Output:
         try:
             lines = self.journal.read_bytes().split(b"\n")[:-1]  # release 0.1.0 added one a window, maybe not whole
             begun, done = json.loads(lines[0]), Done(**json.loads(lines[-1]))
-            different = [name for name in self.settings if name not in READING and begun[name] != self.settings[name]]
-            different += [name for name in READING if begun.get(name) != self.settings.get(name)]
+            if not isinstance(begun, dict):
+                raise TypeError
+            asked = dict.fromkeys((*self.settings, *READING))  # earlier releases knew fewer
+            different = [name for name in asked if begun.get(name) != self.settings.get(name)]
             if [type(value) for value in done[:4]] != [int, int, str, int] or min(done[0], done[1], done[3]) < 0:
                 raise ValueError
         except (ValueError, TypeError, LookupError):
@@ -208,11 +210,12 @@ class Output:
         self.journal.unlink()
 
     def give_up(self) -> None:
-        """Keeps what is done, and says so; where that is nothing, leaves nothing behind."""
+        """Keeps what is done, and says so; where that is nothing, leaves nothing behind. What counts is the journal: a
+        signal may come between its last step and `done`."""
         if self.file is not None:
             self.file.close()
-        if self.done.rows:
-            say(f"{self.done.rows} rows are done and kept in {self.partial}, for the same command to go on from")
+        if rows := self._read_journal().rows if self.journal.exists() else 0:
+            say(f"{rows} rows are done and kept in {self.partial}, for the same command to go on from")
         else:
             self.partial.unlink(missing_ok=True)
             self.journal.unlink(missing_ok=True)

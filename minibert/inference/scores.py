@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from minibert.inference.answers import present
+
 WORDS = {  # how a score is called, and how many digits it has
     "accuracy": ("accuracy", 3),
     "exact_match": ("exact match", 3),
@@ -77,7 +79,7 @@ def score(logits: Tensor, labels: NDArray[np.int64]) -> Scores:
 def score_labels(logits: Tensor, labels: NDArray[np.float32]) -> LabelScores:
     """logits and labels (0 or 1) [N, L]. A label is predicted where its probability, sigmoid(logit), is above 1/2. One
     that neither occurs nor is predicted counts as F1 0, as in scikit-learn."""
-    truth, predicted = torch.from_numpy(labels), logits > 0
+    truth, predicted = torch.from_numpy(labels), present(logits)
     right = predicted == truth.bool()
     answers = (predicted & right, truth.bool(), predicted)
     counts = torch.stack([answer.sum(dim=0) for answer in answers], dim=1)  # [L, 3]
@@ -94,7 +96,9 @@ def score_labels(logits: Tensor, labels: NDArray[np.float32]) -> LabelScores:
 
 
 def score_numbers(answers: Tensor, labels: NDArray[np.floating]) -> RegressionScores:
-    """answers [N, 1], labels [N]."""
+    """answers [N, 1], labels [N]. Raises ValueError where the model gives several numbers for a text."""
+    if (L := answers.shape[1]) != 1:
+        raise ValueError(f"a regression with {L} labels gives {L} numbers for a text; only one can be compared here")
     found, truth = answers[:, 0].double().numpy(), labels.astype(np.float64)
     loss = float(((found - truth) ** 2).mean())
     return RegressionScores(pearson(found, truth), pearson(ranks(found), ranks(truth)), loss)

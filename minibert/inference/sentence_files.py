@@ -16,7 +16,7 @@ from pathlib import Path
 from reprlib import repr as short
 from typing import NamedTuple
 
-from minibert.core.files import read_json, write_json
+from minibert.core.files import read_json, read_object, write_json
 from minibert.inference.options import POOLINGS
 
 REMEDY = "copy the model's whole directory again"
@@ -86,16 +86,6 @@ def read_files(directory: Path, pooling: str | None = None) -> SentenceFiles:
         check_steps(modules, kinds)
         pooling = read_pooling(steps[1][1] / "config.json")
     return SentenceFiles(steps[0][1], pooling, "Normalize" in kinds, max_length, lowercase, prompt)
-
-
-def read_object(path: Path, needed: bool = True) -> dict[str, object]:
-    """A file's JSON object, or where it need not be there an empty one."""
-    if not needed and not path.exists():
-        return {}
-    found = read_json(path, REMEDY)
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: holds {short(found)}, not an object; {REMEDY}")
-    return found
 
 
 def check(path: Path, found: Mapping[str, object], known: Mapping[str, tuple[object, ...]]) -> None:

@@ -136,10 +136,8 @@ def sentence_vectors(
 
 
 def pooled(hidden: Tensor, layout: Packed, pooling: str) -> Tensor:
-    """One vector for each row. [T, E] -> [B, E]"""
+    """One vector for each row, by any pooling but "cls". [T, E] -> [B, E]"""
     lengths = layout.cu_seqlens.diff().long()  # [B]
-    if pooling == "cls":
-        return layout.first(hidden)
     if pooling == "last":
         return hidden.index_select(0, layout.cu_seqlens[1:].long() - 1)
     if pooling in ("mean", "max"):

@@ -34,7 +34,7 @@ from minibert.core.tokenizer import check_text
 from minibert.fast.architecture import model_class
 from minibert.fast.batches import check_vocabulary
 from minibert.fast.models import BertForSequenceClassification, BertModel, BertOutput
-from minibert.inference.answers import ACTIVATIONS, THRESHOLD, activation_of, read_config
+from minibert.inference.answers import ACTIVATIONS, activation_of, present, read_config
 from minibert.io.bundled import resolve
 from minibert.look import analysis, page
 from minibert.look.activations import Capture, capture, encoder_of, places
@@ -370,7 +370,7 @@ def in_words(answer: Prediction) -> str:
     """The answer in a few words: the target, or the best; of labels by themselves all of probability 0.5 and more."""
     best = [guess for guess in answer.guesses if guess.name == answer.target]
     if answer.activation == "sigmoid" and best == answer.guesses[:1]:
-        best = [guess for guess in answer.guesses if guess.probability >= THRESHOLD] or best
+        best = [guess for guess in answer.guesses if present(guess.logit)] or best
     numbers = [guess.logit if guess.probability is None else guess.probability for guess in best]
     return "".join(f"{guess.name} {number:.4f}  " for guess, number in zip(best, numbers, strict=True))
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from minibert.core import vocabulary, wordpiece
-from minibert.core.files import atomic_write, write_json
-from minibert.core.vocabulary import SPECIAL_TOKENS, SWITCHES, ids_to_list, read_object
+from minibert.core.files import atomic_write, read_object, write_json
+from minibert.core.vocabulary import SPECIAL_TOKENS, SWITCHES, ids_to_list
 from minibert.io.bundled import resolve
 from minibert.text.added_tokens import AddedToken
 from minibert.text.cuts import units
@@ -82,7 +82,7 @@ def read_files(name: str | Path) -> Files:
     lines = read_vocabulary(vocab_file) if vocab_file.exists() else []
     json = read_json(json_file) if json_file.exists() else {}
     paths = (directory / name for name in (CONFIG, MAP, ADDED))
-    return Files(directory, lines, json, *(read_object(path) if path.exists() else {} for path in paths))
+    return Files(directory, lines, json, *(read_object(path, needed=False) for path in paths))
 
 
 def settings_of(files: Files) -> dict:

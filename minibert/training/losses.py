@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from minibert.inference.answers import present
+
 RIGHT = {"classification": "accuracy", "multi-label": "exact_match"}  # what a share of right rows is called
 LOSSES = {  # and its unit
     "classification": "cross-entropy, nats",
@@ -48,7 +50,7 @@ class Criterion(NamedTuple):
         smoothed = labels * (1 - self.smoothing) + self.smoothing / 2
         how = {"pos_weight": self.weights, "reduction": "none"}
         losses = F.binary_cross_entropy_with_logits(logits, smoothed, **how)  # [B, L]
-        right = ((logits > 0) == labels.bool()) & real
+        right = (present(logits) == labels.bool()) & real
         return (losses * real).sum() / logits.shape[1], right.all(dim=1).sum()
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from minibert.core.data import Examples
+from minibert.inference.answers import present
 
 MOST = 20  # that are shown
 
@@ -32,7 +33,7 @@ def worst_mistakes(logits: Tensor, rows: Examples, truth: NDArray, labels: list[
 
 def worst_sets(logits: Tensor, rows: Examples, truth: NDArray, labels: list[str], most: int = MOST) -> list[dict]:
     """The rows of which a label is wrong, those of the largest loss first. logits, truth: [N, L]."""
-    wanted, predicted = torch.from_numpy(truth), logits > 0
+    wanted, predicted = torch.from_numpy(truth), present(logits)
     losses = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")  # [N, L]
     loss = losses.mean(dim=1).tolist()
     wrong = (predicted != wanted.bool()).any(dim=1).tolist()

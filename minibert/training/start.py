@@ -13,18 +13,13 @@ from minibert.core.config import BertConfig
 from minibert.core.data import Examples
 from minibert.core.weights import without_memory
 from minibert.fast.models import BertForSequenceClassification, BertModel
-from minibert.inference.answers import TASKS, task_of
+from minibert.inference.answers import TASKS, cross_encoders_own, for_cross_encoders, task_of, without_activation
 from minibert.io.bundled import resolve
 from minibert.io.stderr import say
 from minibert.text.tokenizer import Tokenizer
 from minibert.text.vocab import learn_vocabulary
 from minibert.training.engine import config_for, model_for
 from minibert.training.options import TrainOptions
-
-CROSS_ENCODERS = {  # what sentence-transformers makes of the logits, so that its CrossEncoder answers as minibert does
-    "multi-label": "torch.nn.modules.activation.Sigmoid",
-    "regression": "torch.nn.modules.linear.Identity",
-}
 
 
 def own_order(names: list[str], task: str, config: BertConfig) -> tuple[list[str], bool]:
@@ -33,7 +28,10 @@ def own_order(names: list[str], task: str, config: BertConfig) -> tuple[list[str
     own = list(config.id2label.values())
     if task_of(config) != task or len(own) != len(names):
         return names, False
-    if task == "regression" or set(own) == set(names):
+    if task == "regression":  # a score behind a sigmoid is another one
+        said = cross_encoders_own(config)
+        return own, config.problem_type == "regression" if said is None else str(said).endswith("Identity")
+    if set(own) == set(names):
         return own, True
     unnamed = own == [f"LABEL_{i}" for i in range(len(own))]
     return names, unnamed and names == [str(i) for i in range(len(own))]  # 0 is LABEL_0, as for `evaluate`
@@ -56,7 +54,7 @@ def build(
     if options.dropout is not None:
         changes["classifier_dropout"] = options.dropout
     config = config_for(options, tokenizer, changes)
-    config = config.replace(others=with_activation(config.others, options.task))
+    config = for_cross_encoders(without_activation(config))
     if options.model is None or kept:
         model = model_for(BertForSequenceClassification, options, config)
     else:
@@ -65,16 +63,6 @@ def build(
         model.init_weights(model.bert.pooler)
     freeze(model, options.freeze)
     return tokenizer, model
-
-
-def with_activation(others: dict[str, object], task: str) -> dict[str, object]:
-    """A config's other fields, of which those of sentence-transformers say what the trained logits are."""
-    others = {name: value for name, value in others.items() if name != "sbert_ce_default_activation_function"}
-    known = others.pop("sentence_transformers", None)
-    known = {name: value for name, value in known.items() if name != "activation_fn"} if known else {}
-    if task in CROSS_ENCODERS:
-        known["activation_fn"] = CROSS_ENCODERS[task]
-    return others | ({"sentence_transformers": known} if known else {})
 
 
 def with_new_head(options: TrainOptions, config: BertConfig) -> BertForSequenceClassification:

@@ -688,6 +688,19 @@ def test_what_another_program_has_put_on_top_is_named_and_left(tmp_path, caplog,
     assert [line.partition(" brings ")[2] for line in lines] == [f"a part called {key.split('.')[0]}: not used here"]
 
 
+def test_what_stands_beside_a_classifier_of_ours_is_not_forgiven(tmp_path):
+    """Who knows what it does to the vector that the classifier reads?"""
+    tensors = {**tensors_of(BertForSequenceClassification), "dense.weight": torch.zeros(3, 10)}
+    assert "unexpected: dense.weight" in refusal(BertForSequenceClassification, write(tmp_path, tensors))
+
+
+def test_an_unknown_part_is_warned_of_even_where_nothing_is_drawn(tmp_path, caplog):
+    directory = write(tmp_path, {**tensors_of(BertModel), "mlp.dense.weight": torch.zeros(3, 10)})
+    with caplog.at_level(logging.WARNING, "minibert"):
+        BertModel.from_pretrained(directory, fresh_heads=False)
+    assert "brings a part called mlp: not used here" in caplog.text
+
+
 WRAPPERS = ["module.", "_orig_mod.", "model.", "module.model.", "0.auto_model.", "student.encoder.", "a.b.c."]
 
 

@@ -76,6 +76,11 @@ def test_equal_numbers_share_their_rank():
     assert scores.spearman == pytest.approx(math.sqrt(4.5 / 5))
 
 
+def test_a_regression_of_several_numbers_is_refused():
+    with pytest.raises(ValueError, match="a regression with 2 labels gives 2 numbers for a text; only one can be"):
+        score_numbers(torch.zeros(3, 2), np.float32([1, 3, 2]))
+
+
 @pytest.mark.parametrize(("answers", "labels"), [([2.0, 2.0], [1, 3]), ([1.0, 3.0], [2, 2])])
 def test_a_correlation_with_numbers_that_are_all_equal_is_undefined_and_null_in_json(answers, labels):
     scores = score_numbers(torch.tensor(answers)[:, None], np.float32(labels))

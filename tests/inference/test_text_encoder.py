@@ -294,7 +294,7 @@ def test_a_pooling_that_is_not_followed_is_named_and_the_remedy_works(model, ref
         ("modules.json", [MODULES[1]], "begins with Pooling"),
         ("modules.json", [MODULES[0] | {"path": "../other"}], "leads out of the directory"),
         ("modules.json", [MODULES[0] | {"path": "/other"}], "leads out of the directory"),
-        (POOLING, [], "not an object"),
+        (POOLING, [], "must hold a JSON object"),
         (
             "2_Normalize/config.json",
             {"module_input_name": "token_embeddings"},

@@ -121,6 +121,12 @@ MUTATIONS = {
     ],
     "minibert/core/checkpoint.py": [
         (
+            "checkpoint: what stands beside a classifier is forgiven",
+            'if not lacking and not parts(wanted) & parts(offered) - {"bert.pooler"}:',
+            "if not lacking:",
+            "tests/core/test_checkpoint.py::test_what_stands_beside_a_classifier_of_ours_is_not_forgiven",
+        ),
+        (
             "weights: a head of tokens answers for texts",
             'if other and "classifier" in parts(offered):',
             "if False:",
@@ -756,6 +762,12 @@ MUTATIONS = {
         ),
     ],
     "minibert/core/weights.py": [
+        (
+            "weights: an unknown part is left in silence",
+            " or left - PARTS.keys()",
+            "",
+            "tests/core/test_checkpoint.py::test_an_unknown_part_is_warned_of_even_where_nothing_is_drawn",
+        ),
         (
             "weights: NaN is a number",
             "if not tensor.sum().isfinite() and not tensor.isfinite().all():",

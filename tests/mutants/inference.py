@@ -169,6 +169,12 @@ MUTATIONS = {
     ],
     "minibert/inference/scores.py": [
         (
+            "scores: of several numbers the first counts",
+            "if (L := answers.shape[1]) != 1:",
+            "if (L := answers.shape[1]) < 1:",
+            "tests/inference/test_scores.py::test_a_regression_of_several_numbers_is_refused",
+        ),
+        (
             "scores: the confusion matrix of any number of classes is made",
             "    if L <= MATRIX:\n",
             "    if True:\n",
@@ -233,8 +239,8 @@ MUTATIONS = {
         ),
         (
             "answers: a label of probability 0.5 is left out",
-            "(shares >= THRESHOLD)",
-            "(shares > THRESHOLD)",
+            "return logits >= 0",
+            "return logits > 0",
             "tests/inference/test_answers.py::test_several_labels_are_all_of_probability_one_half_and_more_in_the_order_of_the_ids",
         ),
         (
@@ -263,6 +269,12 @@ MUTATIONS = {
         ),
     ],
     "minibert/inference/jobs.py": [
+        (
+            "jobs: what is kept is told as the process remembers it",
+            "if rows := self._read_journal().rows if self.journal.exists() else 0:",
+            "if rows := self.done.rows:",
+            "tests/inference/test_jobs.py::test_a_signal_behind_the_journal_tells_of_what_the_journal_tells",
+        ),
         (
             "jobs: a journal may hold anything",
             "if [type(value) for value in done[:4]] != [int, int, str, int] or min(done[0], done[1], done[3]) < 0:",

@@ -535,6 +535,12 @@ MUTATIONS = {
     ],
     "minibert/training/start.py": [
         (
+            "start: a score behind a sigmoid goes on as a number",
+            'config.problem_type == "regression" if said is None else str(said).endswith("Identity")',
+            "True",
+            "tests/training/test_tasks.py::test_a_score_behind_a_sigmoid_gets_a_new_head_for_a_regression",
+        ),
+        (
             "start: the order of a model's labels is the file's",
             "        return own, True\n",
             "        return names, True\n",
@@ -560,8 +566,8 @@ MUTATIONS = {
         ),
         (
             "start: a CrossEncoder's activation is kept",
-            'if name != "activation_fn"}',
-            "if name}",
+            "for_cross_encoders(without_activation(config))",
+            "for_cross_encoders(config)",
             "tests/training/test_tasks.py::test_what_a_cross_encoder_said_of_its_logits_is_no_more_true_after_training",
         ),
     ],

@@ -479,6 +479,14 @@ def test_what_a_cross_encoder_said_of_its_logits_is_no_more_true_after_training(
     assert config["sentence_transformers"] == {"version": "5.1.0", **known}
 
 
+def test_a_score_behind_a_sigmoid_gets_a_new_head_for_a_regression(data, tmp_path, capsys):
+    start = pretrained(tmp_path / "start", ["score"], problem_type="regression")
+    said = {"sentence_transformers": {"activation_fn": "torch.nn.modules.activation.Sigmoid"}}
+    (start / "config.json").write_text(json.dumps(config_of(start) | said), encoding="utf-8")
+    train(small(data["regression"], tmp_path / "run", model=str(start)))
+    assert "a new head is drawn, for one number (regression)" in capsys.readouterr().err
+
+
 # ---- mistakes ----
 
 
