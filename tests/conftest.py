@@ -50,6 +50,13 @@ SKIPS = Path(__file__).with_name("skips.json")
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared corpora are not beside this checkout")
 
 
+@pytest.fixture(autouse=True)
+def no_wait_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test cuts the power, and thousands of waits of milliseconds are a fifth of the suite. Whoever proves that the
+    package waits puts its own fsync here; what tests start has the real one."""
+    monkeypatch.setattr(os, "fsync", os.fstat)  # an open file it must be
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quarter", metavar="SEED", help="a quarter of the tests, which the seed decides")
     parser.addoption("--limit-skips", action="store_true", help=f"fail where more are skipped than {SKIPS.name} grants")

@@ -93,7 +93,11 @@ def answers_as_the_model(name: str, backend: str, export: Export, folder: Path) 
                 assert_near(*([x] for x in real))
 
 
-@pytest.mark.parametrize("export", [exported, traced, onnx_by_torchscript], ids=lambda export: export.__name__)
+@pytest.mark.parametrize(
+    "export",
+    [exported, traced, pytest.param(onnx_by_torchscript, marks=pytest.mark.slow)],
+    ids=lambda export: export.__name__,
+)
 def test_an_exported_classifier_answers_batches_of_other_sizes_and_masks(tmp_path, export):
     answers_as_the_model("BertForSequenceClassification", "auto", export, tmp_path)
 

@@ -101,10 +101,9 @@ def assert_close(found, wanted, limit):
 # ---- values and gradients ----
 
 
+@pytest.mark.slow
 @runs
-@pytest.mark.parametrize(
-    "dtype", [HALF, *(pytest.param(t, marks=pytest.mark.slow) for t in LIMITS if t != HALF)], ids=str
-)
+@pytest.mark.parametrize("dtype", LIMITS, ids=str)
 def test_output_and_gradients_equal_float64(dtype):
     layout, qkv, do = draw(LENGTHS if dtype == HALF or ON_GPU else ALL_VARIANTS, dtype=dtype)
     assert_close(both(qkv, do, layout), in_float64(qkv, do, layout), LIMITS[dtype])

@@ -65,6 +65,7 @@ def test_no_review_stands_twice():
     assert [text for text, count in plain.items() if count > 1] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chinese", [True, False], ids=["Chinese", "English"])
 def test_no_two_reviews_are_nearly_the_same_within_and_between_splits(chinese):
     texts = [text for text in TEXTS if is_chinese(text) == chinese]

@@ -172,6 +172,7 @@ def test_a_file_without_labels_is_read_where_none_are_asked_for(tmp_path):
     assert (rows.texts, rows.labels) == (["some words"], None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["r.tsv", "r.csv", "r.jsonl"])
 def test_a_text_of_ten_million_characters_is_read_in_bounded_time(tmp_path, name):
     """Far above csv's own limit of 131,072 characters to a field."""

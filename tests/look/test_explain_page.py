@@ -284,7 +284,8 @@ def test_any_tensor_is_a_table_that_can_be_copied_and_saved(browser, pages, tmp_
     browser.wait("document.querySelector('#numbers .controls:last-child button').textContent === 'Copied'")
 
 
-@pytest.mark.parametrize("name", ["twelve", pytest.param("pair", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["twelve", "pair"])
 def test_every_figure_is_saved_as_svg_and_png(name, browser, pages, tmp_path):
     browser.open(pages[name])
     count = browser.run("document.querySelectorAll('figure').length")

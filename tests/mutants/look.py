@@ -216,7 +216,7 @@ MUTATIONS = {
             "parity: a head that was drawn for it is compared",
             "attention=who, fresh_heads=False)",
             "attention=who)",
-            "tests/io/test_diagnosis.py::test_a_foreign_head_is_a_warning_of_the_doctor_and_a_refusal_of_parity",
+            "tests/io/test_diagnosis.py::test_parity_compares_no_classifier_that_was_drawn_for_it",
         ),
         (
             "parity: what transformers does not show counts as equal",

@@ -251,6 +251,7 @@ def test_other_texts_go_the_fast_way(tmp_path, monkeypatch):
     assert asked == []
 
 
+@pytest.mark.slow
 def test_a_copy_is_the_same_tokenizer(tmp_path):
     own = Tokenizer.from_pretrained(of_transformers_5(tmp_path, CONFIGURATIONS["all"], True))
     given = texts(100, seed=2)

@@ -200,7 +200,7 @@ def test_the_odd_token_stays_with_the_longer_text_where_google_gives_it_to_the_f
 
 
 @pytest.mark.parametrize("chars_per_token", [1, 3])
-@pytest.mark.parametrize("length", [2, 3, 7, 23])
+@pytest.mark.parametrize("length", [2, 7, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 23))])
 def test_only_the_beginning_of_a_long_text_is_read_and_nothing_shows_it(tok, monkeypatch, length, chars_per_token):
     rng = random.Random(length)
     texts = [random_string(rng, SMALL) for _ in range(300)] + ["a" * 50 + " b" * 40, "\0" * 90 + "[SEP]" * 30, "", "a"]

@@ -445,6 +445,7 @@ def test_a_million_words_of_one_letter_are_a_million_tokens():
 # --- Unusual vocabularies ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_more_characters_than_16_bits_hold():
     """The tokens of 60,000 characters; ids are those of the right one."""
     chars = [chr(code) for code in sorted(CODES) if 0x3400 <= code < 0x9FFF or 0x20000 <= code < 0x28000]

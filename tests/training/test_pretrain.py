@@ -176,6 +176,7 @@ def run_directory(text, tmp_path_factory) -> tuple[dict[str, float], Path, Pretr
     return scores, out, options
 
 
+@pytest.mark.slow
 def test_a_model_learns_more_than_what_is_frequent(run_directory):
     scores, _, _ = run_directory
     assert scores["word_accuracy"] > 1.5 * scores["unigram_word_accuracy"] > 0.05

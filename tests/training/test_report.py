@@ -251,6 +251,7 @@ def test_the_dev_points_stand_at_the_ends_of_their_epochs():
         assert [point.split(",")[0] for point in dev] == [at[13], at[26], at[39]]
 
 
+@pytest.mark.slow
 def test_thousands_of_steps_are_drawn_with_at_most_600_points():
     losses = [0.5 + 0.1 * math.sin(k) for k in range(5000)]
     page = render(with_steps(losses))

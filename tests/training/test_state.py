@@ -383,6 +383,7 @@ def test_files_that_have_changed_since_a_run_began_are_named(tmp_path, monkeypat
         train(TrainOptions(resume=str(tmp_path / "run")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"save_every": 7}])
 def test_a_run_that_was_begun_with_fsdp_says_what_to_type_and_then_goes_on(tmp_path, monkeypatch, changes):
     """Its checkpoints are whole, so that any number of processes can load them."""
