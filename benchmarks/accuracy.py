@@ -177,25 +177,31 @@ def measure(task: str, seeds: list[int]) -> None:
                 before = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else []
                 others = [run for run in before if run["seed"] not in seeds and run["who"] in WHO]
                 every = sorted(others + runs, key=lambda run: run["seed"])
-                path.write_text(json.dumps(facts(task, every), indent=1) + "\n", encoding="utf-8")
+                path.write_text(json.dumps(facts(task, TASKS[task], every), indent=1) + "\n", encoding="utf-8")
 
 
-def facts(task: str, runs: list[dict]) -> dict[str, object]:
-    options = dataclasses.asdict(TASKS[task])
-    if options["model"]:
-        options["model"] = "all-MiniLM-L6-v2"
+def facts(task: str, options: TrainOptions, runs: list[dict]) -> dict[str, object]:
+    """What a result file holds."""
+    recipe = dataclasses.asdict(options)
+    if recipe["model"]:
+        recipe["model"] = "all-MiniLM-L6-v2"
+    packages = {"python": platform.python_version(), "torch": torch.__version__}
     return {
         "task": task,
         "date": str(datetime.date.today()),
         "machine": f"{platform.machine()} CPU, {torch.get_num_threads()} threads",
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        },
-        "options": options,
+        "versions": packages | {"transformers": transformers.__version__},
+        "options": recipe,
         "runs": runs,
     }
+
+
+def cell(values: list[float]) -> str:
+    """Mean and sample standard deviation, for a table."""
+    if not values:
+        return "not measured"
+    spread = statistics.stdev(values) if len(values) > 1 else float("nan")
+    return f"{statistics.mean(values):.4f} ± {spread:.4f}"
 
 
 def show() -> str:
@@ -208,11 +214,7 @@ def show() -> str:
             continue
         runs = json.loads(found[-1].read_text(encoding="utf-8"))["runs"]
         for split in sorted(runs[0]["accuracy"]):
-            cells = []
-            for who in WHO:
-                values = [run["accuracy"][split] for run in runs if run["who"] == who]
-                spread = statistics.stdev(values) if len(values) > 1 else float("nan")
-                cells.append(f"{statistics.mean(values):.4f} ± {spread:.4f}" if values else "not measured")
+            cells = [cell([run["accuracy"][split] for run in runs if run["who"] == who]) for who in WHO]
             seeds = len({run["seed"] for run in runs})
             lines.append(f"| {task}, {split} | {' | '.join(cells)} | {seeds} |")
     return "\n".join(lines)

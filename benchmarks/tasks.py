@@ -18,8 +18,6 @@ import argparse
 import dataclasses
 import datetime
 import json
-import platform
-import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -27,7 +25,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from benchmarks.accuracy import MINILM, RESULTS, SHARED, write_tsv
+from benchmarks.accuracy import MINILM, RESULTS, SHARED, cell, facts, write_tsv
 from minibert.core.data import Examples, chunks, shuffled
 from minibert.inference.answers import TASKS as TYPES
 from minibert.inference.scores import SCORING, AnyScores, Scores, numbers_of
@@ -169,19 +167,7 @@ def measure(name: str, seeds: list[int]) -> None:
                 seconds = round(time.perf_counter() - started)
                 runs.append({"who": who, "seed": seed, "test": scores, "seconds": seconds})
                 print(json.dumps(runs[-1]), flush=True)
-                path.write_text(json.dumps(facts(name, runs), indent=1) + "\n", encoding="utf-8")
-
-
-def facts(name: str, runs: list[dict]) -> dict[str, object]:
-    packages = {"python": platform.python_version(), "torch": torch.__version__}
-    return {
-        "task": name,
-        "date": str(datetime.date.today()),
-        "machine": f"{platform.machine()} CPU, {torch.get_num_threads()} threads",
-        "versions": packages | {"transformers": transformers.__version__},
-        "options": dataclasses.asdict(TASKS[name]) | {"model": "all-MiniLM-L6-v2"},
-        "runs": runs,
-    }
+                path.write_text(json.dumps(facts(name, TASKS[name], runs), indent=1) + "\n", encoding="utf-8")
 
 
 def show() -> str:
@@ -191,11 +177,7 @@ def show() -> str:
         for path in sorted(RESULTS.glob(f"tasks-{name}-2*.json"))[-1:]:
             runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
             for score in runs[0]["test"]:
-                cells = []
-                for who in WHO:
-                    values = [run["test"][score] for run in runs if run["who"] == who]
-                    spread = statistics.stdev(values) if len(values) > 1 else float("nan")
-                    cells.append(f"{statistics.mean(values):.4f} ± {spread:.4f}" if values else "not measured")
+                cells = [cell([run["test"][score] for run in runs if run["who"] == who]) for who in WHO]
                 seeds = len({run["seed"] for run in runs})
                 lines.append(f"| {name}, {score.replace('_', ' ')} | {' | '.join(cells)} | {seeds} |")
     return "\n".join(lines)
