@@ -6,7 +6,7 @@ Google's tokenization.py differs, tests/core/test_wordpiece.py names it. No torc
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from itertools import chain
 from pathlib import Path
 
@@ -170,11 +170,13 @@ class Tokenizer:
 
 
 def as_list(texts: str | Iterable[str], name: str) -> list[str]:
-    """A batch of texts as a list, a str as a batch of one; ValueError for anything else."""
+    """A batch of texts as a list, a str as a batch of one; ValueError for anything else, tables and sets too."""
     if isinstance(texts, str):
         return [texts]
-    if isinstance(texts, bytes | bytearray) or not isinstance(texts, Iterable):
-        raise ValueError(f"{name} must be a str or an iterable of str, not {type(texts).__name__}")
+    unordered = isinstance(texts, bytes | bytearray | Mapping | Set) or hasattr(texts, "columns")  # a DataFrame
+    if unordered or not isinstance(texts, Iterable):
+        kind = type(texts).__name__
+        raise ValueError(f"{name} must be a str or an iterable of str, not {kind}; give a list, or one column")
     return list(texts)
 
 

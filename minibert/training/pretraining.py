@@ -164,8 +164,10 @@ class Pretraining(Task):
         self.steps = options.steps
         if self.steps is None:  # epochs are of nearly one size, and the first stands for all
             self.steps = -(-options.epochs * len(order) // options.accumulation)
-        if options.held_out:
+        if len(self.held_out):
             _ = self.examples
+        elif options.held_out:
+            say("all documents have one and the same text: none is held out, and nothing is measured")
         if options.graphs:
             rows = 5 * max(map(len, order)) // 4  # by tokens other epochs have other batches
             self.use_graphs(rows, lambda tokens: int(HIDDEN * tokens))
@@ -279,7 +281,7 @@ class Pretraining(Task):
 
     def evaluate(self) -> None:
         """Scores the held-out documents, if there are any; writes and prints it."""
-        if not self.options.held_out:
+        if not len(self.held_out):
             return
         before = time.perf_counter()
         scores = self.scores()

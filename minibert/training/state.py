@@ -105,6 +105,9 @@ def append_metrics(directory: Path, row: dict[str, object]) -> int:
 
 
 def read_metrics(directory: Path) -> list[dict]:
+    """Its lines; none where a run is shorter than the steps between two and measures nothing."""
+    if not (directory / METRICS).exists():
+        return []
     with (directory / METRICS).open(encoding="utf-8") as file:
         return [json.loads(line) for line in file]
 

@@ -599,6 +599,12 @@ MUTATIONS = {
     ],
     "minibert/core/tokenizer.py": [
         (
+            "tokenizer: a table's columns are a batch of texts",
+            ' or hasattr(texts, "columns")',
+            "",
+            "tests/text/test_tokenizer.py::test_what_has_no_rows_in_order_is_no_batch_of_texts",
+        ),
+        (
             "special tokens in a text split",
             "for match in () if split_special_tokens else self._special.finditer(text):",
             "for match in ():",

@@ -223,6 +223,12 @@ MUTATIONS = {
     ],
     "minibert/training/pretraining.py": [
         (
+            "pretraining: documents of one text are measured on",
+            "        if len(self.held_out):\n",
+            "        if options.held_out:\n",
+            "tests/training/test_pretrain.py::test_a_run_without_anything_to_measure_comes_to_its_end",
+        ),
+        (
             "pretrain: dropout stays on while measuring",
             "        self.model.eval()\n        for rows in token_chunks",
             "        for rows in token_chunks",
@@ -325,6 +331,12 @@ MUTATIONS = {
         ),
     ],
     "minibert/training/state.py": [
+        (
+            "state: a run too short for a line of metrics has none to read",
+            "if not (directory / METRICS).exists():",
+            "if False:",
+            "tests/training/test_pretrain.py::test_a_run_without_anything_to_measure_comes_to_its_end",
+        ),
         (
             "state: moments of AdamW not put back",
             '        optimizer.load_state_dict(state["optimizer"])\n',

@@ -531,6 +531,18 @@ def test_a_text_that_is_no_string_is_named_with_its_type(tok, bad):
     one_line(error)
 
 
+class Table(list):
+    """What a DataFrame is here: its iteration gives the names of its columns."""
+
+    columns = ("text",)
+
+
+@pytest.mark.parametrize("bad", [{"text": "a"}, {"a", "b"}, Table(["text"])], ids=["dict", "set", "table"])
+def test_what_has_no_rows_in_order_is_no_batch_of_texts(tok, bad):
+    with pytest.raises(ValueError, match=f"iterable of str, not {type(bad).__name__}; give a list, or one column"):
+        tok(bad)
+
+
 @pytest.mark.parametrize("bad", [None, 3, b"bytes"])
 def test_texts_that_are_no_batch_are_refused(tok, bad):
     with pytest.raises(ValueError, match=type(bad).__name__):

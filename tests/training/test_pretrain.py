@@ -156,6 +156,15 @@ def test_without_pairs_there_is_no_head_that_nothing_trains(text, tmp_path):
     assert not [name for name in export_weights(run.model) if "seq_relationship" in name]
 
 
+@pytest.mark.parametrize("changes", [{}, {"held_out": 0}], ids=["one text again and again", "nothing asked for"])
+def test_a_run_without_anything_to_measure_comes_to_its_end(tmp_path, capsys, changes):
+    corpus = tmp_path / "same.txt"
+    corpus.write_text("the cat sat .\nit was a good day .\n\n" * 9, encoding="utf-8")
+    scores, out = pretrain(small(str(corpus), tmp_path / "run", nsp="off", steps=2, log_every=5, **changes))
+    assert (scores, (out / "model.safetensors").exists()) == ({}, True)
+    assert ("none is held out, and nothing is measured" in capsys.readouterr().err) == (not changes)
+
+
 # ---- a whole run ----
 
 
