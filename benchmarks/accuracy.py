@@ -154,8 +154,7 @@ def accuracy(model: torch.nn.Module, tokenizer: object, rows: Examples, names: l
 
 
 def measure(task: str, seeds: list[int]) -> None:
-    """All contestants in turn for every seed. The file is rewritten after each, so that nothing measured is lost, and
-    keeps the other seeds that it holds from the same day."""
+    """All contestants in turn for every seed."""
     runs = []
     path = RESULTS / f"accuracy-{task}-{datetime.date.today()}.json"
     with tempfile.TemporaryDirectory() as folder:
@@ -174,14 +173,20 @@ def measure(task: str, seeds: list[int]) -> None:
                 seconds = round(time.perf_counter() - started)
                 runs.append({"who": who, "seed": seed, "accuracy": accuracies, "seconds": seconds})
                 print(json.dumps(runs[-1]), flush=True)
-                before = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else []
-                others = [run for run in before if run["seed"] not in seeds and run["who"] in WHO]
-                every = sorted(others + runs, key=lambda run: run["seed"])
-                path.write_text(json.dumps(facts(task, TASKS[task], every), indent=1) + "\n", encoding="utf-8")
+                write_runs(path, facts(task, TASKS[task]), runs)
 
 
-def facts(task: str, options: TrainOptions, runs: list[dict]) -> dict[str, object]:
-    """What a result file holds."""
+def write_runs(path: Path, facts: dict[str, object], runs: list[dict]) -> None:
+    """Adds runs to a result file, after each of them, so that nothing measured is lost; the same day's runs of other
+    seeds stay."""
+    before = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.exists() else []
+    seeds = {run["seed"] for run in runs}
+    every = sorted([run for run in before if run["seed"] not in seeds] + runs, key=lambda run: run["seed"])
+    path.write_text(json.dumps(facts | {"runs": every}, indent=1) + "\n", encoding="utf-8")
+
+
+def facts(task: str, options: TrainOptions) -> dict[str, object]:
+    """What a result file says of its runs."""
     recipe = dataclasses.asdict(options)
     if recipe["model"]:
         recipe["model"] = "all-MiniLM-L6-v2"
@@ -192,7 +197,6 @@ def facts(task: str, options: TrainOptions, runs: list[dict]) -> dict[str, objec
         "machine": f"{platform.machine()} CPU, {torch.get_num_threads()} threads",
         "versions": packages | {"transformers": transformers.__version__},
         "options": recipe,
-        "runs": runs,
     }
 
 

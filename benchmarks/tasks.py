@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from benchmarks.accuracy import MINILM, RESULTS, SHARED, cell, facts, write_tsv
+from benchmarks.accuracy import MINILM, RESULTS, SHARED, cell, facts, write_runs, write_tsv
 from minibert.core.data import Examples, chunks, shuffled
 from minibert.inference.answers import TASKS as TYPES
 from minibert.inference.scores import SCORING, AnyScores, Scores, numbers_of
@@ -152,7 +152,7 @@ def told(scores: AnyScores) -> dict[str, float | None]:
 
 
 def measure(name: str, seeds: list[int]) -> None:
-    """Both contestants for every seed; the file is rewritten after each, so that nothing measured is lost."""
+    """Both contestants in turn for every seed."""
     path, runs = RESULTS / f"tasks-{name}-{datetime.date.today()}.json", []
     with tempfile.TemporaryDirectory() as folder:
         files = write_splits(name, Path(folder))
@@ -167,7 +167,7 @@ def measure(name: str, seeds: list[int]) -> None:
                 seconds = round(time.perf_counter() - started)
                 runs.append({"who": who, "seed": seed, "test": scores, "seconds": seconds})
                 print(json.dumps(runs[-1]), flush=True)
-                path.write_text(json.dumps(facts(name, TASKS[name], runs), indent=1) + "\n", encoding="utf-8")
+                write_runs(path, facts(name, TASKS[name]), runs)
 
 
 def show() -> str:

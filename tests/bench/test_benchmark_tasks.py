@@ -1,7 +1,10 @@
 """Proves that the benchmark of the tasks compares what it says: pytest tests/bench/test_benchmark_tasks.py"""
 
+import json
+
 import pytest
 
+from benchmarks.accuracy import write_runs
 from benchmarks.tasks import told
 from minibert.inference.scores import RegressionScores, Scores
 
@@ -14,3 +17,11 @@ def test_f1_is_that_of_the_second_class():
 
 def test_numbers_have_no_f1():
     assert told(RegressionScores(0.5, 0.4, 0.3)) == {"pearson": 0.5, "spearman": 0.4, "loss": 0.3}
+
+
+def test_runs_of_other_seeds_stay_in_the_file_and_those_of_the_same_are_replaced(tmp_path):
+    path = tmp_path / "tasks.json"
+    write_runs(path, {"task": "a"}, [{"seed": 0, "test": 1}, {"seed": 2, "test": 2}])
+    write_runs(path, {"task": "a"}, [{"seed": 1, "test": 3}, {"seed": 0, "test": 4}])
+    runs = [{"seed": 0, "test": 4}, {"seed": 1, "test": 3}, {"seed": 2, "test": 2}]
+    assert json.loads(path.read_text(encoding="utf-8")) == {"task": "a", "runs": runs}
