@@ -28,7 +28,7 @@ from minibert.core.tokenizer import MAX_LENGTH
 from minibert.core.vocabulary import SPECIAL_TOKENS
 from minibert.core.weights import listed, model_tensors, without_memory
 from minibert.fast.architecture import model_class
-from minibert.io import diagnosis
+from minibert.io import diagnosis, weight_files
 from minibert.io.bundled import resolve
 from minibert.io.findings import Finding, error, note, refusal, text_encoding, warning
 from minibert.text.tokenizer import Tokenizer
@@ -117,7 +117,7 @@ class ModelFiles:
     @cached_property
     def prefix(self) -> str:
         """What a wrapper has put before all names."""
-        return checkpoint.wrapper(self.weights)
+        return weight_files.wrapper(self.weights)
 
     @property
     def unwrapped(self) -> dict[str, Summary]:
@@ -183,7 +183,7 @@ def read_tokenizer(files: ModelFiles) -> None:
 def read_weights(files: ModelFiles) -> None:
     """One tensor after the other: the weights are never in memory together."""
     weights: dict[str, Summary] = {}
-    for key, tensor in checkpoint.each_tensor(checkpoint.weight_files(files.directory)[1]):
+    for key, tensor in weight_files.each_tensor(weight_files.weight_files(files.directory)[1]):
         weights[key] = summarise(tensor)
         if key.endswith(SHARED):
             files.shared[key] = tensor

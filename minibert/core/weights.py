@@ -1,4 +1,4 @@
-"""A model from a directory and back: config.json and model.safetensors (one file, or shards with an index).
+"""A model from a directory and back: config.json and model.safetensors.
 
 The names inside are those of Hugging Face's BERT (checkpoint.py), so `transformers` and minibert read each other's
 directories. Nothing is unpickled.
@@ -31,6 +31,7 @@ class Pretrained:
     """
 
     config: BertConfig
+    read_weights = staticmethod(read_weights)  # minibert.fast.models puts one in its place that knows more files
 
     @classmethod
     def from_pretrained(
@@ -58,7 +59,7 @@ class Pretrained:
             if num_labels is not None and num_labels != config.num_labels:
                 config = config.replace(id2label=numbered_labels(num_labels))
             model = without_memory(cls, config, attention)
-            weights_file, found = read_weights(directory)
+            weights_file, found = cls.read_weights(directory)
             load_weights(model, found, str(weights_file), fresh_heads, mapped)
         return model.eval()
 

@@ -1,14 +1,13 @@
 """The four models as `minibert.X` offers them: core's own classes, with all that they can be given here.
 
-Importing this module adds every attention backend to the two that core/attention.py has, the older `.bin` files to the
-safetensors that core/checkpoint.py reads, the name of the bundled model, and what is said of a directory that does not
-fit. The classes are in core/model.py.
+Importing this module adds every attention backend to the two that core/attention.py has, shards and the older `.bin`
+files to the one that core/checkpoint.py reads, the name of the bundled model, and what is said of a directory that does
+not fit. The classes are in core/model.py.
 """
 
 import minibert.fast.attention
-import minibert.io.bin_weights
 import minibert.io.bundled
-import minibert.io.diagnosis  # noqa: F401 (all four for what they add)
+import minibert.io.diagnosis  # noqa: F401 (all three for what they add)
 from minibert.core.model import (  # noqa: F401 (for others to import from here)
     BertForMaskedLM,
     BertForPreTraining,
@@ -17,7 +16,11 @@ from minibert.core.model import (  # noqa: F401 (for others to import from here)
     BertOutput,
     PreTrainingOutput,
 )
+from minibert.core.weights import Pretrained
 from minibert.fast.old_arguments import taking
+from minibert.io.weight_files import read_weights
+
+Pretrained.read_weights = staticmethod(read_weights)
 
 for kind in (BertModel, BertForSequenceClassification, BertForMaskedLM, BertForPreTraining):
     kind.forward = taking(kind.forward, default=kind is BertForSequenceClassification)

@@ -831,6 +831,12 @@ def test_a_directory_without_config_is_named(tmp_path):
     assert "holds weights and no config.json; copy it from" in refusal(BertModel, tmp_path)
 
 
+def test_the_heart_alone_reads_one_file_and_names_who_reads_more(tmp_path):
+    write_shards(tmp_path, halves(tensors_of(BertModel)))
+    with pytest.raises(ValueError, match=r"holds no model.safetensors; .*minibert.BertModel reads shards"):
+        checkpoint.read_weights(tmp_path)
+
+
 def test_a_missing_shard_is_named(tmp_path):
     write_shards(tmp_path, halves(tensors_of(BertModel)))
     gone = tmp_path / "pytorch_model-00002-of-00002.bin"

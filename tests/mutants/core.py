@@ -33,6 +33,44 @@ MUTATIONS = {
             "tests/core/test_checkpoint.py::test_a_small_tensor_that_poses_as_a_huge_one_is_refused",
         ),
     ],
+    "minibert/io/weight_files.py": [
+        (
+            "weights: a wrapper of several names is not seen",
+            '        cut = first.find(".", cut) + 1\n        if not cut or not all',
+            '        cut = 0 if cut else first.find(".", cut) + 1\n        if not cut or not all',
+            "tests/core/test_checkpoint.py::test_a_wrappers_name_before_all_others_is_looked_through",
+        ),
+        (
+            "weights: half of the names has a wrapper",
+            "if not cut or not all(key.startswith(first[:cut]) for key in keys):",
+            "if not cut:",
+            "tests/core/test_checkpoint.py::test_what_only_some_names_have_before_them_is_no_wrapper",
+        ),
+        (
+            "checkpoint: a RoBERTa is a BERT in a wrapper",
+            'return "" if "roberta" in first[:cut] else first[:cut]',
+            "return first[:cut]",
+            "tests/core/test_checkpoint.py::test_a_robertas_name_is_no_wrapper",
+        ),
+        (
+            "weights: a shard that is not there is not missed",
+            "if not shard.is_file()]:",
+            "if shard is None]:",
+            "tests/core/test_checkpoint.py::test_a_missing_shard_is_named",
+        ),
+        (
+            "weights: a shard may lie anywhere",
+            "if not isinstance(shard, str) or not re.fullmatch(",
+            "if not isinstance(shard, str) or not re.search(",
+            "tests/core/test_checkpoint.py::test_a_shard_outside_of_the_directory_or_of_another_kind_is_refused",
+        ),
+        (
+            "weights: a key in two shards counts once",
+            "            if name in seen:\n",
+            "            if False:\n",
+            "tests/core/test_checkpoint.py::test_a_key_in_two_shards_is_refused",
+        ),
+    ],
     "minibert/core/attention.py": [
         (
             "batch: a mask to be added is taken for one of ones",
@@ -145,24 +183,6 @@ MUTATIONS = {
             "tests/core/test_checkpoint.py::test_what_another_program_has_put_on_top_is_named_and_left",
         ),
         (
-            "weights: a wrapper of several names is not seen",
-            '        cut = first.find(".", cut) + 1\n        if not cut or not all',
-            '        cut = 0 if cut else first.find(".", cut) + 1\n        if not cut or not all',
-            "tests/core/test_checkpoint.py::test_a_wrappers_name_before_all_others_is_looked_through",
-        ),
-        (
-            "weights: half of the names has a wrapper",
-            "if not cut or not all(key.startswith(first[:cut]) for key in keys):",
-            "if not cut:",
-            "tests/core/test_checkpoint.py::test_what_only_some_names_have_before_them_is_no_wrapper",
-        ),
-        (
-            "checkpoint: a RoBERTa is a BERT in a wrapper",
-            'return "" if "roberta" in first[:cut] else first[:cut]',
-            "return first[:cut]",
-            "tests/core/test_checkpoint.py::test_a_robertas_name_is_no_wrapper",
-        ),
-        (
             "checkpoint: another classifier is a damaged one",
             ' - {"classifier"}',
             "",
@@ -203,24 +223,6 @@ MUTATIONS = {
             "parts(missing) - parts(offered)",
             "parts(missing)",
             "tests/core/test_checkpoint.py::test_half_a_head_is_an_error",
-        ),
-        (
-            "weights: a shard that is not there is not missed",
-            "if not shard.is_file()]:",
-            "if shard is None]:",
-            "tests/core/test_checkpoint.py::test_a_missing_shard_is_named",
-        ),
-        (
-            "weights: a shard may lie anywhere",
-            "if not isinstance(shard, str) or not re.fullmatch(",
-            "if not isinstance(shard, str) or not re.search(",
-            "tests/core/test_checkpoint.py::test_a_shard_outside_of_the_directory_or_of_another_kind_is_refused",
-        ),
-        (
-            "weights: a key in two shards counts once",
-            "            if name in seen:\n",
-            "            if False:\n",
-            "tests/core/test_checkpoint.py::test_a_key_in_two_shards_is_refused",
         ),
     ],
     "minibert/core/config.py": [
