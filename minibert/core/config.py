@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from reprlib import repr as short  # cuts what a damaged file may hold down to one short line
 
-from .files import EXPLAINED, read_json
+from .files import read_json
 
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
 
@@ -158,8 +158,7 @@ class BertConfig:
     @classmethod
     def from_file(cls, path: Path | str) -> BertConfig:
         """Reads `config.json`. Raises ValueError where it is missing, is not UTF-8 JSON, or describes no BERT."""
-        with EXPLAINED[-1](Path(path).parent):
-            return cls.from_dict(read_json(Path(path), REMEDY), source=str(path))
+        return cls.from_dict(read_json(Path(path), REMEDY), source=str(path))
 
     def to_dict(self) -> dict[str, object]:
         """The dictionary that `config.json` holds; `transformers` reads it as a BertConfig."""

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from .checkpoint import PARTS, audit, back_name, complain, read_weights
 from .config import BertConfig, numbered_labels
-from .files import EXPLAINED, atomic_write, json_bytes
+from .files import atomic_write, json_bytes
 from .hub import resolve
 
 logger = logging.getLogger("minibert")
@@ -54,13 +54,12 @@ class Pretrained:
         Raises ValueError where the directory, its config or its weights cannot be used; it says what and why.
         """
         directory = resolve(name)
-        with EXPLAINED[-1](directory):
-            config = config or BertConfig.from_file(directory / "config.json")
-            if num_labels is not None and num_labels != config.num_labels:
-                config = config.replace(id2label=numbered_labels(num_labels))
-            model = without_memory(cls, config, attention)
-            weights_file, found = cls.read_weights(directory)
-            load_weights(model, found, str(weights_file), fresh_heads, mapped)
+        config = config or BertConfig.from_file(directory / "config.json")
+        if num_labels is not None and num_labels != config.num_labels:
+            config = config.replace(id2label=numbered_labels(num_labels))
+        model = without_memory(cls, config, attention)
+        weights_file, found = cls.read_weights(directory)
+        load_weights(model, found, str(weights_file), fresh_heads, mapped)
         return model.eval()
 
     def save_pretrained(self, directory: str | Path) -> None:

@@ -23,7 +23,7 @@ import transformers
 from conftest import assert_near, outputs
 from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForPreTraining, AutoModelForSequenceClassification
 
-from minibert.core import checkpoint, weights
+from minibert.core import checkpoint, hub
 from minibert.core.checkpoint import each_of_safetensors
 from minibert.core.config import BertConfig
 from minibert.core.weights import export_weights
@@ -196,7 +196,7 @@ def test_safetensors_come_before_bin(tmp_path):
 
 def test_a_hub_name_is_resolved_first(tmp_path, monkeypatch):
     write(tmp_path, tensors_of(BertModel))
-    monkeypatch.setattr(weights, "resolve", {"tester/small": tmp_path}.__getitem__)
+    monkeypatch.setattr(hub, "downloaded", {"tester/small": tmp_path}.__getitem__)
     assert_holds(BertModel.from_pretrained("tester/small"), tensors_of(BertModel))
 
 
