@@ -213,17 +213,17 @@ DENSE = {  # formulas over arrays and tables, nearly all names and brackets: as 
     "options": 9.8,
     "training.options": 9.8,
 }
-LINES = {"core": 2423, "its reading path": 1559}  # aims: 2300, 1550. More only in the commit that needs it
+LINES = {"core": 2406, "its reading path": 1548}  # aims: 2300, 1550. More only in the commit that needs it
 FILES = 15  # that core/train.py reaches
 BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more only in the commit that needs it
-    "core": (2423, 2300),
-    "io": (1904, 500),
+    "core": (2406, 2300),
+    "io": (1978, 500),
     "text": (2502, 1450),
-    "fast": (1961, 1850),
+    "fast": (1962, 1850),
     "inference": (1531, 700),
     "training": (3107, 2750),
     "look": (1471, 1300),
-    "check": (1113, 900),
+    "check": (1107, 900),
     "top": (557, 450),
 }
 

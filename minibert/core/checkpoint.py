@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import safetensors
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 # ---- names ----
 
@@ -48,15 +48,6 @@ PARTS = {
     "mlm": "a masked-LM head",
     "nsp": "a next-sentence head",
 }
-
-# Heads of other classes, by the first part of their names or, where that is "classifier" as ours, by the class
-FOREIGN = {
-    "qa_outputs": "a question-answering head",
-    "BertForTokenClassification": "a token-classification head",
-    "BertForMultipleChoice": "a multiple-choice head",
-}
-# So begin the names of a BERT's weights; what else is called a classifier is another head.
-OURS = {name.split(".")[0] for name in (*TABLE, *ENCODER, *ENCODER.values())} - {"classifier"}
 
 # Not weights: a range 0 … S-1 and a row of zeros that old versions of transformers saved.
 BUFFERS = re.compile(r"(bert\.)?embeddings\.(position_ids|token_type_ids)")
@@ -95,6 +86,16 @@ def back_name(key: str) -> str:
     return theirs
 
 
+def prefix_of(model: nn.Module) -> str:
+    """What full names have before those of the model: BertModel's own lack what the others begin with."""
+    return "" if hasattr(model, "bert") else "bert."
+
+
+def model_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The model's weights under our full names."""
+    return {prefix_of(model) + name: tensor for name, tensor in model.state_dict().items()}
+
+
 # ---- the audit ----
 
 FIT_REMEDY = "take config.json and weights that belong together, of a BERT"
@@ -105,27 +106,20 @@ class Audit(NamedTuple):
 
     offered: dict[str, Tensor]  # the file's tensors under our names
     fresh: set[str]  # parts that the file lacks
-    left: set[str]  # parts that the model lacks, and what heads of other classes are called
+    left: set[str]  # parts that the model lacks
     problems: dict[str, list[str]]  # "missing", "unexpected", "mismatched": keys, in Hugging Face's names
 
 
-def audit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], source: str, architecture: str = "") -> Audit:
+def audit(model: nn.Module, found: Mapping[str, Tensor], source: str) -> Audit:
     """Compares a model's tensors with a file's, by name, shape and kind of number; their values are not looked at.
 
-    architecture: the class that config.json names. A classifier without a pooler is one of tokens, whatever it is.
+    Raises ValueError where the file holds one weight twice, see `rename`.
     """
+    wanted = model_tensors(model)
     offered, unknown = rename(found, source)
-    others = {key: key.partition(".")[0] for key in unknown if key[:1].isalpha() and OURS.isdisjoint(key.split("."))}
-    foreign = {FOREIGN.get(name, f"a part called {name}") for name in others.values()}
-    other = FOREIGN.get(architecture if "bert.pooler" in parts(offered) else "BertForTokenClassification")
-    if other and "classifier" in parts(offered):
-        foreign.add(other)
-        offered = {key: tensor for key, tensor in offered.items() if part_of(key) != "classifier"}
     missing, unused = sorted(wanted.keys() - offered.keys()), sorted(offered.keys() - wanted.keys())
     fresh, left = parts(missing) - parts(offered), parts(unused) - parts(wanted)
     lacking = [back_name(key) for key in missing if part_of(key) not in fresh]
-    if not lacking and not parts(wanted) & parts(offered) - {"bert.pooler"}:  # an encoder, and somebody else's head
-        unknown = [key for key in unknown if key not in others]
     unexpected = unknown + [back_name(key) for key in unused if part_of(key) not in left]
     problems: dict[str, list[str]] = {"missing": lacking, "unexpected": unexpected, "mismatched": []}
     for key in sorted(wanted.keys() & offered.keys()):
@@ -134,7 +128,7 @@ def audit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], source: str
             problems["mismatched"].append(f"{back_name(key)} is {list(tensor.shape)}, wanted {shape}")
         elif not tensor.dtype.is_floating_point:
             problems["mismatched"].append(f"{back_name(key)} holds {tensor.dtype}, wanted floating-point numbers")
-    return Audit(offered, fresh, left | foreign, problems)
+    return Audit(offered, fresh, left, problems)
 
 
 def rename(found: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], list[str]]:

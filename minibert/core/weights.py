@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .checkpoint import PARTS, audit, back_name, complain, read_weights
+from .checkpoint import PARTS, audit, back_name, complain, model_tensors, prefix_of, read_weights
 from .config import BertConfig, numbered_labels
 from .files import atomic_write, json_bytes
 from .hub import resolve
@@ -31,7 +31,8 @@ class Pretrained:
     """
 
     config: BertConfig
-    read_weights = staticmethod(read_weights)  # minibert.fast.models puts one in its place that knows more files
+    # minibert.fast.models puts others in their place, which know more files, and heads of other classes.
+    read_weights, audit = staticmethod(read_weights), staticmethod(audit)
 
     @classmethod
     def from_pretrained(
@@ -100,10 +101,8 @@ def load_weights(
     Raises ValueError that lists missing, unexpected and mismatched keys with their shapes, or names a part that the
     file lacks without fresh_heads, or a weight that is no number.
     """
-    architectures = model.config.others.get("architectures")
-    kind = str(architectures[0] if isinstance(architectures, list) and architectures else architectures)
     wanted, prefix = model_tensors(model), prefix_of(model)
-    offered, fresh, left, problems = audit(wanted, found, source, kind)
+    offered, fresh, left, problems = model.audit(model, found, source)
     complain(source, problems)
     if not fresh_heads and prefix and fresh:
         model.pooler, fresh = None, set()
@@ -131,16 +130,6 @@ def load_weights(
 
 def listed(parts: Iterable[str]) -> str:
     return " and ".join(PARTS.get(part, part) for part in sorted(parts))
-
-
-def prefix_of(model: nn.Module) -> str:
-    """What full names have before those of the model: BertModel's own lack what the others begin with."""
-    return "" if hasattr(model, "bert") else "bert."
-
-
-def model_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The model's weights under our full names."""
-    return {prefix_of(model) + name: tensor for name, tensor in model.state_dict().items()}
 
 
 def export_weights(model: nn.Module) -> dict[str, Tensor]:

@@ -23,6 +23,7 @@ from minibert.core.model import (  # noqa: F401 (for others to import from here)
 from minibert.core.weights import Pretrained
 from minibert.fast.old_arguments import taking
 from minibert.io.diagnosis import explained
+from minibert.io.other_heads import audit
 from minibert.io.weight_files import read_weights
 
 read_model, read_config = Pretrained.from_pretrained.__func__, BertConfig.from_file.__func__
@@ -42,6 +43,6 @@ def from_file(cls: type[BertConfig], path: str | Path) -> BertConfig:
 
 
 Pretrained.from_pretrained, BertConfig.from_file = classmethod(from_pretrained), classmethod(from_file)
-Pretrained.read_weights = staticmethod(read_weights)
+Pretrained.read_weights, Pretrained.audit = staticmethod(read_weights), staticmethod(audit)
 for kind in (BertModel, BertForSequenceClassification, BertForMaskedLM, BertForPreTraining):
     kind.forward = taking(kind.forward, default=kind is BertForSequenceClassification)

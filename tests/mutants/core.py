@@ -33,6 +33,44 @@ MUTATIONS = {
             "tests/core/test_checkpoint.py::test_a_small_tensor_that_poses_as_a_huge_one_is_refused",
         ),
     ],
+    "minibert/io/other_heads.py": [
+        (
+            "weights: a class is named in a list only",
+            "isinstance(names, list) and names else names)",
+            'isinstance(names, list) and names else "")',
+            "tests/core/test_checkpoint.py::test_a_class_is_named_in_a_list_or_alone",
+        ),
+        (
+            "checkpoint: what stands beside a classifier is forgiven",
+            'if taken <= {"bert.pooler"} and not',
+            "if not",
+            "tests/core/test_checkpoint.py::test_what_stands_beside_a_classifier_of_ours_is_not_forgiven",
+        ),
+        (
+            "weights: a head of tokens answers for texts",
+            "    if classifier:\n",
+            "    if False:\n",
+            "tests/core/test_checkpoint.py::test_a_head_of_another_class_is_named_and_never_answers_for_texts",
+        ),
+        (
+            "weights: a classifier without a pooler is one of texts",
+            "        return {TOKENS}\n",
+            "        return set()\n",
+            "tests/core/test_checkpoint.py::test_a_classifier_without_a_pooler_is_one_of_tokens",
+        ),
+        (
+            "weights: what another program put on top is unexpected",
+            '        problems["unexpected"] = [key for key in problems["unexpected"] if key not in others]\n',
+            "        pass\n",
+            "tests/core/test_checkpoint.py::test_what_another_program_has_put_on_top_is_named_and_left",
+        ),
+        (
+            "checkpoint: another classifier is a damaged one",
+            ' - {"classifier"}',
+            "",
+            "tests/core/test_checkpoint.py::test_what_another_program_has_put_on_top_is_named_and_left",
+        ),
+    ],
     "minibert/io/weight_files.py": [
         (
             "weights: a wrapper of several names is not seen",
@@ -158,36 +196,6 @@ MUTATIONS = {
         ),
     ],
     "minibert/core/checkpoint.py": [
-        (
-            "checkpoint: what stands beside a classifier is forgiven",
-            'if not lacking and not parts(wanted) & parts(offered) - {"bert.pooler"}:',
-            "if not lacking:",
-            "tests/core/test_checkpoint.py::test_what_stands_beside_a_classifier_of_ours_is_not_forgiven",
-        ),
-        (
-            "weights: a head of tokens answers for texts",
-            'if other and "classifier" in parts(offered):',
-            "if False:",
-            "tests/core/test_checkpoint.py::test_a_head_of_another_class_is_named_and_never_answers_for_texts",
-        ),
-        (
-            "weights: a classifier without a pooler is one of texts",
-            'architecture if "bert.pooler" in parts(offered) else "BertForTokenClassification"',
-            "architecture",
-            "tests/core/test_checkpoint.py::test_a_classifier_without_a_pooler_is_one_of_tokens",
-        ),
-        (
-            "weights: what another program put on top is unexpected",
-            "        unknown = [key for key in unknown if key not in others]\n",
-            "        pass\n",
-            "tests/core/test_checkpoint.py::test_what_another_program_has_put_on_top_is_named_and_left",
-        ),
-        (
-            "checkpoint: another classifier is a damaged one",
-            ' - {"classifier"}',
-            "",
-            "tests/core/test_checkpoint.py::test_what_another_program_has_put_on_top_is_named_and_left",
-        ),
         (
             "weights: layers of more than one digit are unknown",
             "(0|[1-9][0-9]{0,3})",
@@ -793,12 +801,6 @@ MUTATIONS = {
             'module.to_empty(device="cpu").to(torch.float32)',
             'module.to_empty(device="cpu")',
             "tests/core/test_checkpoint.py::test_fresh_heads_are_float32_whatever_the_default_is",
-        ),
-        (
-            "weights: a class is named in a list only",
-            "isinstance(architectures, list) and architectures else architectures)",
-            'isinstance(architectures, list) and architectures else "")',
-            "tests/core/test_checkpoint.py::test_a_class_is_named_in_a_list_or_alone",
         ),
         (
             "weights: a fresh head is not said",
