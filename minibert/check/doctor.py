@@ -26,7 +26,7 @@ from minibert.core.config import BertConfig
 from minibert.core.files import read_json
 from minibert.core.tokenizer import MAX_LENGTH
 from minibert.core.vocabulary import SPECIAL_TOKENS
-from minibert.core.weights import listed, without_memory
+from minibert.core.weights import listed
 from minibert.fast.architecture import model_class
 from minibert.io import diagnosis, other_heads, weight_files
 from minibert.io.bundled import resolve
@@ -401,7 +401,7 @@ def tensors(files: ModelFiles) -> Findings:
         return
     if files.config is None or not weights:
         return
-    model = without_memory(model_class(weights), files.config, "eager")
+    model = model_class(weights).without_memory(files.config, "eager")
     found = {key: torch.empty(s.shape, dtype=s.dtype, device="meta") for key, s in weights.items()}
     for copy in weights.keys() & checkpoint.TIED.keys():  # equal, so the original alone counts
         found.setdefault(checkpoint.TIED[copy], found.pop(copy))

@@ -7,14 +7,13 @@ directories. Nothing is unpickled.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Self
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from .checkpoint import PARTS, audit, back_name, complain, model_tensors, prefix_of, read_weights
 from .config import BertConfig, numbered_labels
@@ -31,7 +30,7 @@ class Pretrained:
     """
 
     config: BertConfig
-    # minibert.fast.models puts others in their place, which know more files, and heads of other classes.
+    # Two steps of from_pretrained. minibert/fast/loading.py puts others in their place, which know more kinds of files.
     read_weights, audit = staticmethod(read_weights), staticmethod(audit)
 
     @classmethod
@@ -58,10 +57,16 @@ class Pretrained:
         config = config or BertConfig.from_file(directory / "config.json")
         if num_labels is not None and num_labels != config.num_labels:
             config = config.replace(id2label=numbered_labels(num_labels))
-        model = without_memory(cls, config, attention)
+        model = cls.without_memory(config, attention)
         weights_file, found = cls.read_weights(directory)
         load_weights(model, found, str(weights_file), fresh_heads, mapped)
         return model.eval()
+
+    @classmethod
+    def without_memory(cls, config: BertConfig, attention: str = "auto") -> Self:
+        """A model whose tensors have shapes only: an absurd config must fail on the file's shapes, not on malloc."""
+        with torch.device("meta"):
+            return cls(config, attention)
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Writes config.json and model.safetensors, each whole or not at all, as `transformers` reads them."""
@@ -72,22 +77,6 @@ class Pretrained:
         settings = json_bytes(config)  # may fail on a label's name, so before anything is written
         atomic_write(directory / "model.safetensors", safetensors.torch.save(tensors, metadata={"format": "pt"}))
         atomic_write(directory / "config.json", settings)
-
-
-class _LeftUnfilled(TorchFunctionMode):
-    """Skips torch.nn.init: on "meta" there is nothing to fill, yet PyTorch would load its compiler for it."""
-
-    def __torch_function__(
-        self, function: Callable, types: object, args: tuple = (), kwargs: dict | None = None
-    ) -> object:
-        filling = getattr(function, "__module__", None) == "torch.nn.init"
-        return None if filling else function(*args, **(kwargs or {}))
-
-
-def without_memory(kind: type[nn.Module], config: BertConfig, attention: str = "auto") -> nn.Module:
-    """A model whose tensors have shapes only: an absurd config must fail on the file's shapes, not on malloc."""
-    with torch.device("meta"), _LeftUnfilled():
-        return kind(config, attention)
 
 
 def load_weights(
