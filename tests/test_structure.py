@@ -213,10 +213,10 @@ DENSE = {  # formulas over arrays and tables, nearly all names and brackets: as 
     "options": 9.8,
     "training.options": 9.8,
 }
-LINES = {"core": 2395, "its reading path": 1537}  # aims: 2300, 1550. More only in the commit that needs it
+LINES = {"core": 2393, "its reading path": 1537}  # aims: 2300, 1550. More only in the commit that needs it
 FILES = 15  # that core/train.py reaches
 BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more only in the commit that needs it
-    "core": (2395, 2300),
+    "core": (2393, 2300),
     "io": (1978, 500),
     "text": (2502, 1450),
     "fast": (1990, 1850),

@@ -724,8 +724,8 @@ MUTATIONS = {
     "minibert/core/vocabulary.py": [
         (
             "vocabulary: white space behind a token is a part of it",
-            "for token in [line.rstrip(BLANK)]",
-            "for token in [line]",
+            "(token := line.rstrip(BLANK))",
+            "(token := line)",
             "tests/text/test_tokenizer.py::test_white_space_behind_a_token_is_left_out_as_in_the_reference",
         ),
         (

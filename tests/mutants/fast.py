@@ -194,10 +194,10 @@ MUTATIONS = {
     ],
     "minibert/fast/loading.py": [
         (
-            "loading: a directory is not explained",
+            "loading: weights that do not fit are not explained",
             "    with explained(directory):\n",
             "    if True:\n",
-            "tests/io/test_diagnosis.py::test_the_loader_and_the_doctor_say_the_same_of_a_directory",
+            "tests/core/test_checkpoint.py::test_a_robertas_name_is_no_wrapper",
         ),
         (
             "loading: a config is not explained",
