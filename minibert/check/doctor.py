@@ -26,9 +26,9 @@ from minibert.core.config import BertConfig
 from minibert.core.files import read_json
 from minibert.core.tokenizer import MAX_LENGTH
 from minibert.core.vocabulary import SPECIAL_TOKENS
-from minibert.core.weights import listed, model_tensors, without_memory
+from minibert.core.weights import listed
 from minibert.fast.architecture import model_class
-from minibert.io import diagnosis
+from minibert.io import diagnosis, other_heads, weight_files
 from minibert.io.bundled import resolve
 from minibert.io.findings import Finding, error, note, refusal, text_encoding, warning
 from minibert.text.tokenizer import Tokenizer
@@ -117,7 +117,7 @@ class ModelFiles:
     @cached_property
     def prefix(self) -> str:
         """What a wrapper has put before all names."""
-        return checkpoint.wrapper(self.weights)
+        return weight_files.wrapper(self.weights)
 
     @property
     def unwrapped(self) -> dict[str, Summary]:
@@ -183,7 +183,7 @@ def read_tokenizer(files: ModelFiles) -> None:
 def read_weights(files: ModelFiles) -> None:
     """One tensor after the other: the weights are never in memory together."""
     weights: dict[str, Summary] = {}
-    for key, tensor in checkpoint.each_tensor(checkpoint.weight_files(files.directory)[1]):
+    for key, tensor in weight_files.each_tensor(weight_files.weight_files(files.directory)[1]):
         weights[key] = summarise(tensor)
         if key.endswith(SHARED):
             files.shared[key] = tensor
@@ -401,12 +401,12 @@ def tensors(files: ModelFiles) -> Findings:
         return
     if files.config is None or not weights:
         return
-    model = without_memory(model_class(weights), files.config, "eager")
+    model = model_class(weights).without_memory(files.config, "eager")
     found = {key: torch.empty(s.shape, dtype=s.dtype, device="meta") for key, s in weights.items()}
     for copy in weights.keys() & checkpoint.TIED.keys():  # equal, so the original alone counts
         found.setdefault(checkpoint.TIED[copy], found.pop(copy))
     try:
-        checked = checkpoint.audit(model_tensors(model), found, "the weights", architecture(files.config))
+        checked = other_heads.audit(model, found, "the weights")
     except ValueError as reason:
         yield refusal("weights-twice", reason)
         return
@@ -418,7 +418,7 @@ def tensors(files: ModelFiles) -> Findings:
             more = f", … and {len(rows) - 4} more" if len(rows) > 4 else ""
             what = f"{len(rows)} {problem}: {', '.join(rows[:4])}{more}"
             yield error(f"weights-{problem}", what, diagnosis.fitting(what) or checkpoint.FIT_REMEDY)
-    if foreign := checked.left & set(checkpoint.FOREIGN.values()):
+    if foreign := checked.left & {*other_heads.BY_NAME.values(), *other_heads.BY_CLASS.values()}:
         remedy = "train a head on them (minibert train), or take their encoder alone (minibert embed)"
         yield warning("weights-foreign-head", f"they bring {listed(foreign)}, by which minibert has no answers", remedy)
     if checked.fresh:
@@ -426,12 +426,6 @@ def tensors(files: ModelFiles) -> Findings:
         yield note("weights-parts", f"no {' and no '.join(absent)}")
     if left := checked.left - foreign:
         yield note("weights-parts", f"they bring {listed(left)} too: not used here")
-
-
-def architecture(config: BertConfig) -> str:
-    """The class that a config.json names."""
-    names = config.others.get("architectures")
-    return str(names[0] if isinstance(names, list) and names else names)
 
 
 def numbers(files: ModelFiles) -> Findings:

@@ -1,19 +1,17 @@
-"""What a checkpoint holds: tensors in one safetensors file or in shards, under Hugging Face's names; ours, one table
-between the two, and the audit in which every key of a file is used exactly once, or named."""
+"""What a checkpoint holds: tensors in a safetensors file, under Hugging Face's names; ours, one table between the two,
+and the audit in which every key of a file is used exactly once, or named."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from reprlib import repr as short
 from typing import NamedTuple
 
 import safetensors
 import torch
-from torch import Tensor
-
-from .files import EXPLAINED, read_json
+from torch import Tensor, nn
 
 # ---- names ----
 
@@ -50,15 +48,6 @@ PARTS = {
     "mlm": "a masked-LM head",
     "nsp": "a next-sentence head",
 }
-
-# Heads of other classes, by the first part of their names or, where that is "classifier" as ours, by the class
-FOREIGN = {
-    "qa_outputs": "a question-answering head",
-    "BertForTokenClassification": "a token-classification head",
-    "BertForMultipleChoice": "a multiple-choice head",
-}
-# So begin the names of a BERT's weights; what else is called a classifier is another head.
-OURS = {name.split(".")[0] for name in (*TABLE, *ENCODER, *ENCODER.values())} - {"classifier"}
 
 # Not weights: a range 0 … S-1 and a row of zeros that old versions of transformers saved.
 BUFFERS = re.compile(r"(bert\.)?embeddings\.(position_ids|token_type_ids)")
@@ -97,6 +86,16 @@ def back_name(key: str) -> str:
     return theirs
 
 
+def prefix_of(model: nn.Module) -> str:
+    """What full names have before those of the model: BertModel's own lack what the others begin with."""
+    return "" if hasattr(model, "bert") else "bert."
+
+
+def model_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The model's weights under our full names."""
+    return {prefix_of(model) + name: tensor for name, tensor in model.state_dict().items()}
+
+
 # ---- the audit ----
 
 FIT_REMEDY = "take config.json and weights that belong together, of a BERT"
@@ -107,27 +106,20 @@ class Audit(NamedTuple):
 
     offered: dict[str, Tensor]  # the file's tensors under our names
     fresh: set[str]  # parts that the file lacks
-    left: set[str]  # parts that the model lacks, and what heads of other classes are called
+    left: set[str]  # parts that the model lacks
     problems: dict[str, list[str]]  # "missing", "unexpected", "mismatched": keys, in Hugging Face's names
 
 
-def audit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], source: str, architecture: str = "") -> Audit:
+def audit(model: nn.Module, found: Mapping[str, Tensor], source: str) -> Audit:
     """Compares a model's tensors with a file's, by name, shape and kind of number; their values are not looked at.
 
-    architecture: the class that config.json names. A classifier without a pooler is one of tokens, whatever it is.
+    Raises ValueError where the file holds one weight twice, see `rename`.
     """
+    wanted = model_tensors(model)
     offered, unknown = rename(found, source)
-    others = {key: key.partition(".")[0] for key in unknown if key[:1].isalpha() and OURS.isdisjoint(key.split("."))}
-    foreign = {FOREIGN.get(name, f"a part called {name}") for name in others.values()}
-    other = FOREIGN.get(architecture if "bert.pooler" in parts(offered) else "BertForTokenClassification")
-    if other and "classifier" in parts(offered):
-        foreign.add(other)
-        offered = {key: tensor for key, tensor in offered.items() if part_of(key) != "classifier"}
     missing, unused = sorted(wanted.keys() - offered.keys()), sorted(offered.keys() - wanted.keys())
     fresh, left = parts(missing) - parts(offered), parts(unused) - parts(wanted)
     lacking = [back_name(key) for key in missing if part_of(key) not in fresh]
-    if not lacking and not parts(wanted) & parts(offered) - {"bert.pooler"}:  # an encoder, and somebody else's head
-        unknown = [key for key in unknown if key not in others]
     unexpected = unknown + [back_name(key) for key in unused if part_of(key) not in left]
     problems: dict[str, list[str]] = {"missing": lacking, "unexpected": unexpected, "mismatched": []}
     for key in sorted(wanted.keys() & offered.keys()):
@@ -136,7 +128,7 @@ def audit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], source: str
             problems["mismatched"].append(f"{back_name(key)} is {list(tensor.shape)}, wanted {shape}")
         elif not tensor.dtype.is_floating_point:
             problems["mismatched"].append(f"{back_name(key)} holds {tensor.dtype}, wanted floating-point numbers")
-    return Audit(offered, fresh, left | foreign, problems)
+    return Audit(offered, fresh, left, problems)
 
 
 def rename(found: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], list[str]]:
@@ -186,65 +178,19 @@ def complain(source: str, problems: Mapping[str, list[str]], most: int = 6) -> N
         raise ValueError(f"{source} does not fit this model: {'; '.join(lists)}; {remedy}")
 
 
-# ---- the files ----
+# ---- the file ----
 
 
 def read_weights(directory: Path) -> tuple[Path, dict[str, Tensor]]:
-    """The file that lists a directory's tensors, and the tensors, under names without a wrapper's."""
-    with EXPLAINED[-1](directory):
-        listed, files = weight_files(directory)
-        found = dict(each_tensor(files))
-    cut = len(wrapper(found))
-    return listed, {name[cut:]: tensor for name, tensor in found.items()}
+    """A directory's model.safetensors: its path, and its tensors under the names that it has for them.
 
-
-def wrapper(keys: Collection[str]) -> str:
-    """What stands before every name because a wrapped model was saved: "module.", "_orig_mod.", "0.auto_model."."""
-    first, cut = next(iter(keys), ""), 0
-    while not any(translate(their_name(key[cut:]), TABLE) for key in keys):
-        cut = first.find(".", cut) + 1
-        if not cut or not all(key.startswith(first[:cut]) for key in keys):
-            return ""
-    return "" if "roberta" in first[:cut] else first[:cut]  # RoBERTa counts positions from 2, under the same names
-
-
-def each_tensor(files: Iterable[Path]) -> Iterator[tuple[str, Tensor]]:
-    """The names and tensors of all files; of a safetensors file none is read before it is its turn."""
-    seen: set[str] = set()
-    for file in files:
-        for name, tensor in READERS[file.suffix](file):
-            if name in seen:
-                raise ValueError(f"{file}: holds {printable(name)}, as another shard does; keep one of them")
-            seen.add(name)
-            yield name, tensor
-
-
-def weight_files(directory: Path) -> tuple[Path, list[Path]]:
-    """The file that lists a directory's weights, and those that hold them: the same, or the shards of an index."""
-    for stem in WEIGHTS:
-        whole, index = directory / stem, directory / f"{stem}.index.json"
-        if whole.is_file():
-            return whole, [whole]
-        if index.is_file():
-            shards = [directory / shard for shard in shard_names(index)]
-            if absent := [shard for shard in shards if not shard.is_file()]:
-                raise ValueError(f"{absent[0]}: no such file, but {index.name} lists it; copy every shard")
-            return index, shards
-    raise ValueError(f"{directory}: holds no {' and no '.join(WEIGHTS)}; give a model directory with its weights")
-
-
-def shard_names(index: Path) -> list[str]:
-    """The files that an index lists, each once; names only, never paths."""
-    remedy = "copy the index that belongs to the shards"
-    content = read_json(index, remedy)
-    table = content.get("weight_map") if isinstance(content, dict) else None
-    if not isinstance(table, dict):
-        raise ValueError(f"{index}: has no weight_map, so it is not an index of shards; {remedy}")
-    suffix = Path(index.name.removesuffix(".index.json")).suffix  # pytorch_model.bin.index.json -> .bin
-    for shard in table.values():
-        if not isinstance(shard, str) or not re.fullmatch(rf"[\w-][\w.-]{{0,200}}{re.escape(suffix)}", shard):
-            raise ValueError(f"{index}: lists {short(shard)}; a shard must be a {suffix} file of the same directory")
-    return list(dict.fromkeys(table.values()))
+    Raises ValueError for a file that is missing or damaged.
+    """
+    path = directory / "model.safetensors"
+    if not path.is_file():
+        remedy = "give a model directory with its weights; minibert.BertModel reads shards and older files too"
+        raise ValueError(f"{directory}: holds no {path.name}; {remedy}")
+    return path, dict(each_of_safetensors(path))
 
 
 # What safetensors and torch were seen to raise on files with flipped, cut and random bytes.
@@ -271,8 +217,3 @@ def each_of_safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
 def printable(name: str) -> str:
     """A name from a file, safe to show in one line."""
     return name if name.isprintable() and len(name) <= 120 else short(name)
-
-
-# Names of weight files, the first that is there is read; and how, by their ending. minibert.io.bin_weights adds `.bin`.
-WEIGHTS = ["model.safetensors"]
-READERS: dict[str, Callable[[Path], Iterable[tuple[str, Tensor]]]] = {".safetensors": each_of_safetensors}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from reprlib import repr as short  # cuts what a damaged file may hold down to one short line
 
-from .files import EXPLAINED, read_json
+from .files import read_object
 
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
 
@@ -124,13 +124,11 @@ class BertConfig:
     # ---- config.json ----
 
     @classmethod
-    def from_dict(cls, values: object, source: str = "config") -> BertConfig:
+    def from_dict(cls, values: dict[str, object], source: str = "config") -> BertConfig:
         """Reads the dictionary of a `config.json`, of Hugging Face or of Google; `source` names it in errors.
 
         Raises ValueError where it is no BERT's, a required field is missing, or a value is out of range.
         """
-        if not isinstance(values, dict):
-            raise ValueError(f"{source}: holds a {type(values).__name__}, not an object of BERT's settings; {REMEDY}")
         for key, wanted in ARITHMETIC_KEYS.items():
             if values.get(key, wanted) not in (wanted, None):
                 raise ValueError(
@@ -158,8 +156,7 @@ class BertConfig:
     @classmethod
     def from_file(cls, path: Path | str) -> BertConfig:
         """Reads `config.json`. Raises ValueError where it is missing, is not UTF-8 JSON, or describes no BERT."""
-        with EXPLAINED[-1](Path(path).parent):
-            return cls.from_dict(read_json(Path(path), REMEDY), source=str(path))
+        return cls.from_dict(read_object(Path(path), REMEDY), source=str(path))
 
     def to_dict(self) -> dict[str, object]:
         """The dictionary that `config.json` holds; `transformers` reads it as a BertConfig."""

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 JSON_LIMIT = 100_000_000  # bytes; the settings and indices of a model directory are a few kilobytes
-# The last one is entered with a model directory that is read inside; io/diagnosis.py adds one that explains refusals.
-EXPLAINED = [contextlib.nullcontext]
 
 
 def atomic_write(path: Path | str, data: bytes | Callable[[BinaryIO], object]) -> None:

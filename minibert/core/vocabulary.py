@@ -95,7 +95,7 @@ def read_vocabulary(path: str | Path) -> list[str]:
     """
     text = read_text(Path(path), "copy the original again")
     lines = [line.removesuffix("\r") for line in text.rstrip("\r\n").split("\n")] if text.strip() else []
-    tokens = [token if token.removeprefix(CONTINUES) else line for line in lines for token in [line.rstrip(BLANK)]]
+    tokens = [token if (token := line.rstrip(BLANK)).removeprefix(CONTINUES) else line for line in lines]
     check_tokens(tokens, str(path))
     return tokens
 

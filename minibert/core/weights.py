@@ -1,4 +1,4 @@
-"""A model from a directory and back: config.json and model.safetensors (one file, or shards with an index).
+"""A model from a directory and back: config.json and model.safetensors.
 
 The names inside are those of Hugging Face's BERT (checkpoint.py), so `transformers` and minibert read each other's
 directories. Nothing is unpickled.
@@ -7,18 +7,17 @@ directories. Nothing is unpickled.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Self
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from .checkpoint import PARTS, audit, back_name, complain, read_weights
+from .checkpoint import PARTS, audit, back_name, complain, model_tensors, prefix_of, read_weights
 from .config import BertConfig, numbered_labels
-from .files import EXPLAINED, atomic_write, json_bytes
+from .files import atomic_write, json_bytes
 from .hub import resolve
 
 logger = logging.getLogger("minibert")
@@ -31,6 +30,8 @@ class Pretrained:
     """
 
     config: BertConfig
+    # Two steps of from_pretrained. minibert/fast/loading.py puts others in their place, which know more kinds of files.
+    read_weights, audit = staticmethod(read_weights), staticmethod(audit)
 
     @classmethod
     def from_pretrained(
@@ -53,14 +54,19 @@ class Pretrained:
         Raises ValueError where the directory, its config or its weights cannot be used; it says what and why.
         """
         directory = resolve(name)
-        with EXPLAINED[-1](directory):
-            config = config or BertConfig.from_file(directory / "config.json")
-            if num_labels is not None and num_labels != config.num_labels:
-                config = config.replace(id2label=numbered_labels(num_labels))
-            model = without_memory(cls, config, attention)
-            weights_file, found = read_weights(directory)
-            load_weights(model, found, str(weights_file), fresh_heads, mapped)
+        config = config or BertConfig.from_file(directory / "config.json")
+        if num_labels is not None and num_labels != config.num_labels:
+            config = config.replace(id2label=numbered_labels(num_labels))
+        model = cls.without_memory(config, attention)
+        weights_file, found = cls.read_weights(directory)
+        load_weights(model, found, str(weights_file), fresh_heads, mapped)
         return model.eval()
+
+    @classmethod
+    def without_memory(cls, config: BertConfig, attention: str = "auto") -> Self:
+        """A model whose tensors have shapes only: an absurd config must fail on the file's shapes, not on malloc."""
+        with torch.device("meta"):
+            return cls(config, attention)
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Writes config.json and model.safetensors, each whole or not at all, as `transformers` reads them."""
@@ -71,22 +77,6 @@ class Pretrained:
         settings = json_bytes(config)  # may fail on a label's name, so before anything is written
         atomic_write(directory / "model.safetensors", safetensors.torch.save(tensors, metadata={"format": "pt"}))
         atomic_write(directory / "config.json", settings)
-
-
-class _LeftUnfilled(TorchFunctionMode):
-    """Skips torch.nn.init: on "meta" there is nothing to fill, yet PyTorch would load its compiler for it."""
-
-    def __torch_function__(
-        self, function: Callable, types: object, args: tuple = (), kwargs: dict | None = None
-    ) -> object:
-        filling = getattr(function, "__module__", None) == "torch.nn.init"
-        return None if filling else function(*args, **(kwargs or {}))
-
-
-def without_memory(kind: type[nn.Module], config: BertConfig, attention: str = "auto") -> nn.Module:
-    """A model whose tensors have shapes only: an absurd config must fail on the file's shapes, not on malloc."""
-    with torch.device("meta"), _LeftUnfilled():
-        return kind(config, attention)
 
 
 def load_weights(
@@ -100,10 +90,8 @@ def load_weights(
     Raises ValueError that lists missing, unexpected and mismatched keys with their shapes, or names a part that the
     file lacks without fresh_heads, or a weight that is no number.
     """
-    architectures = model.config.others.get("architectures")
-    kind = str(architectures[0] if isinstance(architectures, list) and architectures else architectures)
     wanted, prefix = model_tensors(model), prefix_of(model)
-    offered, fresh, left, problems = audit(wanted, found, source, kind)
+    offered, fresh, left, problems = model.audit(model, found, source)
     complain(source, problems)
     if not fresh_heads and prefix and fresh:
         model.pooler, fresh = None, set()
@@ -131,16 +119,6 @@ def load_weights(
 
 def listed(parts: Iterable[str]) -> str:
     return " and ".join(PARTS.get(part, part) for part in sorted(parts))
-
-
-def prefix_of(model: nn.Module) -> str:
-    """What full names have before those of the model: BertModel's own lack what the others begin with."""
-    return "" if hasattr(model, "bert") else "bert."
-
-
-def model_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The model's weights under our full names."""
-    return {prefix_of(model) + name: tensor for name, tensor in model.state_dict().items()}
 
 
 def export_weights(model: nn.Module) -> dict[str, Tensor]:

@@ -1,14 +1,12 @@
 """The four models as `minibert.X` offers them: core's own classes, with all that they can be given here.
 
-Importing this module adds every attention backend to the two that core/attention.py has, the older `.bin` files to the
-safetensors that core/checkpoint.py reads, the name of the bundled model, and what is said of a directory that does not
-fit. The classes are in core/model.py.
+Importing this module adds every attention backend to the two that core/attention.py has, what loading.py knows of files
+to what core/weights.py does, and the name of the bundled model. The classes are in core/model.py.
 """
 
 import minibert.fast.attention
-import minibert.io.bin_weights
-import minibert.io.bundled
-import minibert.io.diagnosis  # noqa: F401 (all four for what they add)
+import minibert.fast.loading
+import minibert.io.bundled  # noqa: F401 (all three for what they add)
 from minibert.core.model import (  # noqa: F401 (for others to import from here)
     BertForMaskedLM,
     BertForPreTraining,

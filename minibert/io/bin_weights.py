@@ -1,7 +1,7 @@
 """The older `pytorch_model.bin`, read without running what a pickle may ask for.
 
 `.bin` files are read with `weights_only=True`, after a look at what they claim to be; in a directory that has a
-safetensors file too, that goes first. Importing this module lets `from_pretrained` read them.
+safetensors file too, that goes first.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import BinaryIO
 import torch
 from torch import Tensor, nn
 
-from minibert.core import checkpoint as core
+from minibert.core import checkpoint
 from minibert.core.checkpoint import damaged, printable
 
 INSIDE = ("state_dict", "model_state_dict", "model", "module")  # PyTorch Lightning, PyTorch's tutorials, DeepSpeed
 MOST = 100_000  # parts of a tuple in a pickle; PyTorch's have six
 FILLING = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD")  # a list or dictionary that is there
 LEGACY = 5  # pickles at the head of a file of the older format
-DAMAGE = (*core.DAMAGE, AssertionError, EOFError, struct.error, zipfile.BadZipFile)
+DAMAGE = (*checkpoint.DAMAGE, AssertionError, EOFError, struct.error, zipfile.BadZipFile)
 
 
 def read_bin(path: Path) -> Iterable[tuple[str, Tensor]]:
@@ -152,8 +152,3 @@ def is_plain(tensor: object) -> bool:
     if type(tensor) not in (Tensor, nn.Parameter) or tensor.is_nested or tensor.is_quantized:
         return False
     return tensor.layout is torch.strided and tensor.device.type == "cpu"
-
-
-if "pytorch_model.bin" not in core.WEIGHTS:
-    core.WEIGHTS.append("pytorch_model.bin")
-core.READERS[".bin"] = read_bin

@@ -1,7 +1,7 @@
 """What a directory is whose config, vocabulary or weights do not fit, and what to do: one diagnosis for all who read
 one. `explained(DIR)` puts it in place of a reader's own words; the doctor (check/) asks its parts.
 
-It loads no torch, as `minibert encode` reads directories too. Importing it lets core's `from_pretrained` use it.
+It loads no torch, as `minibert encode` reads directories too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from minibert.core.files import EXPLAINED
 from minibert.core.hub import resolve
 
 
@@ -220,6 +219,3 @@ def explained_name(name: str | Path) -> Iterator[Path]:
     path = Path(name) if Path(name).is_file() else resolve(name)
     with explained(path):
         yield path
-
-
-EXPLAINED.append(explained)

@@ -26,7 +26,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from minibert.core.checkpoint import read_weights
 from minibert.core.encoding import Encoding
 from minibert.core.files import atomic_write
 from minibert.core.model import BertBase
@@ -36,6 +35,7 @@ from minibert.fast.batches import check_vocabulary
 from minibert.fast.models import BertForSequenceClassification, BertModel, BertOutput
 from minibert.inference.answers import ACTIVATIONS, activation_of, present, read_config
 from minibert.io.bundled import resolve
+from minibert.io.weight_files import read_weights
 from minibert.look import analysis, page
 from minibert.look.activations import Capture, capture, encoder_of, places
 from minibert.look.options import ExplainOptions

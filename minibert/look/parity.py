@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from minibert.core import reference
-from minibert.core.checkpoint import TABLE, read_weights, their_name, translate
+from minibert.core.checkpoint import TABLE, their_name, translate
 from minibert.core.config import BertConfig
 from minibert.core.model import BertBase
 from minibert.core.weights import export_weights
 from minibert.fast.architecture import model_class
 from minibert.io.bundled import resolve
 from minibert.io.stderr import say
+from minibert.io.weight_files import read_weights
 from minibert.look.activations import capture
 from minibert.look.options import LENGTHS, ParityOptions
 

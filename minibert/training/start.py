@@ -11,7 +11,6 @@ import torch
 
 from minibert.core.config import BertConfig
 from minibert.core.data import Examples
-from minibert.core.weights import without_memory
 from minibert.fast.models import BertForSequenceClassification, BertModel
 from minibert.inference.answers import TASKS, cross_encoders_own, for_cross_encoders, task_of, without_activation
 from minibert.io.bundled import resolve
@@ -74,7 +73,7 @@ def with_new_head(options: TrainOptions, config: BertConfig) -> BertForSequenceC
         own = f"; its own, not used, is for {some(before.id2label.values())} ({task_of(before)})"
     say(f"{options.model}: a new head is drawn, for {wanted} ({options.task}){own}")
     torch.manual_seed(options.seed)
-    model = without_memory(BertForSequenceClassification, config, options.attention)
+    model = BertForSequenceClassification.without_memory(config, options.attention)
     model.bert = BertModel.from_pretrained(resolve(options.model), options.attention, config=config)
     model.init_weights(model.classifier.to_empty(device="cpu"))
     return model.eval()

@@ -23,7 +23,7 @@ import transformers
 from conftest import assert_near, outputs
 from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForPreTraining, AutoModelForSequenceClassification
 
-from minibert.core import checkpoint, weights
+from minibert.core import checkpoint, hub
 from minibert.core.checkpoint import each_of_safetensors
 from minibert.core.config import BertConfig
 from minibert.core.weights import export_weights
@@ -196,7 +196,7 @@ def test_safetensors_come_before_bin(tmp_path):
 
 def test_a_hub_name_is_resolved_first(tmp_path, monkeypatch):
     write(tmp_path, tensors_of(BertModel))
-    monkeypatch.setattr(weights, "resolve", {"tester/small": tmp_path}.__getitem__)
+    monkeypatch.setattr(hub, "downloaded", {"tester/small": tmp_path}.__getitem__)
     assert_holds(BertModel.from_pretrained("tester/small"), tensors_of(BertModel))
 
 
@@ -829,6 +829,12 @@ def test_a_directory_without_weights_is_named(tmp_path):
 def test_a_directory_without_config_is_named(tmp_path):
     (write(tmp_path, tensors_of(BertModel)) / "config.json").unlink()
     assert "holds weights and no config.json; copy it from" in refusal(BertModel, tmp_path)
+
+
+def test_the_heart_alone_reads_one_file_and_names_who_reads_more(tmp_path):
+    write_shards(tmp_path, halves(tensors_of(BertModel)))
+    with pytest.raises(ValueError, match=r"holds no model.safetensors; .*minibert.BertModel reads shards"):
+        checkpoint.read_weights(tmp_path)
 
 
 def test_a_missing_shard_is_named(tmp_path):

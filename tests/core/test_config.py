@@ -339,7 +339,7 @@ def test_a_file_that_is_not_utf_8_is_named(tmp_path, encoding):
 
 @pytest.mark.parametrize(("content", "kind"), [("[1]", "list"), ('"bert"', "str"), ("3", "int"), ("null", "NoneType")])
 def test_json_that_is_no_object_is_named(tmp_path, content, kind):
-    assert f"holds a {kind}, not an object" in refusal(tmp_path, content)
+    assert f"must hold a JSON object, not {kind}" in refusal(tmp_path, content)
 
 
 # ---- what a config.json says beyond the arithmetic ----

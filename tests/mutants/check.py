@@ -122,7 +122,7 @@ MUTATIONS = {
         ),
         (
             "doctor: a head of another class passes",
-            "if foreign := checked.left & set(checkpoint.FOREIGN.values()):",
+            "if foreign := checked.left & {*other_heads.BY_NAME.values(), *other_heads.BY_CLASS.values()}:",
             "if foreign := set():",
             "tests/io/test_diagnosis.py::test_a_foreign_head_is_a_warning_of_the_doctor_and_parity_compares_the_encoder",
         ),

@@ -192,6 +192,20 @@ MUTATIONS = {
             "tests/fast/test_triton.py::test_dropout_is_drawn_from_torchs_generator",
         ),
     ],
+    "minibert/fast/loading.py": [
+        (
+            "loading: weights that do not fit are not explained",
+            "    with explained(directory):\n",
+            "    if True:\n",
+            "tests/core/test_checkpoint.py::test_a_robertas_name_is_no_wrapper",
+        ),
+        (
+            "loading: a config is not explained",
+            "    with explained(Path(path)):\n",
+            "    if True:\n",
+            "tests/io/test_diagnosis.py::test_a_config_is_read_with_the_same_words",
+        ),
+    ],
     "minibert/fast/layout.py": [
         (
             "packed: positions count through the batch",
