@@ -688,6 +688,11 @@ def test_what_another_program_has_put_on_top_is_named_and_left(tmp_path, caplog,
     assert [line.partition(" brings ")[2] for line in lines] == [f"a part called {key.split('.')[0]}: not used here"]
 
 
+def test_to_the_heart_alone_a_head_of_another_class_is_an_unexpected_key():
+    tensors = {**tensors_of(BertModel), "qa_outputs.weight": torch.zeros(2, 10)}
+    assert checkpoint.audit(BertModel(CONFIG), tensors, "x").problems["unexpected"] == ["qa_outputs.weight"]
+
+
 def test_what_stands_beside_a_classifier_of_ours_is_not_forgiven(tmp_path):
     """Who knows what it does to the vector that the classifier reads?"""
     tensors = {**tensors_of(BertForSequenceClassification), "dense.weight": torch.zeros(3, 10)}
