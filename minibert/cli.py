@@ -79,10 +79,13 @@ def run_predict(options: PredictOptions) -> None:
         return
     texts, classifier = options.text or read_stdin(), load(text_models.TextClassifier, options)
     pairs, config = repeat_pair(options.pair, texts), classifier.config
+    answers.check_asked(config, options.top, options.threshold)
     logits = classifier.logits(texts, pairs, options.max_length, options.tokens_per_batch)
-    found = list(zip(texts, answers.answers(config, logits), strict=True))
+    given = answers.answers(config, logits, options.top, options.threshold)
+    found = list(zip(texts, given, strict=True))
     rows = [{"text": text, **answers.to_dict(config, answer)} for text, answer in found]
-    lines = (f"{answer.label}\t{answer.value:.4f}\t{text}" for text, answer in found)
+    shown = 2 if options.top is None else None  # the answer, or the best ones too
+    lines = ("\t".join([*answers.to_cells(config, answer, digits=4)[:shown], text]) for text, answer in found)
     show(options, {"predictions": rows}, lines)
 
 

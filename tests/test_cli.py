@@ -35,6 +35,7 @@ OPTIONS = {
     "evaluate": "--data --columns --quoting --tokens-per-batch --attention --device --json",
     "predict": (
         "--data --out --on-error --columns --quoting --max-length --tokens-per-batch --attention --device --json --pair"
+        " --top --threshold --probabilities --keep"
     ),
     "embed": (
         "--data --out --on-error --columns --quoting --max-length --tokens-per-batch --attention --device --json"
