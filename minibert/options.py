@@ -52,9 +52,10 @@ def command_line(name: str, options: object) -> str:
     """The command `name` with every option that is not its default: what repeats a run."""
     words = ["minibert", name]
     for f in dataclasses.fields(options):
-        value, flag = getattr(options, f.name), f"--{f.name.replace('_', '-')}"
+        value, flag = getattr(options, f.name), [f"--{f.name.replace('_', '-')}"]
         if value != f.default:
-            words += [flag] if value is True else [flag, *map(str, value if isinstance(value, tuple) else [value])]
+            words += [] if f.metadata.get("positional") else flag
+            words += [] if value is True else map(str, value if isinstance(value, tuple) else [value])
     return shlex.join(words)
 
 

@@ -200,6 +200,7 @@ DENSE = {  # formulas over arrays and tables, nearly all names and brackets: as 
     "text.tokenizer": 9.8,
     "text.wordpiece_batch": 12.3,
     "training.baselines": 10.0,
+    "training.evaluation": 10.2,
     "training.instances": 11.0,
     "training.mistakes": 12.5,
     "look.explanation": 9.6,
@@ -217,14 +218,14 @@ LINES = {"core": 2479, "its reading path": 1560}  # aims: 2300, 1550. More only 
 FILES = 15  # that core/train.py reaches
 BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more only in the commit that needs it
     "core": (2479, 2300),
-    "io": (1848, 500),
+    "io": (1846, 500),
     "text": (2502, 1450),
     "fast": (1937, 1850),
-    "inference": (1657, 700),
-    "training": (3107, 2750),
+    "inference": (1674, 700),
+    "training": (3259, 2750),
     "look": (1470, 1300),
     "check": (1113, 900),
-    "top": (563, 450),
+    "top": (557, 450),
 }
 
 

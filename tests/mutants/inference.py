@@ -169,6 +169,18 @@ MUTATIONS = {
     ],
     "minibert/inference/scores.py": [
         (
+            "scores: precision and recall change places",
+            "shares = ((hits, predicted), (hits, true),",
+            "shares = ((hits, true), (hits, predicted),",
+            "tests/training/test_report.py::test_the_scores_of_a_class_are_those_computed_by_hand",
+        ),
+        (
+            "scores: the smallest classes are shown",
+            "key=lambda k: -counts[k][1])[:SHOWN]",
+            "key=lambda k: counts[k][1])[:SHOWN]",
+            "tests/training/test_report.py::test_of_more_classes_the_largest_are_shown_in_their_order",
+        ),
+        (
             "scores: of several numbers the first counts",
             "if (L := answers.shape[1]) != 1:",
             "if (L := answers.shape[1]) < 1:",
@@ -423,8 +435,14 @@ MUTATIONS = {
     "minibert/inference/options.py": [
         (
             "predict: a threshold may be 1",
-            "if not 0 < self.threshold < 1:",
-            "if not 0 < self.threshold < 2:",
+            "if not 0 < threshold < 1:",
+            "if not 0 < threshold < 2:",
+            "tests/inference/test_answers.py::test_what_a_model_cannot_be_asked_is_refused_in_one_line",
+        ),
+        (
+            "predict: the best labels and all are asked for at once",
+            "if self.top is not None and self.probabilities:",
+            "if False:",
             "tests/inference/test_answers.py::test_what_a_model_cannot_be_asked_is_refused_in_one_line",
         ),
         (
