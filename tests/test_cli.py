@@ -31,6 +31,7 @@ OPTIONS = {
         " --accumulation --lr --warmup --weight-decay --clip --dropout --max-length --layout --attention --precision"
         " --device --threads --seed --log-every --resume --tokens-per-batch --compile --graphs --save-every --keep"
         " --parallel --token-dropout --pooler --task --freeze --class-weights --best-by --patience --label-smoothing"
+        " --tensorboard"
     ),
     "evaluate": "--data --columns --quoting --tokens-per-batch --attention --device --json --threshold --report",
     "predict": (
@@ -49,6 +50,7 @@ OPTIONS = {
         " --nsp --whole-word-mask --max-length --held-out --steps --epochs --batch-size --tokens-per-batch"
         " --accumulation --lr --warmup --schedule --weight-decay --clip --dropout --layout --attention --precision"
         " --compile --graphs --device --threads --seed --log-every --eval-every --save-every --keep --parallel --resume"
+        " --tensorboard"
     ),
     "fill-mask": "--model --top-k --attention --device --json",
     "explain": "--pair --model --target --out --max-length --attention --json",

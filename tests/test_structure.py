@@ -212,7 +212,7 @@ DENSE = {  # formulas over arrays and tables, nearly all names and brackets: as 
     "io.findings": 9.7,
     "io.file_layout": 11.4,
     "options": 9.8,
-    "training.options": 9.8,
+    "training.options": 9.9,
 }
 LINES = {"core": 2479, "its reading path": 1560}  # aims: 2300, 1550. More only in the commit that needs it
 FILES = 15  # that core/train.py reaches
@@ -222,7 +222,7 @@ BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more
     "text": (2502, 1450),
     "fast": (1937, 1850),
     "inference": (1674, 700),
-    "training": (3259, 2750),
+    "training": (3333, 2750),
     "look": (1470, 1300),
     "check": (1113, 900),
     "top": (557, 450),

@@ -493,6 +493,32 @@ MUTATIONS = {
             "tests/training/test_tasks.py::test_a_run_that_began_before_labels_had_an_order_goes_on_in_the_old_one",
         ),
     ],
+    "minibert/training/board.py": [
+        (
+            "board: what was drawn behind the checkpoint counts",
+            "        self.write(step + 1, session_log=SessionLog(status=SessionLog.START))\n",
+            "",
+            "tests/training/test_board.py::test_a_run_that_is_killed_and_resumed_has_each_point_once",
+        ),
+        (
+            "board: points stand at the first step",
+            "self.write(step, summary=",
+            "self.write(0, summary=",
+            "tests/training/test_board.py::test_the_curves_of_a_run_are_its_metrics",
+        ),
+        (
+            "board: a full disk is told without the file",
+            "raise OSError(error.errno, error.strerror, str(self.path)) from None",
+            "raise",
+            "tests/training/test_board.py::test_a_full_disk_is_told_in_one_line_with_the_name_of_the_file",
+        ),
+        (
+            "board: the library is looked for in the middle of a run",
+            'if not importlib.util.find_spec("tensorboard"):',
+            "if False:",
+            "tests/training/test_board.py::test_without_the_library_a_run_says_what_to_type_and_leaves_nothing",
+        ),
+    ],
     "minibert/training/evaluation.py": [
         (
             "evaluate: a regression is scored by its logits",
