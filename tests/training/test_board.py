@@ -5,6 +5,7 @@ Run: pytest tests/training/test_board.py (-m slow: pretraining)
 
 import importlib.util
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -123,12 +124,15 @@ def test_a_full_disk_is_told_in_one_line_with_the_name_of_the_file(files, tmp_pa
 
 
 @pytest.mark.parametrize("command", ["train", "pretrain"])
-def test_without_the_library_a_run_says_what_to_type_and_leaves_nothing(tmp_path, monkeypatch, capsys, command):
+def test_without_the_library_a_run_says_what_to_type_and_leaves_nothing(files, tmp_path, monkeypatch, capsys, command):
     installed(monkeypatch, False)
-    more = ["--corpus", str(write_corpus(tmp_path / "a.txt", 9))] if command == "pretrain" else []
-    assert cli.main([command, *more, "--tensorboard", "curves", "--out", str(tmp_path / "run")]) == 2
-    said = "--tensorboard curves needs TensorBoard's library, which is not installed; type pip install tensorboard, or"
-    assert said in capsys.readouterr().err
+    how = {"out": tmp_path / "run", "tensorboard": str(tmp_path / "curves")}
+    options = small(files, **how)
+    if command == "pretrain":
+        options = pretraining(write_corpus(tmp_path / "a.txt", 20), **how)
+    assert cli.main(shlex.split(options.command())[1:]) == 2
+    said = "needs TensorBoard's library, which is not installed; type pip install tensorboard, or leave"
+    assert f"--tensorboard {how['tensorboard']} {said}" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
