@@ -250,7 +250,7 @@ def predict_file(options: PredictOptions) -> Done:
     own = ["row", *head_of_table(config, top, every)]
     if kind == ".jsonl":
         own = ["row", *to_dict(config, answers(config, torch.zeros(1, config.num_labels))[0])]
-    keep = kept_columns(options, own) if options.keep else []
+    keep = [] if options.keep is None else kept_columns(options, own)
     asked = {"top": top, "threshold": options.threshold, "probabilities": every}
     asked |= {"keep": keep, "keep_all": options.keep == EVERY}
     unsaid = None, 0.5, False, []  # by journals of releases that did not know them
@@ -296,12 +296,14 @@ def kept_columns(options: PredictOptions, own: Sequence[str]) -> list[str]:
     columns, known = [name for name in lines.columns if name.strip()], list(lines.columns)
     if not columns:
         return []  # it has no rows, which is told when they are read
-    kept = columns
+    kept, named = columns, {name.strip(): name for name in columns}
     if options.keep != EVERY:
-        asked = [name.strip() for name in next(csv.reader([options.keep]))]
-        kept = list(dict.fromkeys(name if name in columns else numbered(name, known) for name in asked))
+        asked = [name.strip() for name in next(csv.reader([options.keep]))] or [""]
+        kept = list(dict.fromkeys(named.get(name, numbered(name, known)) for name in asked))
         if absent := [name for name in kept if name not in columns]:
             raise ValueError(f"{options.data}: has no column {absent[0]!r} to keep; type {keeping(columns)}")
+    elif len(columns) < len(known):
+        say(f"{options.data}: a column without a name is not kept")
     taken = {name.lower() for name in own}
     if clash := next((name for name in kept if name.strip().lower() in taken), None):
         others = [name for name in kept if name.strip().lower() not in taken]

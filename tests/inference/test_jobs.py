@@ -915,6 +915,7 @@ def test_a_row_of_which_something_would_be_lost_is_broken(refusal, model, tmp_pa
         ("id\ttext\tx", ["y"], "has no column 'y' to keep; type --keep id,text,x"),
         ("id\ttext\tx", ["4"], "has no column '4' to keep; type --keep id,text,x"),
         ("id\ttext\t", ["3"], "has no column '' to keep; type --keep id,text"),
+        ("id\ttext\tx", [""], "has no column '' to keep; type --keep id,text,x"),
     ],
 )
 def test_columns_that_cannot_be_kept_are_refused_and_the_remedy_works(
@@ -926,6 +927,21 @@ def test_columns_that_cannot_be_kept_are_refused_and_the_remedy_works(
     assert f"{path}: {reason}" in message
     remedy = shlex.split(re.search("--keep .*?(?=, or|$)", message)[0])
     assert run("predict", model, path, tmp_path / out, *remedy)[0] == 0
+
+
+def test_a_column_without_a_name_is_not_kept_which_is_said(run, model, tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text(",text\n0,a b\n", encoding="utf-8")
+    _, _, stderr = run("predict", model, path, tmp_path / "out.csv", "--keep")
+    assert stderr.splitlines()[0] == f"{path}: a column without a name is not kept"
+    assert (tmp_path / "out.csv").read_text(encoding="utf-8").startswith("row,label,probability,text\n")
+
+
+def test_a_key_of_json_with_spaces_around_it_is_kept_as_it_is(run, model, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a", " id ": 7}\n', encoding="utf-8")
+    assert run("predict", model, path, tmp_path / "out.jsonl", "--keep", "id")[0] == 0
+    assert json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))[" id "] == 7
 
 
 def test_a_file_without_rows_keeps_nothing(refusal, model, tmp_path):
