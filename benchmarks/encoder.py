@@ -80,7 +80,7 @@ from minibert.core.model import SelfAttention
 from minibert.fast.batches import collate
 from minibert.fast.layout import Packed
 from minibert.fast.models import BertForSequenceClassification
-from minibert.inference.jobs import JobOptions, predict_file
+from minibert.inference.jobs import PredictOptions, predict_file
 from minibert.inference.text_encoder import TextEncoder
 from minibert.inference.text_models import classify
 from minibert.look.activations import capture
@@ -514,7 +514,7 @@ def scale_case(plan: Plan) -> Iterator[Row]:
 def seconds_and_peak(directory: str, data: Path, plan: Plan) -> tuple[float, int]:
     """Seconds of the job, and bytes of the process's largest resident set; runs in a process of its own."""
     torch.set_num_threads(plan.threads[-1])
-    options = JobOptions(
+    options = PredictOptions(
         directory=directory, text=[], data=str(data), out=f"{data}.answers.tsv", quoting="none", device=str(plan.device)
     )
     seconds = timed(lambda: predict_file(options))

@@ -47,25 +47,10 @@ def run_train(options: TrainOptions) -> None:
 
 def run_evaluate(options: EvaluateOptions) -> None:
     """Score a trained model on a labelled file: classes, several labels at once, or numbers, as it was trained."""
-    from minibert.inference.answers import ACTIVATIONS, activation_of, task_of
-    from minibert.inference.scores import SCORING, numbers_of, told
-    from minibert.inference.text_models import TextClassifier
-    from minibert.io.examples import read_as
-    from minibert.io.labels import LABELLED, label_values
-    from minibert.io.stderr import say
+    from minibert.training.evaluation import evaluate
 
-    classifier = load(TextClassifier, options)
-    task = task_of(classifier.config)
-    rows, line = read_as(options.data, options, LABELLED[task])
-    truth = label_values(rows, classifier.labels, task)
-    answers = classifier.logits(rows.texts, rows.pairs, None, options.tokens_per_batch)
-    say(line)
-    if task == "regression":  # the numbers that `predict` gives; of classes the order is that of the logits
-        answers = ACTIVATIONS[activation_of(classifier.config)](answers)
-    scores = SCORING[task](answers, truth)
-    numbers = numbers_of(scores)
-    answer = {"rows": len(rows), "task": task, "labels": classifier.labels, **scores._asdict(), **numbers}
-    show(options, answer, [f"{told(numbers)}  rows {len(rows)}"])
+    answer, lines = evaluate(options)
+    show(options, answer, lines)
 
 
 def run_predict(options: PredictOptions) -> None:
@@ -79,10 +64,13 @@ def run_predict(options: PredictOptions) -> None:
         return
     texts, classifier = options.text or read_stdin(), load(text_models.TextClassifier, options)
     pairs, config = repeat_pair(options.pair, texts), classifier.config
+    answers.check_asked(config, options.top, options.threshold)
     logits = classifier.logits(texts, pairs, options.max_length, options.tokens_per_batch)
-    found = list(zip(texts, answers.answers(config, logits), strict=True))
+    given = answers.answers(config, logits, options.top, options.threshold)
+    found = list(zip(texts, given, strict=True))
     rows = [{"text": text, **answers.to_dict(config, answer)} for text, answer in found]
-    lines = (f"{answer.label}\t{answer.value:.4f}\t{text}" for text, answer in found)
+    shown = 2 if options.top is None else None  # the answer, or the best ones too
+    lines = ("\t".join([*answers.to_cells(config, answer, digits=4)[:shown], text]) for text, answer in found)
     show(options, {"predictions": rows}, lines)
 
 

@@ -13,9 +13,10 @@ DELIMITERS = {"tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 FORMATS = ("tsv", "csv", "jsonl", "json", "txt")
 
 
-def option(default: object, text: str) -> object:
-    """A field of an options dataclass, with its help text. Without a default (MISSING) it has to be given."""
-    return dataclasses.field(default=default, metadata={"help": text})
+def option(default: object, text: str, alone: object = None) -> object:
+    """A field of an options dataclass, with its help text. Without a default (MISSING) it has to be given. alone: what
+    it is when its name is given alone; None: then a value has to follow."""
+    return dataclasses.field(default=default, metadata={"help": text, "alone": alone})
 
 
 def argument(text: str) -> object:
@@ -41,6 +42,8 @@ def add_options(parser: argparse.ArgumentParser, options: type) -> None:
                 "default": f.default,
                 "nargs": "+" if many else None,
             }
+            if (alone := f.metadata.get("alone")) is not None:
+                how |= {"nargs": "?", "const": alone}
             shown = text if f.default in (MISSING, None, ()) else f"{text} (default: {f.default})"
             parser.add_argument(flag, metavar=name, help=shown, **how)
 
@@ -49,9 +52,10 @@ def command_line(name: str, options: object) -> str:
     """The command `name` with every option that is not its default: what repeats a run."""
     words = ["minibert", name]
     for f in dataclasses.fields(options):
-        value, flag = getattr(options, f.name), f"--{f.name.replace('_', '-')}"
+        value, flag = getattr(options, f.name), [f"--{f.name.replace('_', '-')}"]
         if value != f.default:
-            words += [flag] if value is True else [flag, *map(str, value if isinstance(value, tuple) else [value])]
+            words += [] if f.metadata.get("positional") else flag
+            words += [] if value is True else map(str, value if isinstance(value, tuple) else [value])
     return shlex.join(words)
 
 

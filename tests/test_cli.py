@@ -31,10 +31,12 @@ OPTIONS = {
         " --accumulation --lr --warmup --weight-decay --clip --dropout --max-length --layout --attention --precision"
         " --device --threads --seed --log-every --resume --tokens-per-batch --compile --graphs --save-every --keep"
         " --parallel --token-dropout --pooler --task --freeze --class-weights --best-by --patience --label-smoothing"
+        " --tensorboard"
     ),
-    "evaluate": "--data --columns --quoting --tokens-per-batch --attention --device --json",
+    "evaluate": "--data --columns --quoting --tokens-per-batch --attention --device --json --threshold --report",
     "predict": (
         "--data --out --on-error --columns --quoting --max-length --tokens-per-batch --attention --device --json --pair"
+        " --top --threshold --probabilities --keep"
     ),
     "embed": (
         "--data --out --on-error --columns --quoting --max-length --tokens-per-batch --attention --device --json"
@@ -48,6 +50,7 @@ OPTIONS = {
         " --nsp --whole-word-mask --max-length --held-out --steps --epochs --batch-size --tokens-per-batch"
         " --accumulation --lr --warmup --schedule --weight-decay --clip --dropout --layout --attention --precision"
         " --compile --graphs --device --threads --seed --log-every --eval-every --save-every --keep --parallel --resume"
+        " --tensorboard"
     ),
     "fill-mask": "--model --top-k --attention --device --json",
     "explain": "--pair --model --target --out --max-length --attention --json",
@@ -230,10 +233,11 @@ def test_train_without_a_network_says_how_to_go_on(refusal, data, tmp_path):
 # ---- evaluate ----
 
 
-def test_evaluate_prints_one_line_of_scores(run, trained, data):
+def test_evaluate_prints_tables_and_ends_with_a_line_of_scores(run, trained, data):
+    """What is in the tables: tests/training/test_evaluation.py."""
     status, out, err = run("evaluate", trained, "--data", data, "--device", "cpu")
     assert (status, err) == (0, f"{data.name}: 40 rows, texts (text), 2 labels: neg (20), pos (20)\n")
-    assert re.fullmatch(r"accuracy [01]\.\d{3}  loss \d\.\d{4}  macro F1 [01]\.\d{3}  rows 40\n", out)
+    assert re.fullmatch(r"accuracy [01]\.\d{3}  loss \d\.\d{4}  macro F1 [01]\.\d{3}  rows 40", out.splitlines()[-1])
 
 
 def test_evaluate_json_is_one_object_that_equals_the_predictions(run, trained, data):
@@ -246,7 +250,8 @@ def test_evaluate_json_is_one_object_that_equals_the_predictions(run, trained, d
     assert (result["rows"], result["labels"], result["accuracy"]) == (40, ["neg", "pos"], hits / 40)
     assert sum(map(sum, result["confusion"])) == 40
     assert 0.5 < result["accuracy"] < 1, "so that it proves something"
-    assert result.keys() == {"rows", "task", "labels", "accuracy", "loss", "macro_f1", "confusion"}
+    old = {"rows", "task", "labels", "accuracy", "loss", "macro_f1", "confusion"}
+    assert result.keys() == old | {"counts", "per_label"}
 
 
 @pytest.mark.parametrize(

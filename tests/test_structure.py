@@ -200,6 +200,7 @@ DENSE = {  # formulas over arrays and tables, nearly all names and brackets: as 
     "text.tokenizer": 9.8,
     "text.wordpiece_batch": 12.3,
     "training.baselines": 10.0,
+    "training.evaluation": 10.2,
     "training.instances": 11.0,
     "training.mistakes": 12.5,
     "look.explanation": 9.6,
@@ -211,20 +212,20 @@ DENSE = {  # formulas over arrays and tables, nearly all names and brackets: as 
     "io.findings": 9.7,
     "io.file_layout": 11.4,
     "options": 9.8,
-    "training.options": 9.8,
+    "training.options": 9.9,
 }
 LINES = {"core": 2395, "its reading path": 1539}  # aims: 2300, 1550. More only in the commit that needs it
 FILES = 15  # that core/train.py reaches
 BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more only in the commit that needs it
     "core": (2395, 2300),
-    "io": (1978, 500),
+    "io": (1993, 500),
     "text": (2502, 1450),
     "fast": (1990, 1850),
-    "inference": (1531, 700),
-    "training": (3111, 2750),
+    "inference": (1676, 700),
+    "training": (3337, 2750),
     "look": (1471, 1300),
     "check": (1107, 900),
-    "top": (557, 450),
+    "top": (549, 450),
 }
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from pathlib import Path
 from reprlib import repr as short
 from typing import NamedTuple
@@ -146,23 +147,25 @@ def for_cross_encoders(config: BertConfig) -> BertConfig:
 class Answer(NamedTuple):
     """Of one text.
 
-    labels: the best one; of several labels at once those of probability 0.5 and more, in the order of their ids.
+    labels: the best one; of several labels at once those that are `present`, in the order of their ids.
     value: the best one's probability or score; of several the probability of the least certain decision.
     each: probability or score of every label, by logit column.
+    best: the logit columns of as many as were asked for, the best first; None: all are shown.
     """
 
     labels: list[str]
     value: float
     each: list[float]
+    best: list[int] | None = None
 
     @property
     def label(self) -> str:
         return "|".join(self.labels)
 
 
-def present(logits: Tensor) -> Tensor:
-    """Which of several labels a text has: those of probability 0.5 and more. [...] -> bool [...]"""
-    return logits >= 0
+def present(logits: Tensor, threshold: float = 0.5) -> Tensor:
+    """Which of several labels a text has: those of probability `threshold` and more. [...] -> bool [...]"""
+    return logits >= math.log(threshold / (1 - threshold))
 
 
 def activated(config: BertConfig, logits: Tensor) -> Tensor:
@@ -170,17 +173,31 @@ def activated(config: BertConfig, logits: Tensor) -> Tensor:
     return ACTIVATIONS[activation_of(config)](logits)
 
 
-def answers(config: BertConfig, logits: Tensor) -> list[Answer]:
-    """Of logits [N, L]."""
+def answers(config: BertConfig, logits: Tensor, top: int | None = None, threshold: float = 0.5) -> list[Answer]:
+    """Of logits [N, L]. top: how many of the best are asked for, None: all. threshold: see `present`."""
     names, rows = config.id2label, activated(config, logits).tolist()
     if task_of(config) == "multi-label":
-        shares = logits.sigmoid()
-        values = torch.maximum(shares, 1 - shares).amin(dim=1).tolist()
-        chosen = [[names[i] for i, yes in enumerate(row) if yes] for row in present(logits).tolist()]
+        shares, found = logits.sigmoid(), present(logits, threshold)
+        values = torch.where(found, shares, 1 - shares).amin(dim=1).tolist()
+        chosen = [[names[i] for i, yes in enumerate(row) if yes] for row in found.tolist()]
     else:
-        best = logits.argmax(dim=1).tolist()
-        chosen, values = [[names[i]] for i in best], [row[i] for i, row in zip(best, rows, strict=True)]
-    return [Answer(*answer) for answer in zip(chosen, values, rows, strict=True)]
+        first = logits.argmax(dim=1).tolist()
+        chosen, values = [[names[i]] for i in first], [row[i] for i, row in zip(first, rows, strict=True)]
+    best = [None] * len(rows)
+    if top is not None:
+        best = logits.argsort(dim=1, descending=True, stable=True)[:, :top].tolist()
+    return [Answer(*answer) for answer in zip(chosen, values, rows, best, strict=True)]
+
+
+def check_asked(config: BertConfig, top: int | None, threshold: float) -> None:
+    """Raises ValueError: the model's answers have no best ones, or no threshold."""
+    if threshold != 0.5 and task_of(config) != "multi-label":
+        raise ValueError(
+            f"--threshold {threshold:g} is for a model of several labels at once, and this one is for"
+            f" {task_of(config)}; leave it out"
+        )
+    if top is not None and config.num_labels == 1:
+        raise ValueError(f"--top {top} is for a model of several labels, and this one has one; leave it out")
 
 
 def value_name(config: BertConfig) -> str:
@@ -191,13 +208,14 @@ def value_name(config: BertConfig) -> str:
 
 
 def to_dict(config: BertConfig, answer: Answer, digits: int | None = None) -> dict[str, object]:
-    """For JSON. One label: label and score. Several: label and probabilities (or scores). Several at once: labels,
-    the probability of the least certain decision, and probabilities."""
+    """For JSON. One label: label and score. Several: label and probabilities (or scores), of the best the best first.
+    Several at once: labels, the probability of the least certain decision, and probabilities."""
     rounded = [x if digits is None else round(x, digits) for x in (answer.value, *answer.each)]
+    shown = range(len(answer.each)) if answer.best is None else answer.best
     each = {
-        "scores" if activation_of(config) == "none" else "probabilities": dict(
-            zip(config.id2label.values(), rounded[1:], strict=True)
-        )
+        "scores" if activation_of(config) == "none" else "probabilities": {
+            config.id2label[i]: rounded[1 + i] for i in shown
+        }
     }
     if task_of(config) == "multi-label":
         return {"labels": answer.labels, "probability": rounded[0], **each}
@@ -209,12 +227,26 @@ def has_all(config: BertConfig) -> bool:
     return task_of(config) == "multi-label" or (task_of(config) == "regression" and config.num_labels > 1)
 
 
-def head_of_table(config: BertConfig) -> list[str]:
+def head_of_table(config: BertConfig, top: int | None = None, every: bool = False) -> list[str]:
     """The columns of `to_cells`."""
-    kind = "score" if activation_of(config) == "none" else "probability"
-    each = [f"{kind}_{name}" for name in config.id2label.values()] if has_all(config) else []
-    return ["labels" if task_of(config) == "multi-label" else "label", value_name(config), *each]
+    kind, several, each = "score" if activation_of(config) == "none" else "probability", is_several(config), []
+    if top is not None:  # the best of classes is the label already
+        each = [f"{name}_{k}" for k in range(2 - several, top + 1) for name in ("label", kind)]
+    elif every or has_all(config):
+        each = [f"{kind}_{name}" for name in config.id2label.values()]
+    return ["labels" if several else "label", value_name(config), *each]
 
 
-def to_cells(config: BertConfig, answer: Answer) -> Sequence[str]:
-    return [answer.label, *(f"{x:.6f}" for x in (answer.value, *(answer.each if has_all(config) else [])))]
+def to_cells(config: BertConfig, answer: Answer, every: bool = False, digits: int = 6) -> list[str]:
+    """An answer's row of a table. every: with every label's number, where they are not asked to be the best ones."""
+    cells = [answer.label, f"{answer.value:.{digits}f}"]
+    if answer.best is not None:
+        for i in answer.best[1 - is_several(config) :]:
+            cells += [config.id2label[i], f"{answer.each[i]:.{digits}f}"]
+    elif every or has_all(config):
+        cells += [f"{number:.{digits}f}" for number in answer.each]
+    return cells
+
+
+def is_several(config: BertConfig) -> bool:
+    return task_of(config) == "multi-label"

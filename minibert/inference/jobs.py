@@ -17,6 +17,7 @@ import hashlib
 import io
 import json
 import os
+import shlex
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ from functools import partial
 from glob import escape
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -37,8 +39,8 @@ from tqdm import tqdm
 from minibert.core import hub
 from minibert.core.files import atomic_write, sync_directory
 from minibert.core.hub import OLD_PATTERNS, PATTERNS
-from minibert.inference.answers import activation_of, answers, head_of_table, to_cells, to_dict
-from minibert.inference.options import JobOptions
+from minibert.inference.answers import activation_of, answers, check_asked, head_of_table, to_cells, to_dict
+from minibert.inference.options import EVERY, JobOptions, PredictOptions
 from minibert.inference.sentence_files import read_files
 from minibert.inference.text_encoder import TextEncoder
 from minibert.inference.text_models import TextClassifier, classify, token_budget
@@ -49,7 +51,6 @@ from minibert.io.locks import held
 from minibert.io.rows import Lines, Row, checked_paths, open_lines, read_rows
 from minibert.io.signals import Interrupt
 from minibert.io.stderr import on_terminal, say
-from minibert.options import READING
 from minibert.text.tokenizer import Encoding
 
 BATCHES = 8  # of a window: enough rows to sort by length, few enough to lose in an interruption
@@ -64,11 +65,12 @@ SECONDS = 10  # between two lines of progress where there is no terminal
 class Window(NamedTuple):
     """Consecutive rows, those up to `begin` left out and `end` the last, counted from 1.
 
-    places: of the rows that can be used, by their numbers. encoding: their tokens. problems: of the others, with their
-    numbers. digest: of the file up to there.
+    places: of the rows that can be used, by their numbers. kept: their fields to carry along. encoding: their tokens.
+    problems: of the others, with their numbers. digest: of the file up to there.
     """
 
     places: dict[int, str]
+    kept: dict[int, Sequence[object]]
     encoding: Encoding
     problems: list[tuple[int, str]]
     begin: int
@@ -83,11 +85,12 @@ def windows(
     while taken := take(rows, tokens):
         numbered = dict(enumerate(taken, start + 1))
         places = {n: row.place for n, row in numbered.items() if not row.problem}
+        kept = {n: numbered[n].kept for n in places}
         problems = [(n, row.problem) for n, row in numbered.items() if row.problem]
         pairs = [numbered[n].pair for n in places]
         encoding = encode([numbered[n].text for n in places], pairs if pairs and pairs[0] is not None else None)
         end = start + len(taken)
-        yield Window(places, encoding, problems, start, end, lines.digest.hexdigest())
+        yield Window(places, kept, encoding, problems, start, end, lines.digest.hexdigest())
         start = end
 
 
@@ -153,7 +156,7 @@ class Output:
             begun, done = json.loads(lines[0]), Done(**json.loads(lines[-1]))
             if not isinstance(begun, dict):
                 raise TypeError
-            asked = dict.fromkeys((*self.settings, *READING))  # earlier releases knew fewer
+            asked = dict.fromkeys((*self.settings, *begun))
             different = [name for name in asked if begun.get(name) != self.settings.get(name)]
             if [type(value) for value in done[:4]] != [int, int, str, int] or min(done[0], done[1], done[3]) < 0:
                 raise ValueError
@@ -228,9 +231,9 @@ def as_line(value: dict[str, object]) -> bytes:
 # ---- the jobs ----
 
 
-def predict_file(options: JobOptions) -> Done:
-    """Labels and probabilities or scores into a .tsv, .csv or .jsonl, as answers.py names them. `row` counts the
-    input's rows from 1, so that the two can be joined; what is left out has no line.
+def predict_file(options: PredictOptions) -> Done:
+    """Labels and probabilities or scores into a .tsv, .csv or .jsonl, as answers.py names them, then the columns that
+    are kept. `row` counts the input's rows from 1, so that the two can be joined; what is left out has no line.
 
     Raises:
         ValueError, OSError: what is broken, and where; what was done is kept.
@@ -241,20 +244,82 @@ def predict_file(options: JobOptions) -> Done:
     config, settings = classifier.config, {"command": "predict"}
     if (activation := activation_of(config)) != "softmax":
         settings["activation"] = activation  # releases that knew none have begun such jobs with another
-
-    def table(rows: Sequence[Sequence[object]]) -> bytes:
-        text = io.StringIO()
-        csv.writer(text, delimiter="," if kind == ".csv" else "\t", lineterminator="\n").writerows(rows)
-        return text.getvalue().encode()
+    check_asked(config, options.top, options.threshold)
+    top, every = options.top and min(options.top, config.num_labels), options.probabilities
+    table = partial(as_table, delimiter="," if kind == ".csv" else "\t")
+    own = ["row", *head_of_table(config, top, every)]
+    if kind == ".jsonl":
+        own = ["row", *to_dict(config, answers(config, torch.zeros(1, config.num_labels))[0])]
+    keep = [] if options.keep is None else kept_columns(options, own)
+    asked = {"top": top, "threshold": options.threshold, "probabilities": every}
+    asked |= {"keep": keep, "keep_all": options.keep == EVERY}
+    unsaid = None, 0.5, False, []  # by journals of releases that did not know them
+    settings |= {name: value for name, value in asked.items() if value not in unsaid}
 
     def body(window: Window, numbers: list[int], logits: Tensor) -> bytes:
-        found = zip(numbers, answers(config, logits), strict=True)
+        found = zip(numbers, answers(config, logits, top, options.threshold), strict=True)
         if kind != ".jsonl":
-            return table([(n, *to_cells(config, answer)) for n, answer in found])
-        return b"".join(as_line({"row": n, **to_dict(config, answer, 6)}) for n, answer in found)
+            return table([(n, *to_cells(config, answer, every), *map(as_cell, window.kept[n])) for n, answer in found])
+        rows = []
+        for n, answer in found:
+            kept = dict(zip(keep, window.kept[n], strict=True))
+            rows.append(as_line({"row": n, **to_dict(config, answer, 6), **kept}))
+        return b"".join(rows)
 
-    head = b"" if kind == ".jsonl" else table([("row", *head_of_table(config))])
+    head = b"" if kind == ".jsonl" else table([(*own, *keep)])
     return run(options, settings, classifier, partial(classify, classifier.model), lambda rows: head, body)
+
+
+def as_table(rows: Sequence[Sequence[object]], delimiter: str) -> bytes:
+    """Rows of a .tsv or .csv. A lone carriage return is quoted too, as others take it for the end of a row."""
+    lines: list[str] = []
+    writer = csv.writer(SimpleNamespace(write=lines.append), delimiter=delimiter, lineterminator="\r\n")
+    writer.writerows(rows)
+    return "".join(f"{line[:-2]}\n" for line in lines).encode()
+
+
+def as_cell(value: object) -> str:
+    """A field that is carried along; numbers and lists, which only JSON has, as they stand there."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def kept_columns(options: PredictOptions, own: Sequence[str]) -> list[str]:
+    """The columns of the data that --keep names, or numbers from 1. own: those of the answers.
+
+    Raises:
+        ValueError: there is none of that name, or it is the name of one of the answers.
+    """
+    with open_lines(Path(options.data), options) as lines:
+        next((None for _ in read_rows(lines) if lines.columns), None)
+    columns, known = [name for name in lines.columns if name.strip()], list(lines.columns)
+    if not columns:
+        return []  # it has no rows, which is told when they are read
+    kept, named = columns, {name.strip(): name for name in columns}
+    if options.keep != EVERY:
+        asked = [name.strip() for name in next(csv.reader([options.keep]))] or [""]
+        kept = list(dict.fromkeys(named.get(name, numbered(name, known)) for name in asked))
+        if absent := [name for name in kept if name not in columns]:
+            raise ValueError(f"{options.data}: has no column {absent[0]!r} to keep; type {keeping(columns)}")
+    elif len(columns) < len(known):
+        say(f"{options.data}: a column without a name is not kept")
+    taken = {name.lower() for name in own}
+    if clash := next((name for name in kept if name.strip().lower() in taken), None):
+        others = [name for name in kept if name.strip().lower() not in taken]
+        instead = f"type {keeping(others)}, or rename it there" if others else "rename it there"
+        raise ValueError(f"{options.data}: its column {clash!r} has the name of one of the answers; {instead}")
+    return kept
+
+
+def numbered(name: str, columns: Sequence[str]) -> str:
+    """The column of that number, or the name."""
+    return columns[int(name) - 1] if name.isdecimal() and 0 < int(name) <= len(columns) else name
+
+
+def keeping(columns: Sequence[str]) -> str:
+    """--keep with these columns, as it can be typed."""
+    return f"--keep {shlex.quote(as_table([columns], ',').decode().removesuffix(chr(10)))}"
 
 
 def embed_file(options: JobOptions, pooling: str | None = None, normalize: bool | None = None) -> Done:
@@ -358,6 +423,7 @@ def fill(
     before = identity(os.stat(data))
     with Interrupt() as interrupt, open_lines(data, options) as lines:
         interrupt.requested = True  # nothing has to be finished first: a signal stops at once
+        lines.keep, lines.keeps_all = (output.settings.get(name, ()) for name in ("keep", "keep_all"))
         rows = read_rows(lines)
         skip_done(rows, lines, output)
         made = windows(rows, lines, output.done.rows, encode, BATCHES * tokens)

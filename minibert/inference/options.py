@@ -9,6 +9,8 @@ from minibert.fast.options import ATTENTION
 from minibert.io.bundled import BUNDLED
 from minibert.options import Reading, argument, check_options, option
 
+EVERY = "*"  # what --keep alone means
+THRESHOLD = "of a multi-label model: the probability from which a label is given"
 POOLINGS = ("cls", "mean", "max", "mean-sqrt", "weighted-mean", "last")
 
 
@@ -19,10 +21,21 @@ class EvaluateOptions(Reading):
     tokens_per_batch: int | None = option(None, "tokens of a batch (default: what suits model and device)")
     attention: str = option("auto", f"attention backend: auto, {', '.join(ATTENTION)}")
     device: str = option("auto", "auto, cpu, cuda, cuda:1 …")
+    threshold: float = option(0.5, THRESHOLD)
+    report: str | None = option(None, "write a page too, FILE.html: tables, and the worst mistakes")
     json: bool = option(False, "print one JSON object")
 
     def __post_init__(self) -> None:
         self.check_reading()
+        check_threshold(self.threshold)
+        if self.report is not None and not self.report.lower().endswith(".html"):
+            raise ValueError(f"report is {self.report}, which is not called .html; name the page that is to be written")
+
+
+def check_threshold(threshold: float) -> None:
+    """Raises ValueError: it is no probability that a label can be above and below."""
+    if not 0 < threshold < 1:
+        raise ValueError(f"threshold is {threshold:g}; it must lie between 0 and 1, such as 0.5")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +68,22 @@ class JobOptions(Reading):
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions(JobOptions):
     pair: str | None = option(None, "a second text that goes with each text")
+    top: int | None = option(None, "so many of the best labels with their probabilities, the best first")
+    threshold: float = option(0.5, THRESHOLD)
+    probabilities: bool = option(False, "of classes too a column for each label's probability (.jsonl has them)")
+    keep: str | None = option(None, "columns of --data to repeat in --out, such as id,title (alone: all)", alone=EVERY)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.data is not None and self.pair is not None:
             raise ValueError(f"--pair goes with texts; the pairs of --data {self.data} are its column text_b")
+        check_options(self, ("top",), {}, {})
+        check_threshold(self.threshold)
+        if self.top is not None and self.probabilities:
+            raise ValueError("--top and --probabilities are both given; choose one")
+        if self.data is None and (self.keep is not None or self.probabilities):
+            given = "probabilities" if self.probabilities else "keep"
+            raise ValueError(f"--{given} is for --data and --out; leave it out, --json shows all")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,10 +22,11 @@ WORDS = {  # how a score is called, and how many digits it has
     "loss": ("loss", 4),
     "micro_f1": ("micro F1", 3),
     "macro_f1": ("macro F1", 3),
+    "mean_absolute_error": ("mean absolute error", 4),
 }
-
-
 MATRIX = 1000  # classes of which there is a confusion matrix: its square is held
+SHOWN = 30  # classes or labels in a table
+RATIOS = ("precision", "recall", "F1", "true", "predicted")
 
 
 class Scores(NamedTuple):
@@ -36,6 +37,7 @@ class Scores(NamedTuple):
     loss: float
     macro_f1: float
     confusion: list[list[int]]  # [L, L], rows true, columns predicted
+    counts: Sequence[Sequence[int]] = ()  # [L, 3], see LabelScores
 
 
 class LabelScores(NamedTuple):
@@ -65,21 +67,21 @@ def score(logits: Tensor, labels: NDArray[np.int64]) -> Scores:
     """logits [N, L], labels [N]. A class that neither occurs nor is predicted counts as F1 0, as in scikit-learn."""
     truth, predicted = torch.from_numpy(labels), logits.argmax(dim=1)
     L = logits.shape[1]
-    hits, true, positive = (
-        torch.bincount(classes, minlength=L) for classes in (truth[truth == predicted], truth, predicted)
-    )
+    classes = truth[truth == predicted], truth, predicted
+    counts = torch.stack([torch.bincount(some, minlength=L) for some in classes], dim=1)  # [L, 3]
+    hits, true, positive = counts.unbind(dim=1)
     f1 = 2 * hits.double() / (positive + true).clamp(min=1)
     confusion = []
     if L <= MATRIX:
         confusion = torch.bincount(truth * L + predicted, minlength=L * L).view(L, L).tolist()
     accuracy = (truth == predicted).double().mean().item()
-    return Scores(accuracy, F.cross_entropy(logits, truth).item(), f1.mean().item(), confusion)
+    return Scores(accuracy, F.cross_entropy(logits, truth).item(), f1.mean().item(), confusion, counts.tolist())
 
 
-def score_labels(logits: Tensor, labels: NDArray[np.float32]) -> LabelScores:
-    """logits and labels (0 or 1) [N, L]. A label is predicted where its probability, sigmoid(logit), is above 1/2. One
-    that neither occurs nor is predicted counts as F1 0, as in scikit-learn."""
-    truth, predicted = torch.from_numpy(labels), present(logits)
+def score_labels(logits: Tensor, labels: NDArray[np.float32], threshold: float = 0.5) -> LabelScores:
+    """logits and labels (0 or 1) [N, L]. A label is predicted where it is `present`. One that neither occurs nor is
+    predicted counts as F1 0, as in scikit-learn."""
+    truth, predicted = torch.from_numpy(labels), present(logits, threshold)
     right = predicted == truth.bool()
     answers = (predicted & right, truth.bool(), predicted)
     counts = torch.stack([answer.sum(dim=0) for answer in answers], dim=1)  # [L, 3]
@@ -116,6 +118,27 @@ def ranks(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """The places of [N] numbers in their order, from 1; equal ones share the mean of theirs."""
     _, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+
+
+class Ratios(NamedTuple):
+    """Of a class or label; None where a denominator is zero."""
+
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    true: int
+    predicted: int
+
+
+def ratios(hits: int, true: int, predicted: int) -> Ratios:
+    """Of how often it was rightly predicted, is true, was predicted."""
+    shares = ((hits, predicted), (hits, true), (2 * hits, true + predicted))
+    return Ratios(*(a / b if b else None for a, b in shares), true, predicted)
+
+
+def largest(counts: Sequence[Sequence[int]]) -> list[int]:
+    """Which classes a table shows: at most SHOWN, those with the most rows, in their order. counts: [L, 3]."""
+    return sorted(sorted(range(len(counts)), key=lambda k: -counts[k][1])[:SHOWN])
 
 
 SCORING: dict[str, Callable[..., AnyScores]] = {  # by the task, see answers.task_of: (answers, labels) -> its scores

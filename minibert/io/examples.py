@@ -159,7 +159,8 @@ def aside(lines: Lines) -> str:
         words += f", columns by {next((n for n, d in DELIMITERS.items() if d == layout.delimiter), 'delimiter')}"
     if layout.encoding != "utf-8-sig":
         words += f", read as {layout.encoding}"
-    ignored = [name.strip()[:30] for name in lines.columns if name.strip() and name not in lines.names.values()]
+    used = (*lines.names.values(), *lines.keep)
+    ignored = [name.strip()[:30] for name in lines.columns if name.strip() and name not in used]
     if ignored:
         words += f"; ignored: {', '.join(ignored[:SHOWN])}{', …' * (len(ignored) > SHOWN)}"
     return words

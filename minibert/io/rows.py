@@ -44,6 +44,7 @@ class Row(NamedTuple):
     pair: str | None = None
     label: str | None = None
     problem: str | None = None
+    kept: Sequence[object] = ()  # the fields of the columns that are carried along
 
 
 # ---- files ----
@@ -79,6 +80,8 @@ class Lines:
         self.path, self.file, self.layout, self.how, self.labelled = path, file, layout, how, labelled
         self.names: dict[str, str] = {}  # the columns that are used
         self.columns: tuple[str, ...] = ()  # all there are
+        self.keep: Sequence[str] = ()  # those that are carried along
+        self.keeps_all = False  # whether a row must not have others
         self.number = 0
         self.digest = hashlib.blake2b(digest_size=16)
         self.row: list[str] = []  # the lines of the row that is being read
@@ -158,7 +161,7 @@ def read_rows(lines: Lines) -> Iterator[Row]:
             values = {kind: checked(kind, name, fields.get(name), labelled) for kind, name in names.items()}
             if len(lines.row) > 1 and layout.kind == "table":
                 check_glue(layout, len(fields), values)
-            row = Row(line, place, **values)
+            row = Row(line, place, **values, kept=kept_fields(lines, fields) if lines.keep else ())
         except StopIteration:
             return
         except (csv.Error, ValueError) as error:
@@ -316,6 +319,17 @@ def checked(kind: str, name: str, value: object, labelled: bool | str | None = T
     except UnicodeEncodeError:
         raise ValueError(f"{name} holds half of a surrogate pair, which is no character; repair the row") from None
     return value.strip() if kind == "label" else value
+
+
+def kept_fields(lines: Lines, fields: Fields) -> list[object]:
+    """What is carried along, as it is. ValueError: it would be lost, or cannot be written."""
+    other = next((name for name in fields if name.strip() and name not in lines.keep), None)
+    if lines.keeps_all and other is not None:
+        raise ValueError(f"has a column {other!r} that the first row has not; name those to keep, --keep id,title")
+    kept = [fields.get(name) for name in lines.keep]
+    for name, value in zip(lines.keep, kept, strict=True):
+        checked("kept", name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return kept
 
 
 def label_text(name: str, value: object, labelled: bool | str | None) -> object:

@@ -39,6 +39,7 @@ from minibert.io.bundled import resolve
 from minibert.io.signals import Interrupt
 from minibert.io.stderr import on_terminal, say
 from minibert.text.tokenizer import Tokenizer
+from minibert.training.board import Board, check_board
 from minibert.training.ranks import Ranks, joined
 from minibert.training.report import render
 from minibert.training.state import (
@@ -84,6 +85,7 @@ class Task:
     steps: int  # optimizer steps of the whole run
     schedule = "linear"
     replays: Replays | None = None  # on a GPU: `forward_backward`, recorded
+    board: Board | None = None  # for TensorBoard
 
     def __init__(
         self,
@@ -143,6 +145,8 @@ class Task:
         """Adds a line to metrics.jsonl, of which rank 0 writes it; `progress` remembers how long the file is."""
         if self.ranks.main:
             self.progress.metrics_bytes = append_metrics(self.out, row)
+            if self.board is not None:
+                self.board.draw(row, self.progress.step)
 
     def autocast(self, cached: bool = True) -> torch.autocast:
         """The precision of the run. cached: whether weights in bfloat16 are kept from one product to the next."""
@@ -192,6 +196,7 @@ def run(command: Command, prepare: Callable[..., Task], options: Any) -> tuple[A
     with joined() as ranks:
         with ranks.agreed():
             options, out, record = begun(command, options, ranks)
+            check_board(options.tensorboard)
         with locked(out, ranks, reserved=options.out is None and record is None):
             task = prepare(options, out, ranks, record)
             with cpu_threads(options.threads or (1 if task.parameters < ONE_THREAD_BELOW else torch.get_num_threads())):
@@ -200,6 +205,8 @@ def run(command: Command, prepare: Callable[..., Task], options: Any) -> tuple[A
                     task.progress = restored(task.progress, load_state(out, ranks, task.model, task.optimizer))
                     done = task.progress
                     say(f"resuming at step {done.step}, epoch {done.epoch + 1}, batch {done.batch}")
+                if options.tensorboard is not None and ranks.main:
+                    task.board = Board(Path(options.tensorboard, out.resolve().name), task.progress.step)
                 with Interrupt() as interrupt:
                     fit(task, interrupt)
                 ranks.leave()

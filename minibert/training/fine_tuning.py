@@ -40,7 +40,8 @@ from minibert.training.report import Report
 from minibert.training.start import build, own_order
 from minibert.training.state import Command, Means, Progress, hashes, model_hashes, read_metrics
 
-CHANGEABLE = ("attention", "device", "keep", "log_every", "parallel", "save_every", "threads")  # when resuming
+CHANGEABLE = ("attention", "device", "keep", "log_every", "parallel", "save_every")  # when resuming
+CHANGEABLE += ("tensorboard", "threads")
 
 
 # ---- before the loop ----

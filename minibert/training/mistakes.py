@@ -14,6 +14,7 @@ from torch import Tensor
 
 from minibert.core.data import Examples
 from minibert.inference.answers import present
+from minibert.inference.scores import SHOWN
 
 MOST = 20  # that are shown
 
@@ -31,9 +32,11 @@ def worst_mistakes(logits: Tensor, rows: Examples, truth: NDArray, labels: list[
     return found
 
 
-def worst_sets(logits: Tensor, rows: Examples, truth: NDArray, labels: list[str], most: int = MOST) -> list[dict]:
+def worst_sets(
+    logits: Tensor, rows: Examples, truth: NDArray, labels: list[str], most: int = MOST, threshold: float = 0.5
+) -> list[dict]:
     """The rows of which a label is wrong, those of the largest loss first. logits, truth: [N, L]."""
-    wanted, predicted = torch.from_numpy(truth), present(logits)
+    wanted, predicted = torch.from_numpy(truth), present(logits, threshold)
     losses = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")  # [N, L]
     loss = losses.mean(dim=1).tolist()
     wrong = (predicted != wanted.bool()).any(dim=1).tolist()
@@ -53,8 +56,9 @@ def worst_numbers(logits: Tensor, rows: Examples, truth: NDArray, labels: list[s
 
 
 def listed(labels: list[str], chosen: list[float]) -> str:
-    """The names of the labels that a row has."""
-    return ", ".join(name for name, there in zip(labels, chosen, strict=True) if there) or "none"
+    """The names of the labels that a row has, of many the first."""
+    names = [name for name, there in zip(labels, chosen, strict=True) if there]
+    return ", ".join(names[:SHOWN]) + f", … ({len(names)})" * (len(names) > SHOWN) or "none"
 
 
 def mistake(rows: Examples, row: int, label: str, predicted: str) -> dict:

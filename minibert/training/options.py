@@ -84,6 +84,7 @@ class TrainOptions(Reading):
     save_every: int = option(1000, "optimizer steps between two checkpoints; there is one after every epoch, too")
     keep: int = option(2, "checkpoints kept while training, the last ones")
     parallel: str | None = option(None, "under torchrun: ddp, each process holds the whole model (default)")
+    tensorboard: str | None = option(None, "directory for TensorBoard's curves, in a folder called as --out")
     resume: str | None = option(None, "directory of an interrupted run: continue it with its own options")
     task: str | None = option(None, f"{', '.join(BEST_BY)} (default: as a trained --model has it, else the first)")
     freeze: int | None = option(None, "train neither the embeddings nor so many layers, from the first")
@@ -184,6 +185,7 @@ class PretrainOptions:
     save_every: int = option(500, "steps between two checkpoints")
     keep: int = option(2, "checkpoints kept while training, the last ones")
     parallel: str | None = option(None, "under torchrun: ddp, each process holds the whole model (default)")
+    tensorboard: str | None = option(None, "directory for TensorBoard's curves, in a folder called as --out")
     resume: str | None = option(None, "directory of an interrupted run: continue it with its own options")
 
     def __post_init__(self) -> None:

@@ -36,7 +36,8 @@ from minibert.training.ranks import Ranks
 from minibert.training.report import PretrainingReport
 from minibert.training.state import Command, Means, Progress, hashes, locked, model_hashes, read_metrics
 
-CHANGEABLE = ("attention", "cache", "device", "eval_every", "keep", "log_every", "parallel", "save_every", "threads")
+CHANGEABLE = ("attention", "cache", "device", "eval_every", "keep", "log_every", "parallel", "save_every")
+CHANGEABLE += ("tensorboard", "threads")
 EXAMPLES = 2000  # held-out ones that are scored at most
 CACHE = "corpus"
 

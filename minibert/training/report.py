@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from minibert.inference.scores import WORDS
+from minibert.inference.scores import RATIOS, WORDS, largest, ratios
 from minibert.io.bundled import ASSETS
 from minibert.training.losses import LOSSES, RIGHT
 
@@ -35,7 +35,7 @@ class Report:
     steps: list[dict]  # a logged training step: step, loss, accuracy, lr
     epochs: list[dict]  # epoch (from 1), seconds (None: of another process); scores as train_NAME and dev_NAME
     steps_per_epoch: int
-    confusion: list[list[int]]  # [L, L], rows true, columns predicted
+    confusion: list[list[int]]  # [L, L], rows true, columns predicted; empty: of too many classes
     split: str  # what confusion, counts, result, baselines and mistakes were measured on: "test" or "dev"
     result: dict[str, float | None]  # the scores on it, by their names in inference/scores.py
     baselines: dict[str, float]  # name -> accuracy (exact match, mean squared error)
@@ -45,7 +45,7 @@ class Report:
     task: str = "classification"
     best_by: str = "accuracy"  # the score that chose the best epoch
     rows: int = 0  # of the split
-    counts: Sequence[Sequence[int]] = ()  # several labels at once: [L, 3], see LabelScores
+    counts: Sequence[Sequence[int]] = ()  # [L, 3], see LabelScores; not of a regression
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ class PretrainingReport:
 def render(run: Report | PretrainingReport) -> str:
     """The whole page."""
     if isinstance(run, Report):
-        sections = (_header, _training, _epochs, *OWN[run.task], _mistakes, _options)
+        trained = (_training, _epochs) if run.epochs else ()  # or only evaluated
+        sections = (_header, *trained, *OWN[run.task], _mistakes, _options)
     else:
         sections = (_pretraining_header, _pretraining_curves, _measurements, _options)
     body = "".join(section(run) for section in sections)
@@ -154,59 +155,43 @@ def _epochs(run: Report) -> str:
 
 
 def _classes(run: Report) -> str:
-    """The confusion matrix, and precision, recall and F1 of each class; a dash where a denominator is zero. Of many
-    classes the largest, in their order."""
-    matrix, scores, title = [], [], f"Classes, on the {_esc(run.split)} split"
+    """The confusion matrix, and what `_labels` shows of each class; of many the largest, in their order."""
     if not run.confusion:
-        return _section(title, f"<p>{len(run.labels):,} classes: too many for a table.</p>\n")
-    totals = [
-        (sum(row), sum(column)) for row, column in zip(run.confusion, zip(*run.confusion, strict=True), strict=True)
-    ]
-    largest = sorted(sorted(range(len(totals)), key=lambda k: -totals[k][0])[:SHOWN])
-    names = [_label(run.labels[k]) for k in largest]
-    for k, name in zip(largest, names, strict=True):
-        row, (true, predicted) = run.confusion[k], totals[k]
-        cells = []
-        for j in largest:
-            count = row[j]
+        return _labels(run, "Classes", f"<p>{len(run.labels):,} classes: too many for a confusion matrix.</p>\n")
+    matrix, shown = [], largest(run.counts)
+    names = [_label(run.labels[k]) for k in shown]
+    for k, name in zip(shown, names, strict=True):
+        true, cells = run.counts[k][1], []
+        for j in shown:
+            count = run.confusion[k][j]
             kind = "hit" if j == k else "miss"
             share = count / true if true else 0.0
             percent = _percent(share if true else None, 1)
             cells.append(f'<div class="{kind}" style="--share:{share:.3f}">{count:,}<small>{percent}</small></div>')
         matrix.append([name, *cells])
-        scores.append(_ratios(name, row[k], true, predicted))
-    few = len(matrix) < 6
-    head = ["true ↓ predicted →", *names]
-    tables = _table("Confusion matrix", head, matrix, "confusion" if few else "confusion many")
-    tables += _table("Classes", ["class", *RATIOS], scores)
-    if few:
+    head, kind = ["true ↓ predicted →", *names], "confusion" if len(shown) < 6 else "confusion many"
+    return _labels(run, "Classes", _table("Confusion matrix", head, matrix, kind))
+
+
+def _labels(run: Report, kind: str = "Labels", before: str = "") -> str:
+    """Precision, recall and F1 of each class, or of each of several labels at once; a dash where a denominator is zero.
+    before: what stands before the table, of few beside it."""
+    rows, shown = [], largest(run.counts)
+    for k in shown:
+        *shares, true, predicted = ratios(*run.counts[k])
+        rows.append([_label(run.labels[k]), *map(_number, shares), f"{true:,}", f"{predicted:,}"])
+    tables = before + _table(kind, ["class" if kind == "Classes" else "label", *RATIOS], rows)
+    if before and len(shown) < 6:
         tables = f'<div class="pair">\n{tables}</div>\n'
-    if len(largest) < len(totals):
-        tables = f"<p>The {SHOWN} largest of {len(totals):,} classes.</p>\n{tables}"
-    return _section(title, tables)
-
-
-SHOWN = 30  # classes or labels in a table
-RATIOS = ["precision", "recall", "F1", "true", "predicted"]
-
-
-def _ratios(name: str, hits: int, true: int, predicted: int) -> list[str]:
-    """A class's row under RATIOS; a dash where a denominator is zero."""
-    ratios = ((hits, predicted), (hits, true), (2 * hits, true + predicted))
-    return [name, *(_number(a / b if b else None) for a, b in ratios), f"{true:,}", f"{predicted:,}"]
-
-
-def _labels(run: Report) -> str:
-    """Precision, recall and F1 of each of several labels at once."""
-    largest = sorted(sorted(range(len(run.labels)), key=lambda k: -run.counts[k][1])[:SHOWN])
-    table = _table("Labels", ["label", *RATIOS], [_ratios(_label(run.labels[k]), *run.counts[k]) for k in largest])
-    if len(largest) < len(run.labels):
-        table = f"<p>The {SHOWN} largest of {len(run.labels):,} labels.</p>\n{table}"
-    return _section(f"Labels, on the {_esc(run.split)} split", table)
+    if len(shown) < len(run.labels):
+        tables = f"<p>The {len(shown)} largest of {len(run.labels):,} {kind.lower()}.</p>\n{tables}"
+    return _section(f"{kind}, on the {_esc(run.split)} split", tables)
 
 
 def _baselines(run: Report) -> str:
     """What BERT adds, or fails to add, to simpler ways of answering."""
+    if not run.baselines:
+        return ""
     right = RIGHT[run.task]
     ours, best = run.result[right], max(run.baselines, key=run.baselines.__getitem__)
     points, verdict = round(100 * (ours - run.baselines[best]), 2), "level with"
@@ -225,6 +210,8 @@ def _baselines(run: Report) -> str:
 
 def _mean(run: Report) -> str:
     """What a regression adds to one answer for all rows."""
+    if not run.baselines:
+        return ""
     ((name, guess),) = run.baselines.items()
     verdict = "below" if run.result["loss"] < guess else "not below"
     sentence = f"<p>The mean squared error is {_number(run.result['loss'])}, {verdict} that of always answering the"

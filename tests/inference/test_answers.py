@@ -380,3 +380,123 @@ def test_saving_keeps_what_a_model_answers_and_changes_nothing_on_it(directories
     assert for_cross_encoders(load(tmp_path).config) == before
     assert load(tmp_path).max_length == POSITIONS
     assert load(tmp_path).tokenizer.vocab == VOCAB
+
+
+# ---- the best labels, every probability, another threshold ----
+
+
+def written(capsys: pytest.CaptureFixture, directory: Path, out: Path, *words: str) -> list[list[str]]:
+    """The rows of a table of answers to three texts."""
+    (out.parent / "rows.txt").write_text("a b c\nx\n房间很干净\n", encoding="utf-8")
+    predicted(capsys, directory, "--data", str(out.parent / "rows.txt"), "--out", str(out), *words)
+    return list(csv.reader(io.StringIO(out.read_text(encoding="utf-8")), delimiter="\t"))
+
+
+def in_order(directory: Path) -> list[list[tuple[str, str]]]:
+    """Of each text its labels with their probabilities, the best first."""
+    rows = load(directory).probabilities(["a b c", "x", "房间很干净"]).tolist()
+    named = [zip(LABELS.values(), (f"{x:.6f}" for x in row), strict=True) for row in rows]
+    return [sorted(row, key=lambda pair: -float(pair[1])) for row in named]
+
+
+def flat(pairs: list[tuple[str, str]]) -> list[str]:
+    return [cell for pair in pairs for cell in pair]
+
+
+@pytest.mark.parametrize("top", [1, 2, 3, 9])
+def test_the_best_classes_stand_in_columns_the_best_first(directories, capsys, tmp_path, top):
+    head, *lines = written(capsys, directories["classes"], tmp_path / "out.tsv", "--top", str(top))
+    more = [f"{name}_{k}" for k in range(2, min(top, 3) + 1) for name in ("label", "probability")]
+    assert head == ["row", "label", "probability", *more]
+    assert [line[1:] for line in lines] == [flat(row[:top]) for row in in_order(directories["classes"])]
+
+
+def test_the_best_of_several_labels_stand_behind_the_answer(directories, capsys, tmp_path):
+    head, *lines = written(capsys, directories["several labels"], tmp_path / "out.tsv", "--top", "2")
+    assert head[:3] == ["row", "labels", "probability"]
+    assert head[3:] == ["label_1", "probability_1", "label_2", "probability_2"]
+    assert [line[3:] for line in lines] == [flat(row[:2]) for row in in_order(directories["several labels"])]
+
+
+def test_the_best_of_several_scores_are_scores(directories, capsys, tmp_path):
+    head, *_ = written(capsys, directories["several numbers"], tmp_path / "out.tsv", "--top", "2")
+    assert head == ["row", "label", "score", "label_2", "score_2"]
+
+
+def test_json_holds_the_best_alone_in_their_order(directories, capsys):
+    (row,) = json.loads(predicted(capsys, directories["classes"], "a b c", "--top", "2", "--json"))["predictions"]
+    assert list(row["probabilities"]) == [name for name, _ in in_order(directories["classes"])[0][:2]]
+
+
+def test_predict_prints_the_best_before_the_text(directories, capsys):
+    found = predicted(capsys, directories["classes"], "a b c", "--top", "2").removesuffix("\n").split("\t")
+    wanted = in_order(directories["classes"])[0][:2]
+    assert (found[0], found[2], found[4]) == (wanted[0][0], wanted[1][0], "a b c")
+    assert [float(found[i]) for i in (1, 3)] == pytest.approx([float(p) for _, p in wanted], abs=1e-4)
+
+
+def test_of_equal_classes_the_best_is_the_answer():
+    (found,) = answers(config(), torch.tensor([[1.0, 2.0, 2.0]]), top=2)
+    assert (found.label, found.best) == ("neutral", [1, 2])
+
+
+def test_every_probability_of_classes_has_a_column_if_asked(directories, capsys, tmp_path):
+    head, *lines = written(capsys, directories["classes"], tmp_path / "out.tsv", "--probabilities")
+    assert head == ["row", "label", "probability", *(f"probability_{name}" for name in LABELS.values())]
+    wanted = [dict(row) for row in in_order(directories["classes"])]
+    assert [dict(zip(LABELS.values(), line[3:], strict=True)) for line in lines] == wanted
+
+
+def test_a_threshold_gives_the_labels_of_that_probability_and_more():
+    """Probabilities 0.25, 0.75 and 0.5; the least certain decision is the one furthest on the wrong side."""
+    logits = torch.tensor([[-math.log(3), math.log(3), 0.0]])
+    found = {t: answers(config(problem_type=MULTI), logits, threshold=t)[0] for t in (0.2, 0.5, 0.7, 0.8)}
+    assert {t: answer.label for t, answer in found.items()} == {
+        0.2: "negative|neutral|positive",
+        0.5: "neutral|positive",
+        0.7: "neutral",
+        0.8: "",
+    }
+    assert {t: round(answer.value, 6) for t, answer in found.items()} == {0.2: 0.25, 0.5: 0.5, 0.7: 0.5, 0.8: 0.25}
+
+
+def test_a_threshold_reaches_texts_and_files(directories, capsys, tmp_path):
+    directory = directories["several labels"]
+    wanted = ["|".join(sorted(n for n, p in row if float(p) >= 0.1)) for row in in_order(directory)]
+    _, *lines = written(capsys, directory, tmp_path / "out.tsv", "--threshold", "0.1")
+    assert [line[1] for line in lines] == wanted
+    assert predicted(capsys, directory, "a b c", "--threshold", "0.1").split("\t")[0] == wanted[0]
+    _, *plain = written(capsys, directory, tmp_path / "plain.tsv")
+    assert [line[1] for line in plain] != wanted, "so that it proves something"
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "reason"),
+    [
+        (
+            "classes",
+            ["--threshold", "0.7"],
+            "--threshold 0.7 is for a model of several labels at once, and this one",
+        ),
+        ("one score", ["--top", "2"], "--top 2 is for a model of several labels, and this one has one; leave it out"),
+        ("several labels", ["--threshold", "1"], "threshold is 1; it must lie between 0 and 1, such as 0.5"),
+        ("classes", ["--top", "0"], "top is 0; it must be at least 1"),
+        ("classes", ["--keep"], "--keep is for --data and --out; leave it out"),
+        ("classes", ["--probabilities"], "--probabilities is for --data and --out; leave it out, --json shows all"),
+        ("classes", ["--probabilities", "--top", "2"], "--top and --probabilities are both given; choose one"),
+    ],
+)
+def test_what_a_model_cannot_be_asked_is_refused_in_one_line(name, words, reason, directories, capsys):
+    assert cli.main(["predict", str(directories[name]), "a", *words]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert reason in err
+
+
+def test_a_threshold_goes_into_the_journal(directories, tmp_path, capsys):
+    (tmp_path / "rows.tsv").write_text("text\n" + "a\n" * 20 + "b\tc\n")
+    words = [str(directories["several labels"]), "--data", str(tmp_path / "rows.tsv"), "--out", str(tmp_path / "o.tsv")]
+    words += ["--tokens-per-batch", "1", "--device", "cpu"]
+    assert cli.main(["predict", *words]) == 2
+    assert cli.main(["predict", *words, "--threshold", "0.3"]) == 2
+    assert "o.tsv.journal: begun with another threshold; take the same" in capsys.readouterr().err

@@ -3,9 +3,12 @@ refuse what is broken by row, line and reason, keeping what is done.
 Run: pytest tests/inference/test_jobs.py (-m slow: all kills)
 """
 
+import csv
 import json
 import os
 import random
+import re
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -24,6 +27,7 @@ from minibert.inference.text_models import TextClassifier
 from minibert.io.examples import read_examples
 from minibert.io.locks import held
 from minibert.io.rows import open_lines, read_rows
+from minibert.options import Reading
 
 ROWS = 120
 
@@ -816,3 +820,163 @@ def test_a_disk_that_is_full_from_the_start_leaves_nothing(run, model, data, tmp
         f"minibert: [Errno 28] No space left on device: '{out}.partial'; make room, then type the command again\n",
     )
     assert left_in(tmp_path) == []
+
+
+# ---- columns that are kept, labels that are asked for ----
+
+STRANGE = ["a\tb", "two\nlines", 'say "x"', "a,b", "cr\rcr", " spaced ", "", "房间", "'single", '"', "\r\n"]
+
+
+def strange(path: Path) -> list[list[str]]:
+    """A .csv whose fields hold all that a table may trip over; its rows."""
+    rows = [[f"{i}", texts(1, seed=i)[0], field] for i, field in enumerate(STRANGE)]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, quoting=csv.QUOTE_ALL).writerows([["id", "text", "Title, long"], *rows])
+    return rows
+
+
+@pytest.mark.parametrize(("kind", "delimiter"), [("csv", ","), ("tsv", "\t")])
+def test_kept_columns_stand_behind_the_answers_and_are_read_as_they_were(run, model, tmp_path, kind, delimiter):
+    rows, out = strange(tmp_path / "in.csv"), tmp_path / f"out.{kind}"
+    assert run("predict", model, tmp_path / "in.csv", out, "--keep")[0] == 0
+    with out.open(encoding="utf-8", newline="") as file:
+        head, *lines = csv.reader(file, delimiter=delimiter, strict=True)
+    assert head == ["row", "label", "probability", "id", "text", "Title, long"]
+    assert [line[3:] for line in lines] == rows
+    with open_lines(out, Reading(text_column="Title, long")) as ours:
+        assert [row.text for row in read_rows(ours)] == STRANGE
+    answers = expected(model, [row[1] for row in rows])
+    assert [line[:2] for line in lines] == [[f"{n}", label] for n, (label, _) in enumerate(answers, 1)]
+
+
+def test_columns_are_kept_by_name_number_and_in_the_order_asked(run, model, tmp_path):
+    rows = strange(tmp_path / "in.csv")
+    status, _, stderr = run(
+        "predict", model, tmp_path / "in.csv", tmp_path / "out.jsonl", "--keep", '"Title, long",1,id'
+    )
+    assert (status, stderr) == (0, f"{tmp_path / 'in.csv'}: texts (text)\n"), "none is ignored"
+    found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [list(row.items())[3:] for row in found] == [[("Title, long", row[2]), ("id", row[0])] for row in rows]
+
+
+def test_columns_of_a_file_without_a_header_are_kept_by_number(run, model, tmp_path):
+    path = write(tmp_path / "rows.tsv", texts(20))
+    path.write_text(path.read_text(encoding="utf-8").split("\n", 1)[1], encoding="utf-8")
+    assert run("predict", model, path, tmp_path / "out.tsv", "--text-column", "2", "--keep", "1")[0] == 0
+    head, *lines = (tmp_path / "out.tsv").read_text(encoding="utf-8").splitlines()
+    assert head.split("\t")[3:] == ["1"]
+    assert [line.split("\t")[3] for line in lines] == [f"{i}" for i in range(20)]
+
+
+def test_a_row_left_out_moves_no_kept_field_to_another(run, model, tmp_path):
+    path = tmp_path / "rows.tsv"
+    path.write_text("id\ttext\nA\ta\nB\tb\tc\nC\tc\n", encoding="utf-8")
+    assert run("predict", model, path, tmp_path / "out.tsv", "--keep", "--on-error", "skip")[0] == 0
+    lines = (tmp_path / "out.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    assert [(line.split("\t")[0], line.split("\t")[3]) for line in lines] == [("1", "A"), ("3", "C")]
+
+
+def test_values_of_json_keep_their_kind_and_are_json_in_a_table(run, model, tmp_path):
+    rows = [{"text": "a", "n": 7, "tags": ["x", "房"]}, {"text": "b", "n": 0.5, "tags": None}]
+    (tmp_path / "in.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    assert run("predict", model, tmp_path / "in.jsonl", tmp_path / "out.jsonl", "--keep")[0] == 0
+    lines = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [{name: json.loads(line)[name] for name in rows[0]} for line in lines] == rows
+    assert run("predict", model, tmp_path / "in.jsonl", tmp_path / "out.csv", "--keep", "n,tags")[0] == 0
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        assert [row[3:] for row in csv.reader(file)] == [["n", "tags"], ["7", '["x", "房"]'], ["0.5", ""]]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ('{"text": "b", "more": 1}', "has a column 'more' that the first row has not; name those to keep, --keep"),
+        ('{"text": "b", "id": "\\ud800"}', "id holds half of a surrogate pair"),
+        ('{"text": "b", "id": ["\\ud800"]}', "id holds half of a surrogate pair"),
+    ],
+)
+def test_a_row_of_which_something_would_be_lost_is_broken(refusal, model, tmp_path, row, reason):
+    (tmp_path / "in.jsonl").write_text('{"text": "a", "id": "1"}\n' + row + "\n", encoding="utf-8")
+    message = refusal("predict", model, tmp_path / "in.jsonl", tmp_path / "out.jsonl", "--keep")
+    assert f"row 2, {tmp_path / 'in.jsonl'}:2: {reason}" in message
+
+
+@pytest.mark.parametrize(
+    ("header", "words", "reason"),
+    [
+        (
+            "id\ttext\tLabel",
+            [],
+            "its column 'Label' has the name of one of the answers; type --keep id,text, or",
+        ),
+        (
+            "row\ttext\tid, 2",
+            [],
+            "its column 'row' has the name of one of the answers; type --keep 'text,\"id, 2\"',",
+        ),
+        ("id\ttext\tx", ["y"], "has no column 'y' to keep; type --keep id,text,x"),
+        ("id\ttext\tx", ["4"], "has no column '4' to keep; type --keep id,text,x"),
+        ("id\ttext\t", ["3"], "has no column '' to keep; type --keep id,text"),
+        ("id\ttext\tx", [""], "has no column '' to keep; type --keep id,text,x"),
+    ],
+)
+def test_columns_that_cannot_be_kept_are_refused_and_the_remedy_works(
+    run, refusal, model, tmp_path, header, words, reason
+):
+    path, out = tmp_path / "rows.tsv", f"out.{'jsonl' if 'row' in header else 'tsv'}"
+    path.write_text(f"{header}\n1\ta b\t2\n", encoding="utf-8")
+    message = refusal("predict", model, path, tmp_path / out, "--keep", *words)
+    assert f"{path}: {reason}" in message
+    remedy = shlex.split(re.search("--keep .*?(?=, or|$)", message)[0])
+    assert run("predict", model, path, tmp_path / out, *remedy)[0] == 0
+
+
+def test_a_column_without_a_name_is_not_kept_which_is_said(run, model, tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text(",text\n0,a b\n", encoding="utf-8")
+    _, _, stderr = run("predict", model, path, tmp_path / "out.csv", "--keep")
+    assert stderr.splitlines()[0] == f"{path}: a column without a name is not kept"
+    assert (tmp_path / "out.csv").read_text(encoding="utf-8").startswith("row,label,probability,text\n")
+
+
+def test_a_key_of_json_with_spaces_around_it_is_kept_as_it_is(run, model, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a", " id ": 7}\n', encoding="utf-8")
+    assert run("predict", model, path, tmp_path / "out.jsonl", "--keep", "id")[0] == 0
+    assert json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))[" id "] == 7
+
+
+def test_a_file_without_rows_keeps_nothing(refusal, model, tmp_path):
+    (tmp_path / "rows.tsv").write_text("id\ttext\n")
+    assert "holds no rows" in refusal("predict", model, tmp_path / "rows.tsv", tmp_path / "out.tsv", "--keep", "id")
+    assert left_in(tmp_path) == ["rows.tsv"]
+
+
+ASKED = [["--keep", "id"], ["--top", "2"], ["--probabilities"]]
+
+
+@pytest.mark.parametrize("words", ASKED, ids=lambda words: words[0])
+def test_a_job_that_asks_for_more_is_not_gone_on_with_by_one_that_does_not(refusal, model, tmp_path, words):
+    """Nor the other way."""
+    path, out = tmp_path / "rows.tsv", tmp_path / "out.tsv"
+    name, rows = words[0].removeprefix("--"), write(path, texts(40)).read_bytes()
+    for begun, other in ((words, []), ([], words)):
+        path.write_bytes(rows.replace(b"\n35\t", b"\n"))
+        refusal("predict", model, path, out, *begun)
+        path.write_bytes(rows)
+        message = refusal("predict", model, path, out, *other)
+        assert f"out.tsv.journal: begun with another {name}; take the same, or delete" in message
+        Path(f"{out}.journal").unlink()
+
+
+@pytest.mark.parametrize("kind", ["tsv", "jsonl"])
+def test_a_job_with_kept_columns_that_was_stopped_ends_as_if_it_had_not_been(run, refusal, model, data, tmp_path, kind):
+    path, out, words = tmp_path / "rows.tsv", tmp_path / f"out.{kind}", ("--keep", "id,text", "--top", 2)
+    rows = write(path, texts(40)).read_bytes()
+    assert run("predict", model, path, tmp_path / f"whole.{kind}", *words)[0] == 0
+    path.write_bytes(rows.replace(b"\n35\t", b"\n"))
+    refusal("predict", model, path, out, *words)
+    assert progress(out)["rows"] > 10
+    path.write_bytes(rows)
+    assert run("predict", model, path, out, *words)[0] == 0
+    assert out.read_bytes() == (tmp_path / f"whole.{kind}").read_bytes()

@@ -169,6 +169,18 @@ MUTATIONS = {
     ],
     "minibert/inference/scores.py": [
         (
+            "scores: precision and recall change places",
+            "shares = ((hits, predicted), (hits, true),",
+            "shares = ((hits, true), (hits, predicted),",
+            "tests/training/test_report.py::test_the_scores_of_a_class_are_those_computed_by_hand",
+        ),
+        (
+            "scores: the smallest classes are shown",
+            "key=lambda k: -counts[k][1])[:SHOWN]",
+            "key=lambda k: counts[k][1])[:SHOWN]",
+            "tests/training/test_report.py::test_of_more_classes_the_largest_are_shown_in_their_order",
+        ),
+        (
             "scores: of several numbers the first counts",
             "if (L := answers.shape[1]) != 1:",
             "if (L := answers.shape[1]) < 1:",
@@ -239,8 +251,8 @@ MUTATIONS = {
         ),
         (
             "answers: a label of probability 0.5 is left out",
-            "return logits >= 0",
-            "return logits > 0",
+            "return logits >= math.log(",
+            "return logits > math.log(",
             "tests/inference/test_answers.py::test_several_labels_are_all_of_probability_one_half_and_more_in_the_order_of_the_ids",
         ),
         (
@@ -248,6 +260,42 @@ MUTATIONS = {
             ".amin(dim=1)",
             ".amax(dim=1)",
             "tests/inference/test_answers.py::test_the_value_of_several_labels_is_the_probability_of_the_least_certain_decision",
+        ),
+        (
+            "answers: every probability is the first class's",
+            "{answer.value:.{digits}f}",
+            "{answer.each[0]:.{digits}f}",
+            "tests/test_cli.py::test_predict_prints_label_probability_and_text_a_line_each",
+        ),
+        (
+            "answers: a threshold is not followed",
+            "present(logits, threshold)",
+            "present(logits)",
+            "tests/inference/test_answers.py::test_a_threshold_gives_the_labels_of_that_probability_and_more",
+        ),
+        (
+            "answers: the threshold is one of logits",
+            "math.log(threshold / (1 - threshold))",
+            "threshold - 0.5",
+            "tests/inference/test_answers.py::test_a_threshold_gives_the_labels_of_that_probability_and_more",
+        ),
+        (
+            "answers: a decision is as certain as if the threshold were 0.5",
+            "torch.where(found, shares, 1 - shares)",
+            "torch.maximum(shares, 1 - shares)",
+            "tests/inference/test_answers.py::test_a_threshold_gives_the_labels_of_that_probability_and_more",
+        ),
+        (
+            "answers: the worst labels are the best",
+            "logits.argsort(dim=1, descending=True, stable=True)",
+            "logits.argsort(dim=1, stable=True)",
+            "tests/inference/test_answers.py::test_the_best_classes_stand_in_columns_the_best_first",
+        ),
+        (
+            "answers: the best labels have the numbers of the first",
+            'f"{answer.each[i]:.{digits}f}"]',
+            'f"{answer.each[0]:.{digits}f}"]',
+            "tests/inference/test_answers.py::test_the_best_of_several_labels_stand_behind_the_answer",
         ),
         (
             "answers: a CrossEncoder's own file is not read",
@@ -274,6 +322,42 @@ MUTATIONS = {
             "if rows := self._read_journal().rows if self.journal.exists() else 0:",
             "if rows := self.done.rows:",
             "tests/inference/test_jobs.py::test_a_signal_behind_the_journal_tells_of_what_the_journal_tells",
+        ),
+        (
+            "jobs: a lone carriage return is not quoted",
+            'lineterminator="\\r\\n")',
+            'lineterminator=" \\n")',
+            "tests/inference/test_jobs.py::test_kept_columns_stand_behind_the_answers_and_are_read_as_they_were",
+        ),
+        (
+            "jobs: a column takes the name of an answer",
+            "if clash := next(",
+            "if clash := 0 and next(",
+            "tests/inference/test_jobs.py::test_columns_that_cannot_be_kept_are_refused_and_the_remedy_works",
+        ),
+        (
+            "jobs: a column that is not there is kept",
+            "        if absent := [name for name in kept if name not in columns]:\n",
+            "        if absent := []:\n",
+            "tests/inference/test_jobs.py::test_columns_that_cannot_be_kept_are_refused_and_the_remedy_works",
+        ),
+        (
+            "jobs: kept fields are those of the window's first rows",
+            "kept = {n: numbered[n].kept for n in places}",
+            "kept = dict(zip(places, (row.kept for row in taken)))",
+            "tests/inference/test_jobs.py::test_a_row_left_out_moves_no_kept_field_to_another",
+        ),
+        (
+            "jobs: what is not asked for any more is not looked at",
+            "asked = dict.fromkeys((*self.settings, *begun))",
+            "asked = self.settings",
+            "tests/inference/test_jobs.py::test_a_job_that_asks_for_more_is_not_gone_on_with_by_one_that_does_not",
+        ),
+        (
+            "jobs: what is asked for is no setting",
+            "if value not in unsaid}",
+            "if False}",
+            "tests/inference/test_jobs.py::test_a_job_that_asks_for_more_is_not_gone_on_with_by_one_that_does_not",
         ),
         (
             "jobs: a journal may hold anything",
@@ -349,6 +433,18 @@ MUTATIONS = {
         ),
     ],
     "minibert/inference/options.py": [
+        (
+            "predict: a threshold may be 1",
+            "if not 0 < threshold < 1:",
+            "if not 0 < threshold < 2:",
+            "tests/inference/test_answers.py::test_what_a_model_cannot_be_asked_is_refused_in_one_line",
+        ),
+        (
+            "predict: the best labels and all are asked for at once",
+            "if self.top is not None and self.probabilities:",
+            "if False:",
+            "tests/inference/test_answers.py::test_what_a_model_cannot_be_asked_is_refused_in_one_line",
+        ),
         (
             "predict: texts beside --data are dropped",
             "if self.data is not None and self.text:",

@@ -151,6 +151,18 @@ MUTATIONS = {
     ],
     "minibert/io/rows.py": [
         (
+            "rows: a field without a column is left out",
+            "if lines.keeps_all and other is not None:",
+            "if False:",
+            "tests/inference/test_jobs.py::test_a_row_of_which_something_would_be_lost_is_broken",
+        ),
+        (
+            "rows: a kept field may be no text",
+            'checked("kept", name, value if',
+            "str(value if",
+            "tests/inference/test_jobs.py::test_a_row_of_which_something_would_be_lost_is_broken",
+        ),
+        (
             "rows: what follows an array is left out",
             "    if rest := text[place + 1 :].strip():",
             "    if rest := False:",

@@ -318,10 +318,16 @@ MUTATIONS = {
             "tests/training/test_report.py::test_hostile_text_is_shown_and_not_run",
         ),
         (
-            "report: precision and recall change places",
-            "ratios = ((hits, predicted), (hits, true),",
-            "ratios = ((hits, true), (hits, predicted),",
-            "tests/training/test_report.py::test_the_scores_of_a_class_are_those_computed_by_hand",
+            "report: rows of the confusion matrix are its columns",
+            "count = run.confusion[k][j]",
+            "count = run.confusion[j][k]",
+            "tests/training/test_report.py::test_the_confusion_matrix_shows_counts_and_row_shares",
+        ),
+        (
+            "report: a model that is only evaluated has curves",
+            "(_training, _epochs) if run.epochs else ()",
+            "(_training, _epochs)",
+            "tests/training/test_report.py::test_a_model_that_is_only_evaluated_has_neither_curves_nor_baselines",
         ),
         (
             "report: the last of the best epochs is marked",
@@ -499,7 +505,71 @@ MUTATIONS = {
             "tests/training/test_tasks.py::test_a_run_that_began_before_labels_had_an_order_goes_on_in_the_old_one",
         ),
     ],
+    "minibert/training/board.py": [
+        (
+            "board: what was drawn behind the checkpoint counts",
+            "        self.write(step + 1, session_log=SessionLog(status=SessionLog.START))\n",
+            "",
+            "tests/training/test_board.py::test_a_run_that_is_killed_and_resumed_has_each_point_once",
+        ),
+        (
+            "board: points stand at the first step",
+            "self.write(step, summary=",
+            "self.write(0, summary=",
+            "tests/training/test_board.py::test_the_curves_of_a_run_are_its_metrics",
+        ),
+        (
+            "board: a full disk is told without the file",
+            "raise OSError(error.errno, error.strerror, str(self.path)) from None",
+            "raise",
+            "tests/training/test_board.py::test_a_full_disk_is_told_in_one_line_with_the_name_of_the_file",
+        ),
+        (
+            "board: the library is looked for in the middle of a run",
+            'if not importlib.util.find_spec("tensorboard"):',
+            "if False:",
+            "tests/training/test_board.py::test_without_the_library_a_run_says_what_to_type_and_leaves_nothing",
+        ),
+    ],
+    "minibert/training/evaluation.py": [
+        (
+            "evaluate: a regression is scored by its logits",
+            "        answers = activated(classifier.config, answers)\n",
+            "        pass\n",
+            "tests/training/test_tasks.py::test_a_cross_encoder_of_an_earlier_release_is_evaluated_by_its_sigmoid",
+        ),
+        (
+            "evaluate: the page is of another threshold",
+            "labels, **how)\n        write",
+            "labels)\n        write",
+            "tests/training/test_evaluation.py::test_a_threshold_is_that_of_scores_and_page",
+        ),
+        (
+            "evaluate: wide characters count as one column",
+            "widths = [max(map(columns_of, column))",
+            "widths = [max(map(len, column))",
+            "tests/training/test_evaluation.py::test_columns_stand_below_each_other_under_wide_characters",
+        ),
+        (
+            "evaluate: a label in a terminal may be of any width",
+            "    while columns_of(text) > most - 1:\n        text = text[:-1]\n",
+            "",
+            "tests/training/test_evaluation.py::test_a_label_takes_no_more_columns_than_it_may",
+        ),
+        (
+            "evaluate: right answers are confused",
+            "found[:, found[0] != found[1]]",
+            "found",
+            "tests/training/test_evaluation.py::test_of_many_classes_the_pairs_that_are_confused_most_often_are_shown",
+        ),
+    ],
     "minibert/training/mistakes.py": [
+        (
+            "mistakes: all labels of a row are shown",
+            "names[:SHOWN]",
+            "names",
+            "tests/training/test_evaluation.py::test_thousands_of_labels_make_neither_long_tables_nor_a_large_page",
+        ),
         (
             "train: the least sure mistakes first",
             "wrong.sort(key=lambda row: -sure[row])",

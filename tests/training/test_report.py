@@ -39,7 +39,7 @@ def make(**changes) -> Report:
         steps=steps,
         epochs=epochs,
         steps_per_epoch=13,
-        confusion=[[40, 10], [5, 1045]],
+        **of_matrix([[40, 10], [5, 1045]]),
         split="test",
         result={"accuracy": 0.9864, "loss": 0.1357, "macro_f1": 0.9173},
         baselines={"majority class": 0.9545, "naive Bayes": 0.9612},
@@ -50,6 +50,13 @@ def make(**changes) -> Report:
     return dataclasses.replace(run, **changes)
 
 
+def of_matrix(confusion: list[list[int]]) -> dict[str, list[list[int]]]:
+    """The confusion matrix, and the counts that are in it."""
+    columns = zip(*confusion, strict=True)
+    counts = [[row[k], sum(row), sum(next(columns))] for k, row in enumerate(confusion)]
+    return {"confusion": confusion, "counts": counts}
+
+
 def with_steps(losses: list[float]) -> Report:
     """A run of one epoch whose losses are these."""
     steps = [{"step": k, "loss": loss, "accuracy": 0.5, "lr": 0.0} for k, loss in enumerate(losses, 1)]
@@ -57,7 +64,7 @@ def with_steps(losses: list[float]) -> Report:
 
 
 def of_classes(count: int) -> Report:
-    return make(labels=[f"{k}类 {HOSTILE}" for k in range(count)], confusion=[[k % 3] * count for k in range(count)])
+    return make(labels=[f"{k}类 {HOSTILE}" for k in range(count)], **of_matrix([[k % 3] * count for k in range(count)]))
 
 
 def paths(page: str, kind: str) -> list[list[str]]:
@@ -166,7 +173,7 @@ def test_the_results_stand_in_the_header():
 
 def test_the_interval_of_the_accuracy_is_wilsons():
     """8 of 10 right, z = 1.96: (.8 + .19208 ± 1.96·√(.016 + .009604)) / 1.38416 = .490 and .943."""
-    page = render(make(confusion=[[4, 1], [1, 4]], result={**make().result, "accuracy": 0.8}))
+    page = render(make(**of_matrix([[4, 1], [1, 4]]), result={**make().result, "accuracy": 0.8}))
     assert "95% interval 49.0% to 94.3%" in page
 
 
@@ -203,7 +210,7 @@ def test_the_scores_of_a_class_are_those_computed_by_hand():
 
 
 def test_a_class_that_never_occurs_has_dashes_for_scores():
-    page = render(make(confusion=[[5, 0], [0, 0]]))
+    page = render(make(**of_matrix([[5, 0], [0, 0]])))
     assert "<td>–</td><td>–</td><td>–</td><td>0</td><td>0</td>" in page
 
 
@@ -216,7 +223,7 @@ def test_a_confusion_matrix_of_many_classes_has_every_cell(count):
 
 def test_of_more_classes_the_largest_are_shown_in_their_order():
     sizes = [*range(40)]
-    page = render(make(labels=[f"class{k}" for k in sizes], confusion=[[k] * 40 for k in sizes]))
+    page = render(make(labels=[f"class{k}" for k in sizes], **of_matrix([[k] * 40 for k in sizes])))
     assert len(re.findall(r'<div class="(?:hit|miss)"', page)) == 30 * 30
     assert "<p>The 30 largest of 40 classes.</p>" in page
     assert list(dict.fromkeys(re.findall(r"class\d+", page.partition("Confusion matrix")[2]))) == [
@@ -225,9 +232,17 @@ def test_of_more_classes_the_largest_are_shown_in_their_order():
 
 
 def test_thousands_of_classes_make_no_larger_page():
-    page = render(make(labels=[f"class{k}" for k in range(3000)], confusion=[], rows=3000))
-    assert "3,000 classes: too many for a table." in page
+    counts = [[1, 1, 1]] * 3000
+    page = render(make(labels=[f"class{k}" for k in range(3000)], confusion=[], counts=counts, rows=3000))
+    assert "3,000 classes: too many for a confusion matrix." in page
+    assert "<p>The 30 largest of 3,000 classes.</p>" in page
     assert len(page) < len(render(of_classes(30)))
+
+
+def test_a_model_that_is_only_evaluated_has_neither_curves_nor_baselines():
+    page = render(make(steps=[], epochs=[], baselines={}))
+    assert re.findall("<h2>(.*?)</h2>", page) == ["Classes, on the test split", "Worst mistakes", "Run it again"]
+    assert Walk(page).faults == []
 
 
 @pytest.mark.parametrize(

@@ -226,13 +226,12 @@ def test_evaluate_repeats_the_result_of_the_run(data, trained, task, capsys):
 
 
 @tasks
-def test_evaluate_prints_one_line_of_its_tasks_scores(data, trained, task, capsys):
+def test_evaluate_ends_with_a_line_of_its_tasks_scores(data, trained, task, capsys):
     assert cli.main(["evaluate", str(trained[task]), "--data", data[task]["test"], "--device", "cpu"]) == 0
-    line = capsys.readouterr().out
+    line = capsys.readouterr().out.splitlines()[-1]
     names = {"classification": "accuracy", "multi-label": "exact match", "regression": "Pearson"}
     assert line.startswith(names[task])
-    assert line.endswith("  rows 14\n")
-    assert line.count("\n") == 1
+    assert line.endswith("  rows 14")
 
 
 @tasks
