@@ -39,10 +39,7 @@ def run_train(options: TrainOptions) -> None:
     if (done := train(options)) is None:
         return  # of several processes the main one prints
     scores, out = done
-    numbers = numbers_of(scores)
-    if "accuracy" in numbers:
-        del numbers["macro_f1"]
-    print(f"{told(numbers)}  {out}")
+    print(f"{told(numbers_of(scores))}  {out}")
 
 
 def run_evaluate(options: EvaluateOptions) -> None:
@@ -53,13 +50,16 @@ def run_evaluate(options: EvaluateOptions) -> None:
     from minibert.io.examples import read_as
     from minibert.io.labels import LABELLED, label_values
     from minibert.io.stderr import say
+    from minibert.text.data_doubts import tell
 
     classifier = load(TextClassifier, options)
     task = task_of(classifier.config)
     rows, line = read_as(options.data, options, LABELLED[task])
+    classifier.check_shape(rows.pairs is not None, rows.source)
     truth = label_values(rows, classifier.labels, task)
     answers = classifier.logits(rows.texts, rows.pairs, None, options.tokens_per_batch)
     say(line)
+    tell(classifier.doubts(options.data, rows.texts, rows.pairs))
     if task == "regression":  # the numbers that `predict` gives; of classes the order is that of the logits
         answers = ACTIVATIONS[activation_of(classifier.config)](answers)
     scores = SCORING[task](answers, truth)
@@ -73,12 +73,14 @@ def run_predict(options: PredictOptions) -> None:
     joined by |. Or a file of any size, --data FILE --out FILE.tsv (.csv .jsonl): row, label and probability, a line
     each, and of a multi-label model a probability a label; row counts the data's rows from 1, without header."""
     from minibert.inference import answers, jobs, text_models
+    from minibert.text.data_doubts import tell
 
     if options.data is not None:
         show_job(options, jobs.predict_file(options))
         return
     texts, classifier = options.text or read_stdin(), load(text_models.TextClassifier, options)
     pairs, config = repeat_pair(options.pair, texts), classifier.config
+    tell(classifier.doubts("texts", texts, pairs, options.max_length))
     logits = classifier.logits(texts, pairs, options.max_length, options.tokens_per_batch)
     found = list(zip(texts, answers.answers(config, logits), strict=True))
     rows = [{"text": text, **answers.to_dict(config, answer)} for text, answer in found]
@@ -97,6 +99,7 @@ def run_embed(options: EmbedOptions) -> None:
         show_job(options, jobs.embed_file(options, **how))
         return
     texts, encoder = options.text or read_stdin(), load(text_encoder.TextEncoder, options, **how)
+    encoder.check_shape(False, "texts")
     rows = encoder.embed(texts, None, options.tokens_per_batch, options.max_length).tolist()
     show(options, {"embeddings": rows}, ("\t".join(f"{number:.6g}" for number in row) for row in rows))
 

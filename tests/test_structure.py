@@ -196,10 +196,11 @@ DENSE = {  # formulas over arrays and tables, nearly all names and brackets: as 
     "fast.attention.triton_kernel": 12.5,
     "fast.attention.triton_launch": 11.9,
     "fast.replay": 9.9,
+    "text.data_doubts": 10.5,
     "text.symbols": 9.6,
     "text.tokenizer": 9.8,
     "text.wordpiece_batch": 12.3,
-    "training.baselines": 10.0,
+    "training.baselines": 10.4,
     "training.instances": 11.0,
     "training.mistakes": 12.5,
     "look.explanation": 9.6,
@@ -217,14 +218,14 @@ LINES = {"core": 2479, "its reading path": 1560}  # aims: 2300, 1550. More only 
 FILES = 15  # that core/train.py reaches
 BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more only in the commit that needs it
     "core": (2479, 2300),
-    "io": (1831, 500),
-    "text": (2502, 1450),
+    "io": (1841, 500),
+    "text": (2620, 1450),
     "fast": (1937, 1850),
-    "inference": (1531, 700),
-    "training": (3107, 2750),
-    "look": (1470, 1300),
+    "inference": (1592, 700),
+    "training": (3300, 2750),
+    "look": (1472, 1300),
     "check": (1113, 900),
-    "top": (557, 450),
+    "top": (560, 450),
 }
 
 
