@@ -3,6 +3,12 @@
 MUTATIONS = {
     "minibert/cli.py": [
         (
+            "cli: evaluate takes pairs for single texts",
+            "classifier.check_shape(rows.pairs is not None, rows.source)",
+            "pass",
+            "tests/test_silence.py::test_a_mistake_has_its_line",
+        ),
+        (
             "cli: every probability is the first class's",
             "{answer.value:.4f}",
             "{answer.each[0]:.4f}",
