@@ -222,7 +222,7 @@ BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more
     "text": (2620, 1450),
     "fast": (1937, 1850),
     "inference": (1592, 700),
-    "training": (3300, 2750),
+    "training": (3301, 2750),
     "look": (1472, 1300),
     "check": (1113, 900),
     "top": (560, 450),

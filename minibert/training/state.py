@@ -296,8 +296,11 @@ def begun(command: Command, options: Options, ranks: Ranks) -> tuple[Options, Pa
         again = f"minibert {command.name} --resume {options.resume} --parallel ddp"
         raise ValueError(f"{options.resume}: was begun with --parallel fsdp, which is no more; type {again}")
     if ranks.main:
-        check_directory(record, f"minibert {command.name} --resume {shlex.quote(os.path.abspath(options.resume))}")
-        check_same(record, command.read_files(stored))
+        try:
+            check_same(record, command.read_files(stored))
+        except ValueError:
+            check_directory(record, f"minibert {command.name} --resume {shlex.quote(os.path.abspath(options.resume))}")
+            raise
     continuing = continued(stored, options, command.changeable)
     if ranks.world == 1:
         continuing = dataclasses.replace(continuing, parallel=None)
@@ -417,12 +420,12 @@ def check_directory(record: dict, again: str) -> None:
 
     again: what resumes it.
     """
-    directory = Path(record.get("directory", "."))  # releases before 0.2 have not kept it
+    directory = Path(str(record.get("directory", ".")))  # releases before 0.2 have not kept it
     for name in record["sources"]:
         meant, here = directory / name, Path(name)
         if meant.exists() and not (here.exists() and here.samefile(meant)):
             remedy = f"type: cd {shlex.quote(str(directory))} && {again}"
-            raise ValueError(f"{name}: the run was begun in another directory and means {meant}; {remedy}")
+            raise ValueError(f"{name}: the run was begun in another directory and means {meant}; {remedy}") from None
 
 
 def check_same(record: dict, sources: dict[str, str]) -> None:

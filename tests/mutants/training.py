@@ -339,7 +339,7 @@ MUTATIONS = {
         ),
         (
             "state: names mean what they mean here",
-            'Path(record.get("directory", "."))',
+            'Path(str(record.get("directory", ".")))',
             'Path(".")',
             "tests/training/test_state.py::test_a_run_that_is_resumed_from_another_directory_says_which_file_it_means",
         ),

@@ -412,8 +412,8 @@ def test_a_run_that_is_resumed_from_another_directory_says_which_file_it_means(b
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_from_elsewhere_where_its_names_mean_the_same_files(begun_elsewhere):
-    Path("data.tsv").symlink_to(begun_elsewhere / "data.tsv")
+def test_a_run_goes_on_from_elsewhere_where_its_names_mean_equal_files(begun_elsewhere):
+    shutil.copy(begun_elsewhere / "data.tsv", "data.tsv")
     assert train(TrainOptions(resume="a home/run"))[1] == Path("a home/run")
 
 
