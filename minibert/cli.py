@@ -39,10 +39,7 @@ def run_train(options: TrainOptions) -> None:
     if (done := train(options)) is None:
         return  # of several processes the main one prints
     scores, out = done
-    numbers = numbers_of(scores)
-    if "accuracy" in numbers:
-        del numbers["macro_f1"]
-    print(f"{told(numbers)}  {out}")
+    print(f"{told(numbers_of(scores))}  {out}")
 
 
 def run_evaluate(options: EvaluateOptions) -> None:
@@ -58,6 +55,7 @@ def run_predict(options: PredictOptions) -> None:
     joined by |. Or a file of any size, --data FILE --out FILE.tsv (.csv .jsonl): row, label and probability, a line
     each, and of a multi-label model a probability a label; row counts the data's rows from 1, without header."""
     from minibert.inference import answers, jobs, text_models
+    from minibert.text.data_doubts import tell
 
     if options.data is not None:
         show_job(options, jobs.predict_file(options))
@@ -65,6 +63,7 @@ def run_predict(options: PredictOptions) -> None:
     texts, classifier = options.text or read_stdin(), load(text_models.TextClassifier, options)
     pairs, config = repeat_pair(options.pair, texts), classifier.config
     answers.check_asked(config, options.top, options.threshold)
+    tell(classifier.doubts("texts", texts, pairs, options.max_length))
     logits = classifier.logits(texts, pairs, options.max_length, options.tokens_per_batch)
     given = answers.answers(config, logits, options.top, options.threshold)
     found = list(zip(texts, given, strict=True))
@@ -85,6 +84,7 @@ def run_embed(options: EmbedOptions) -> None:
         show_job(options, jobs.embed_file(options, **how))
         return
     texts, encoder = options.text or read_stdin(), load(text_encoder.TextEncoder, options, **how)
+    encoder.check_shape(False, "texts")
     rows = encoder.embed(texts, None, options.tokens_per_batch, options.max_length).tolist()
     show(options, {"embeddings": rows}, ("\t".join(f"{number:.6g}" for number in row) for row in rows))
 

@@ -19,7 +19,7 @@ from test_train import small, write_rows
 
 from minibert import cli
 from minibert.inference.text_encoder import TextEncoder
-from minibert.inference.text_models import TextClassifier
+from minibert.inference.text_models import TextClassifier, with_shape
 from minibert.io.examples import read_examples
 from minibert.text.tokenizer import Tokenizer
 from minibert.training.fine_tuning import TrainOptions, train
@@ -215,7 +215,7 @@ def test_train_prints_its_result_alone_on_stdout_and_the_rest_on_stderr(run, dat
     words = f"train --data {data} --test {data} --epochs 1 --batch-size 8 --max-length 16 --device cpu --log-every 2"
     status, out, err = run(*words.split(), "--out", tmp_path / "run")
     assert status == 0
-    assert re.fullmatch(rf"accuracy [01]\.\d{{3}}  loss \d\.\d{{4}}  {tmp_path / 'run'}\n", out)
+    assert re.fullmatch(rf"accuracy [01]\.\d{{3}}  loss \d\.\d{{4}}  macro F1 [01]\.\d{{3}}  {tmp_path / 'run'}\n", out)
     assert "epoch 1/1  batch   4/5  loss" in err
     assert "majority class  accuracy 0.500 on test" in err
     assert "\r" not in err, "a progress bar where there is no terminal"
@@ -286,7 +286,8 @@ def test_predict_prints_label_probability_and_text_a_line_each(run, trained):
 
 def test_predict_json_is_one_object_with_all_probabilities(run, trained):
     status, out, err = run("predict", trained, "干净", "", "--json")
-    assert (status, err, out.count("\n")) == (0, "", 1)
+    assert (status, out.count("\n")) == (0, 1)
+    assert err == "texts: 1 text is empty; remove these rows, or look for what emptied them\n"
     assert "干净" in out
     rows = json.loads(out)["predictions"]
     assert [row["text"] for row in rows] == ["干净", ""]
@@ -326,10 +327,13 @@ def test_predict_without_texts_says_what_is_wrong(refusal, trained, monkeypatch,
     assert reason in refusal("predict", trained)
 
 
-def test_predict_takes_a_pair(run, trained):
-    _, out, _ = run("predict", trained, "good", "--pair", "very bad", "--json")
+def test_predict_takes_a_pair(run, trained, tmp_path):
+    model = TextClassifier.from_pretrained(trained)
+    model.config = with_shape(model.config, pairs=True)
+    model.save_pretrained(tmp_path)
+    _, out, _ = run("predict", tmp_path, "good", "--pair", "very bad", "--json")
     probabilities = json.loads(out)["predictions"][0]["probabilities"]
-    logits = TextClassifier.from_pretrained(trained).logits(["good"], ["very bad"])
+    logits = model.logits(["good"], ["very bad"])
     assert list(probabilities.values()) == pytest.approx(logits.softmax(dim=1)[0].tolist())
     assert run("predict", trained, "good", "--json")[1] != out
 

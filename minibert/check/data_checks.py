@@ -8,7 +8,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, combinations, zip_longest
+from itertools import chain, combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,25 +19,22 @@ from minibert.core import wordpiece
 from minibert.core.data import Examples, chunks, shuffled
 from minibert.fast.batches import by_length
 from minibert.io.examples import read_as
-from minibert.io.findings import Finding, error, note, refusal, warning
+from minibert.io.findings import Finding, error, graded, note, refusal, share, warning
 from minibert.io.stderr import say
 from minibert.options import Reading
+from minibert.text.data_doubts import REPEATED, Key, cut, empty, keys_of, leak, unknown
 from minibert.text.tokenizer import Tokenizer
 from minibert.text.tokenizer_files import is_misread
 
 # The shares above which something is worth a warning.
-UNKNOWN = 0.02  # tokens that are [UNK]
 FOREIGN = 0.3  # characters of a script that are [UNK]: bert-base-uncased knows a few of every script
 SCRIPT = 0.01  # letters that belong to the script
-TRUNCATED = 0.1  # tokens that truncation takes
-REPEATED = 0.01  # rows that stand in their split twice, or in another one
 MAJORITY = 0.9  # rows of one label
 DAMAGED = 0.01  # texts that hold mojibake
 FEW = 5  # rows of a label that are too few to learn from
 BATCH = 32  # rows of a batch, as in the paper's fine-tuning
 
 Findings = Iterator[Finding]
-Key = tuple[str, str]  # a row's text and pair, without white space around them
 
 
 class RowFile(NamedTuple):
@@ -92,8 +89,6 @@ def row_file(name: str, rows: Examples, max_length: int, tokenizer: Tokenizer | 
     """The rows with all that the checks ask of them."""
     pairs = rows.pairs or []
     texts = rows.texts + pairs
-    each = zip_longest(rows.lines, rows.texts, pairs, fillvalue="")
-    keys = [(line, (text.strip(), pair.strip())) for line, text, pair in each]
     damaged = [text for text in texts if "\ufffd" in text or (not text.isascii() and is_misread(text))]
     if len(damaged) <= DAMAGED * len(texts):
         damaged = []
@@ -107,17 +102,7 @@ def row_file(name: str, rows: Examples, max_length: int, tokenizer: Tokenizer | 
         special = 3 if pairs else 2  # [CLS], and [SEP] after each text
         lengths = flat.lengths.reshape(-1, len(rows)).sum(axis=0) + special
         tokens = len(flat.ids)
-    return RowFile(name, rows, keys, texts, damaged, lengths, tokens, unknown, max_length, tokenizer)
-
-
-def graded(wrong: bool, name: str, what: str, remedy: str) -> Finding:
-    """A warning with its remedy, or where nothing is wrong a note."""
-    return warning(name, what, remedy) if wrong else note(name, what)
-
-
-def share(part: float, whole: float = 1) -> str:
-    """ "28.2 %" of a whole that may be 0."""
-    return f"{100 * (part / max(whole, 1)):.1f} %"
+    return RowFile(name, rows, keys_of(rows), texts, damaged, lengths, tokens, unknown, max_length, tokenizer)
 
 
 # ---- the text ----
@@ -138,20 +123,16 @@ def quotes(file: RowFile) -> Findings:
         yield warning("data-quotes", what, "if quotes are plain text here: --quoting none")
 
 
-def empty(file: RowFile) -> Findings:
-    """A row without a text still has a label, and counts."""
+def empty_texts(file: RowFile) -> Findings:
+    """Rows without a text."""
     if lines := [line for line, (text, _) in file.keys if not text]:
-        what = f"{file.name}: {len(lines)} texts are empty, the first on line {lines[0]}"
-        yield warning("data-empty", what, "remove these rows, or look for what emptied them")
+        yield empty(file.name, len(lines), f", the first on line {lines[0]}")
 
 
 def unknown_words(file: RowFile) -> Findings:
-    """What is [UNK] looks the same to the model, whatever it was."""
+    """What is [UNK], and which words are."""
     if count := file.unknown.total():
-        most = ", ".join(f"{word[:20]!r} {n}×" for word, n in file.unknown.most_common(6))
-        what = f"{file.name}: {share(count, file.tokens)} of the tokens are [UNK], most often {most}"
-        remedy = "take the vocabulary of the data's language, in its case"
-        yield graded(count > UNKNOWN * file.tokens, "data-unknown", what, remedy)
+        yield unknown(file.name, count, file.tokens, file.unknown)
 
 
 def scripts(file: RowFile) -> Findings:
@@ -185,16 +166,8 @@ def script(char: str) -> str:
 
 def truncation(file: RowFile) -> Findings:
     """How long the rows are, and what max_length takes of them."""
-    if (lengths := file.lengths) is None:
-        return
-    limit, total = file.max_length, int(lengths.sum())
-    p50, p90, p99 = (int(p) for p in np.percentile(lengths, (50, 90, 99), method="higher"))
-    longer, lost = int((lengths > limit).sum()), int((lengths - limit).clip(min=0).sum())
-    shares = f"{share(longer, len(lengths))} of the rows, {share(lost, total)} of the tokens" if longer else "none"
-    what = f"{file.name}: tokens of a row p50 {p50}, p90 {p90}, p99 {p99}, longest {lengths.max()}; "
-    what += f"max_length {limit} cuts {shares}"
-    remedy = "raise --max-length, if the model goes further, or split the texts"
-    yield graded(lost > TRUNCATED * total, "data-truncation", what, remedy)
+    if file.lengths is not None:
+        yield cut(file.name, file.lengths, file.max_length)
 
 
 def padding(file: RowFile) -> Findings:
@@ -229,14 +202,9 @@ def duplicates(file: RowFile) -> Findings:
 
 
 def leaks(files: list[RowFile]) -> Findings:
-    """Rows of one file that stand in an earlier one too: scores on them measure memory."""
+    """Rows of one file that stand in an earlier one too."""
     for earlier, file in combinations(files, 2):
-        known = {key: line for line, key in reversed(earlier.keys)}  # of equal rows the first
-        if rows := [(line, known[key]) for line, key in file.keys if key in known]:
-            what = f"{file.name}: {share(len(rows), len(file.rows))} of its rows ({len(rows)}) stand in {earlier.name}"
-            what += f"; line {rows[0][0]} is line {rows[0][1]} there"
-            kind = error if len(rows) > REPEATED * len(file.rows) else warning
-            yield kind("data-leak", what, f"take them out of {earlier.name}, or report scores without them too")
+        yield from leak(file.name, file.keys, earlier.name, earlier.keys)
 
 
 # ---- labels ----
@@ -281,5 +249,5 @@ def unseen_labels(files: list[RowFile], model_labels: list[str] | None) -> Findi
 
 
 CHECKS_OF_A_FILE: tuple[Callable[[RowFile], Findings], ...] = (
-    *(mojibake, quotes, empty, unknown_words, scripts, truncation, padding, duplicates),
+    *(mojibake, quotes, empty_texts, unknown_words, scripts, truncation, padding, duplicates),
 )

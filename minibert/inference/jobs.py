@@ -47,10 +47,12 @@ from minibert.inference.text_models import TextClassifier, classify, token_budge
 from minibert.io.bundled import resolve
 from minibert.io.examples import aside, what_is_read
 from minibert.io.file_layout import ENDINGS, layout_of
+from minibert.io.findings import Finding
 from minibert.io.locks import held
 from minibert.io.rows import Lines, Row, checked_paths, open_lines, read_rows
 from minibert.io.signals import Interrupt
 from minibert.io.stderr import on_terminal, say
+from minibert.text.data_doubts import Doubts, tell
 from minibert.text.tokenizer import Encoding
 
 BATCHES = 8  # of a window: enough rows to sort by length, few enough to lose in an interruption
@@ -66,7 +68,8 @@ class Window(NamedTuple):
     """Consecutive rows, those up to `begin` left out and `end` the last, counted from 1.
 
     places: of the rows that can be used, by their numbers. kept: their fields to carry along. encoding: their tokens.
-    problems: of the others, with their numbers. digest: of the file up to there.
+    problems: of the others, with their numbers. digest: of the file up to there. doubts: what there is to say of its
+    rows so far.
     """
 
     places: dict[int, str]
@@ -76,21 +79,27 @@ class Window(NamedTuple):
     begin: int
     end: int
     digest: str
+    doubts: list[Finding]
 
 
 def windows(
-    rows: Iterator[Row], lines: Lines, start: int, encode: Callable[..., Encoding], tokens: int
+    rows: Iterator[Row], lines: Lines, start: int, trained: TextClassifier | TextEncoder, limit: int, tokens: int
 ) -> Iterator[Window]:
     """The rows behind row `start`, in windows of about so many tokens; a window does not depend on those before it."""
+    begin, doubts = start, Doubts(trained.tokenizer, limit)
     while taken := take(rows, tokens):
         numbered = dict(enumerate(taken, start + 1))
-        places = {n: row.place for n, row in numbered.items() if not row.problem}
-        kept = {n: numbered[n].kept for n in places}
+        used = {n: row for n, row in numbered.items() if not row.problem}
         problems = [(n, row.problem) for n, row in numbered.items() if row.problem]
-        pairs = [numbered[n].pair for n in places]
-        encoding = encode([numbered[n].text for n in places], pairs if pairs and pairs[0] is not None else None)
-        end = start + len(taken)
-        yield Window(places, kept, encoding, problems, start, end, lines.digest.hexdigest())
+        texts = [row.text for row in used.values()]
+        pairs = [row.pair for row in used.values()] if texts and "pair" in lines.names else None
+        if texts and start == begin:
+            trained.check_shape(pairs is not None, str(lines.path))
+        end, encoding = start + len(taken), trained.encode(texts, pairs, limit)
+        found = doubts.about(f"{lines.path}, rows {begin + 1} to {end}", texts, pairs, encoding)
+        places = {n: row.place for n, row in used.items()}
+        kept = {n: row.kept for n, row in used.items()}
+        yield Window(places, kept, encoding, problems, start, end, lines.digest.hexdigest(), found)
         start = end
 
 
@@ -393,7 +402,7 @@ def run(
             return output.done
         try:
             output.open()
-            fill(output, options, partial(trained.encode, max_length=max_length), tokens, answer, body)
+            fill(output, options, trained, tokens, answer, body)
             if not output.done.rows:
                 raise ValueError(f"{options.data}: holds no rows; give at least one")
             output.finish()
@@ -409,12 +418,12 @@ def run(
 def fill(
     output: Output,
     options: JobOptions,
-    encode: Callable[..., Encoding],
+    trained: TextClassifier | TextEncoder,
     tokens: int,
     answer: Callable[[Encoding, int], Tensor],
     body: Callable[[Window, list[int], Tensor], bytes],
 ) -> None:
-    """Answers the rows that the output has not. encode, tokens: of a window; the rest as in `run`.
+    """Answers the rows that the output has not. tokens: of a batch; the rest as in `run`.
 
     Raises:
         ValueError: a row is broken, or the data was not the same all the time.
@@ -426,11 +435,13 @@ def fill(
         lines.keep, lines.keeps_all = (output.settings.get(name, ()) for name in ("keep", "keep_all"))
         rows = read_rows(lines)
         skip_done(rows, lines, output)
-        made = windows(rows, lines, output.done.rows, encode, BATCHES * tokens)
+        limit = trained.tokens_read(options.max_length)
+        made = windows(rows, lines, output.done.rows, trained, limit, BATCHES * tokens)
         with closing(prefetched(made)) as ready, closing(with_progress(ready, data, output.done.rows)) as shown:
             for place, window in enumerate(shown):
                 if not place:
                     say(f"{data}: {what_is_read(lines)}{aside(lines)}")
+                tell(window.doubts)
                 numbers, good, problems = checked_answers(answer(window.encoding, tokens), window)
                 if problems and options.on_error == "stop":
                     check_unchanged(data, before)

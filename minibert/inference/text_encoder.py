@@ -20,7 +20,8 @@ from minibert.fast.models import BertModel
 from minibert.fast.twins import prepare
 from minibert.inference.options import POOLINGS
 from minibert.inference.sentence_files import read_files, write_files
-from minibert.inference.text_models import TrainedModel, batches
+from minibert.inference.text_models import TrainedModel, batches, misfit
+from minibert.io.stderr import say
 from minibert.text.tokenizer import Encoding, Tokenizer
 
 
@@ -93,6 +94,11 @@ class TextEncoder(TrainedModel):
         if self.prompt:
             texts = [self.prompt + text if isinstance(text, str) else text for text in as_list(texts, "texts")]
         return super().encode(texts, pairs, max_length)
+
+    def check_shape(self, pairs: bool, source: str) -> None:
+        """Says where pairs, or single texts, come to a model that was trained on the others."""
+        if wrong := misfit(self.config, pairs):
+            say(f"{source}: {wrong}; its vectors may mean little")
 
     def embed(
         self,

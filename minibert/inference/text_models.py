@@ -11,18 +11,23 @@ import torch
 from torch import Tensor, nn
 
 from minibert.core.config import BertConfig
+from minibert.core.tokenizer import as_list
 from minibert.fast.batches import Batch, by_length, check_vocabulary, collate_packed, token_chunks
 from minibert.fast.models import BertForSequenceClassification
 from minibert.fast.twins import prepare
 from minibert.inference.answers import activated, answers, for_cross_encoders, read_config
 from minibert.io.bundled import resolve
+from minibert.io.findings import Finding
 from minibert.lazy import face
+from minibert.text.data_doubts import Doubts
 from minibert.text.tokenizer import Encoding, Tokenizer
 
 # Tokens of a batch: enough for the matrix products, few enough for the caches. On a CPU its widest numbers, [T, F] in
 # float32, have to stay below 32 MiB: larger ones glibc takes from the system each time, and new pages cost more than
 # longer products gain.
 TOKENS, WIDEST = {"cpu": 4096, "cuda": 32768}, 31 << 20
+
+OWN = "minibert"  # in config.json, what this package alone says, and transformers keeps
 
 # They stood here, and can still be asked for
 __getattr__, _ = face("minibert.inference", {"text_encoder": "TextEncoder sentence_vectors"})
@@ -92,6 +97,13 @@ class TrainedModel:
         """The texts' tokens, as many of each as `tokens_read` says, unpadded."""
         return self.tokenizer(texts, pairs, max_length=self.tokens_read(max_length), padding="none")
 
+    def doubts(
+        self, name: str, texts: list[str], pairs: list[str] | None = None, max_length: int | None = None
+    ) -> list[Finding]:
+        """What is worth a line about texts that are to be answered: much that is [UNK], much that is cut."""
+        encoding = self.encode(texts, pairs, max_length)
+        return Doubts(self.tokenizer, self.tokens_read(max_length)).about(name, texts, pairs, encoding)
+
 
 class TextClassifier(TrainedModel):
     """A trained classifier and its tokenizer: of classes, of several labels at once, or of one score (answers.py).
@@ -109,6 +121,22 @@ class TextClassifier(TrainedModel):
     def labels(self) -> list[str]:
         """Class names, by logit column."""
         return [self.config.id2label[i] for i in range(self.config.num_labels)]
+
+    def encode(
+        self, texts: Iterable[str], pairs: Iterable[str] | None = None, max_length: int | None = None
+    ) -> Encoding:
+        """See TrainedModel.encode. ValueError: as `check_shape`."""
+        if texts := as_list(texts, "texts"):
+            self.check_shape(pairs is not None, "texts")
+        return super().encode(texts, pairs, max_length)
+
+    def check_shape(self, pairs: bool, source: str) -> None:
+        """Raises ValueError where pairs, or single texts, come to a model that was trained on the others."""
+        if wrong := misfit(self.config, pairs):
+            remedy = "leave --pair out, or name the one --text-column"
+            if not pairs:
+                remedy = "give each its second: --pair TEXT, or name the --pair-column"
+            raise ValueError(f"{source}: {wrong}; {remedy}")
 
     def logits(
         self,
@@ -144,6 +172,21 @@ class TextClassifier(TrainedModel):
         model.config = for_cross_encoders(self.config)
         model.save_pretrained(directory)
         self.tokenizer.save_pretrained(directory)
+
+
+def with_shape(config: BertConfig, pairs: bool) -> BertConfig:
+    """The config, saying whether the model is trained on pairs."""
+    return config.replace(others={**config.others, OWN: {"pairs": pairs}})
+
+
+def misfit(config: BertConfig, pairs: bool) -> str:
+    """What is wrong with pairs, or with single texts, for a model; "" where they fit, or where it does not say what it
+    was trained on."""
+    own = config.others.get(OWN)
+    if not isinstance(own, dict) or own.get("pairs") is not (not pairs):
+        return ""
+    here, there = ("pairs", "single texts")[:: 1 if pairs else -1]
+    return f"{here}, but the model was trained on {there}"
 
 
 @torch.no_grad()

@@ -30,6 +30,16 @@ warning = partial(Finding, "warning")
 note = partial(Finding, "note")
 
 
+def graded(wrong: bool, name: str, what: str, remedy: str) -> Finding:
+    """A warning with its remedy, or where nothing is wrong a note."""
+    return warning(name, what, remedy) if wrong else note(name, what)
+
+
+def share(part: float, whole: float = 1) -> str:
+    """ "28.2 %" of a whole that may be 0."""
+    return f"{100 * (part / max(whole, 1)):.1f} %"
+
+
 def refusal(name: str, reason: ValueError) -> Finding:
     """A reader's own line, which ends with its remedy."""
     what, _, remedy = str(reason).rpartition("; ")

@@ -35,6 +35,7 @@ from minibert.fast.batches import check_vocabulary
 from minibert.fast.models import BertForSequenceClassification, BertModel, BertOutput
 from minibert.inference.answers import ACTIVATIONS, activation_of, present, read_config
 from minibert.io.bundled import resolve
+from minibert.io.locks import held
 from minibert.io.weight_files import read_weights
 from minibert.look import analysis, page
 from minibert.look.activations import Capture, capture, encoder_of, places
@@ -379,7 +380,8 @@ def write_page(explanation: Explanation, out: str | None) -> Path:
     """Writes the page, whole or not at all, and says where."""
     path = Path(out) if out else next_page()
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, explanation.to_html().encode("utf-8"))
+    with held(path):
+        atomic_write(path, explanation.to_html().encode("utf-8"))
     return path
 
 

@@ -7,6 +7,20 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from minibert.training.splits import Split
+
+
+def reached(task: str, train: Split, split: Split, vocab_size: int) -> dict[str, float]:
+    """What simpler answers, learned from the training rows, reach on a split: their accuracy (several labels at once:
+    exact match; a regression: mean squared error)."""
+    known, asked = train.labels, split.labels
+    if task == "multi-label":
+        return {"most frequent labels": most_frequent_match(known, asked)}
+    if task == "regression":
+        return {"mean of the training rows": float(np.square(asked - known.mean()).mean())}
+    bayes = bag_of_tokens_accuracy(train.encoding.input_ids, known, split.encoding.input_ids, asked, vocab_size)
+    return {"majority class": majority_accuracy(known, asked), "bag of tokens (naive Bayes)": bayes}
+
 
 def majority_accuracy(train_labels: NDArray, test_labels: NDArray) -> float:
     """Always answering the training data's most frequent label."""

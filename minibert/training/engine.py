@@ -108,6 +108,15 @@ class Task:
         groups = optimizer_groups(self.model, options.weight_decay)
         self.optimizer = torch.optim.AdamW(groups, lr=options.lr, fused=True)
 
+    @property
+    def done(self) -> int:
+        """Optimizer steps so far."""
+        raise NotImplementedError
+
+    def rate(self, number: int) -> float:
+        """The learning rate of optimizer step `number`, from 0."""
+        return learning_rate(number, self.steps, self.options.lr, self.options.warmup, self.schedule)
+
     def batches(self) -> Iterator[Step]:
         """The steps that are left of the run. Moves `progress` on to the batch after each."""
         raise NotImplementedError
@@ -133,6 +142,7 @@ class Task:
         return {
             "command": self.options.command(),
             "options": dataclasses.asdict(self.options),
+            "directory": os.getcwd(),
             "sources": self.sources,
             "versions": versions(),
             "device": str(self.device),
@@ -179,7 +189,11 @@ class Task:
             "seconds": f"{seconds:.0f} on {known['device']}, threads: {known['threads']}",
             "versions": ", ".join(f"{package} {version}" for package, version in known["versions"].items()),
         }
-        page = kind(summary=summary, steps=rows, options=known["options"], command=known["command"], **own)
+        last = self.done - 1
+        peak = min(last, int(self.options.warmup * self.steps))  # the first that is not below those before it
+        rates = [(number + 1, self.rate(number)) for number in (peak, last)]
+        own |= {"rates": rates, "options": known["options"], "command": known["command"]}
+        page = kind(summary=summary, steps=rows, **own)
         atomic_write(self.out / "report.html", render(page).encode("utf-8"))
 
 
@@ -313,7 +327,7 @@ def fit(task: Task, interrupt: Interrupt) -> None:
             ranks.sync(task.wrapped, i == step.size - 1)
             sums[i % len(sums)] += compute(batch, weights)
         rates = [optimizer.param_groups[0]["lr"]] * (len(sums) - 1)  # while the gradient is still being added up
-        rates.append(learning_rate(step.number, task.steps, options.lr, options.warmup, task.schedule))
+        rates.append(task.rate(step.number))
         for group in optimizer.param_groups:
             group["lr"] = rates[-1]
         if options.clip:

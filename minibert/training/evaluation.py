@@ -24,6 +24,7 @@ from minibert.io.examples import read_as
 from minibert.io.labels import LABELLED, label_values
 from minibert.io.stderr import harmless, say
 from minibert.options import command_line
+from minibert.text.data_doubts import tell
 from minibert.text.encode_table import columns_of
 from minibert.training.mistakes import WORST
 from minibert.training.report import Report, render
@@ -43,9 +44,11 @@ def evaluate(options: EvaluateOptions) -> tuple[dict[str, Any], list[str]]:
     labels, task = classifier.labels, task_of(classifier.config)
     check_asked(classifier.config, None, options.threshold)
     rows, line = read_as(options.data, options, LABELLED[task])
+    classifier.check_shape(rows.pairs is not None, rows.source)
     truth = label_values(rows, labels, task)
     answers = classifier.logits(rows.texts, rows.pairs, None, options.tokens_per_batch)
     say(line)
+    tell(classifier.doubts(options.data, rows.texts, rows.pairs))
     if task == "regression":  # the numbers that `predict` gives; of classes the order is that of the logits
         answers = activated(classifier.config, answers)
     how = {"threshold": options.threshold} if task == "multi-label" else {}

@@ -14,46 +14,34 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from minibert.core.config import BertConfig
-from minibert.core.data import Examples
 from minibert.fast.batches import Batch, by_length, collate, collate_packed, encode_examples
 from minibert.fast.models import BertForSequenceClassification
 from minibert.inference.scores import SCORING, AnyScores, numbers_of, told
 from minibert.inference.text_models import classify
-from minibert.io.bundled import resolve
-from minibert.io.examples import check_shapes, hold_out, read_as
-from minibert.io.labels import LABELLED, label_values, names_of
+from minibert.io.examples import check_shapes, hold_out
+from minibert.io.labels import label_values
 from minibert.io.stderr import say
-from minibert.text.tokenizer import Encoding
-from minibert.training.baselines import bag_of_tokens_accuracy, majority_accuracy, most_frequent_match
+from minibert.text.data_doubts import tell
+from minibert.training.baselines import reached
 from minibert.training.engine import Step, Task, check_loss, device_for, epoch_order, run
 from minibert.training.losses import RIGHT, Criterion, balanced_weights
 from minibert.training.mistakes import WORST
 from minibert.training.options import BEST_BY, TrainOptions
 from minibert.training.ranks import Ranks
 from minibert.training.report import Report
-from minibert.training.start import build, own_order
+from minibert.training.splits import Split, doubts, read_split
+from minibert.training.start import build, label_order
 from minibert.training.state import Command, Means, Progress, hashes, model_hashes, read_metrics
+from minibert.training.verdicts import loss_that_stayed, never_predicted, not_above
 
 CHANGEABLE = ("attention", "device", "keep", "log_every", "parallel", "save_every")  # when resuming
 CHANGEABLE += ("tensorboard", "threads")
 
 
 # ---- before the loop ----
-
-
-@dataclass
-class Split:
-    """One data file: its rows, their encodings, their labels as numbers [N]."""
-
-    examples: Examples
-    encoding: Encoding
-    labels: NDArray  # as label_values has them: int64 [N], float32 [N, L] or [N]
 
 
 def train(options: TrainOptions) -> tuple[AnyScores, Path] | None:
@@ -75,6 +63,7 @@ def prepare(options: TrainOptions, out: Path, ranks: Ranks, record: dict | None 
         device = device_for(options, ranks)
         read = {name: read_split(options, getattr(options, name)) for name in ("data", "dev", "test")}
         check_shapes([*read.values()])
+        files = {name: rows for name, rows in read.items() if rows is not None}
         names, kept = label_order(options, read["data"], record)
         if read["dev"] is None:
             read["data"], read["dev"] = hold_out(read["data"], 0.1, options.seed)
@@ -84,6 +73,7 @@ def prepare(options: TrainOptions, out: Path, ranks: Ranks, record: dict | None 
             name: rows and Split(rows, encode_examples(tokenizer, rows, options.max_length), labels[name])
             for name, rows in read.items()
         }
+        tell(doubts(tokenizer, files, splits, options.max_length))
         sources = read_files(options)
     fine_tuning = FineTuning(options, out, ranks, device, model, tokenizer, sources)
     fine_tuning.use(splits["data"], splits["dev"], splits["test"])
@@ -97,32 +87,12 @@ def with_task(options: TrainOptions) -> TrainOptions:
     return dataclasses.replace(options, task=task, best_by=best_by)
 
 
-def label_order(options: TrainOptions, rows: Examples, record: dict | None) -> tuple[list[str], bool]:
-    """The labels by logit column, and whether the head of --model has them so.
-
-    record: of a run that is resumed. Without labels in it, it is of a release that sorted them in any case.
-    """
-    names = names_of(rows, options.task)
-    if options.model is None or (record is not None and "labels" not in record):
-        return names, False
-    config = BertConfig.from_file(resolve(options.model) / "config.json")
-    return own_order(names, options.task, config)
-
-
 def read_files(options: TrainOptions) -> dict[str, str]:
     """Hashes of the data files and, under the model's own name, of its files."""
     return hashes(filter(None, (options.data, options.dev, options.test))) | model_hashes(options.model)
 
 
 COMMAND = Command("train", TrainOptions, CHANGEABLE, read_files)
-
-
-def read_split(options: TrainOptions, path: str | None) -> Examples | None:
-    if path is None:
-        return None
-    rows, line = read_as(path, options, LABELLED[options.task])
-    say(line)
-    return rows
 
 
 # ---- what the loop asks for ----
@@ -190,6 +160,11 @@ class FineTuning(Task):
     def steps(self) -> int:
         """Optimizer steps of the whole run."""
         return sum(self.updates)
+
+    @property
+    def done(self) -> int:
+        """See Task.done."""
+        return sum(self.updates[: self.progress.epoch])
 
     @property
     def impatient(self) -> bool:
@@ -331,11 +306,19 @@ class FineTuning(Task):
         """Scores the best epoch's model on the test file (else the validation rows); see Task.finish."""
         name, split = ("test", self.test) if self.test is not None else ("dev", self.dev)
         model = BertForSequenceClassification.from_pretrained(self.out, self.options.attention).to(self.device)
-        logits, task = self.predict(model.eval(), split, Ranks()), self.options.task  # the others have left
+        logits = self.predict(model.eval(), split, Ranks())  # the others have left
+        task = self.options.task
         scores = SCORING[task](logits, split.labels)
-        baselines, result = self.baselines(split), numbers_of(scores)
-        self.conclude({"split": name, **result}, seconds, baselines=baselines)
+        result = numbers_of(scores)
+        epochs = self.epochs()
+        baselines = reached(task, self.train, split, self.tokenizer.vocab_size)
         labels = list(self.model.config.id2label.values())
+        warnings = [
+            *loss_that_stayed(epochs[-1], self.criterion, self.train.labels, self.dev.labels),
+            *never_predicted(scores, labels, name),
+            *not_above(result, baselines, task, name),
+        ]
+        self.conclude({"split": name, **result}, seconds, baselines=baselines, warnings=warnings)
         sizes = {
             "model": self.options.model or f"{self.options.preset}, from scratch",
             "parameters": f"{self.parameters:,}",
@@ -349,7 +332,7 @@ class FineTuning(Task):
             task=task,
             labels=labels,
             best_by=self.options.best_by,
-            epochs=self.epochs(),
+            epochs=epochs,
             steps_per_epoch=round(sum(self.counts) / len(self.counts)),
             rows=len(split.labels),
             confusion=getattr(scores, "confusion", []),
@@ -357,27 +340,15 @@ class FineTuning(Task):
             split=name,
             result=result,
             baselines=baselines,
+            warnings=warnings,
             mistakes=WORST[task](logits, split.examples, split.labels, labels),
         )
         for baseline, value in baselines.items():
             say(f"{baseline:>28}  {told({RIGHT.get(task, 'loss'): value})} on {name}")
         say(f"{'report':>28}  {self.out / 'report.html'}")
+        for warning in warnings:
+            say(warning)
         return scores
-
-    def baselines(self, split: Split) -> dict[str, float]:
-        """What simpler answers, learned from the same rows, reach on a split: their accuracy (several labels at once:
-        exact match; a regression: mean squared error)."""
-        if self.options.task == "multi-label":
-            return {"most frequent labels": most_frequent_match(self.train.labels, split.labels)}
-        if self.options.task == "regression":
-            return {"mean of the training rows": float(np.square(split.labels - self.train.labels.mean()).mean())}
-        known, asked = self.train.encoding.input_ids, split.encoding.input_ids
-        vocab_size = self.tokenizer.vocab_size
-        bayes = bag_of_tokens_accuracy(known, self.train.labels, asked, split.labels, vocab_size)
-        return {
-            "majority class": majority_accuracy(self.train.labels, split.labels),
-            "bag of tokens (naive Bayes)": bayes,
-        }
 
     def facts(self) -> dict[str, object]:
         """See Task.facts."""

@@ -26,6 +26,7 @@ from minibert.inference.text_models import token_budget
 from minibert.io.bundled import resolve
 from minibert.io.stderr import say
 from minibert.text.corpus import Corpus, Sentences, checked_corpus, open_corpus
+from minibert.text.data_doubts import tell, unknown
 from minibert.text.token_file import description
 from minibert.text.tokenizer import Tokenizer
 from minibert.text.vocab import learn_vocabulary
@@ -35,6 +36,7 @@ from minibert.training.options import PretrainOptions
 from minibert.training.ranks import Ranks
 from minibert.training.report import PretrainingReport
 from minibert.training.state import Command, Means, Progress, hashes, locked, model_hashes, read_metrics
+from minibert.training.verdicts import nothing_learned
 
 CHANGEABLE = ("attention", "cache", "device", "eval_every", "keep", "log_every", "parallel", "save_every")
 CHANGEABLE += ("tensorboard", "threads")
@@ -185,12 +187,21 @@ class Pretraining(Task):
         return ~np.array(marks) & ~self.tables.special
 
     @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """How often each token stands in the training text. [V]"""
+        return self.corpus.token_counts(self.held_out, self.tokenizer.vocab_size)
+
+    @cached_property
     def guesses(self) -> tuple[int, int]:
         """The training text's most frequent token, and the most frequent that is no punctuation."""
-        counts = self.corpus.token_counts(self.held_out, self.tokenizer.vocab_size)
-        any_token = np.where(self.tables.special, 0, counts).argmax()
-        any_word = np.where(self.words, counts, 0).argmax()
+        any_token = np.where(self.tables.special, 0, self.counts).argmax()
+        any_word = np.where(self.words, self.counts, 0).argmax()
         return int(any_token), int(any_word)
+
+    @property
+    def done(self) -> int:
+        """See Task.done."""
+        return self.progress.step
 
     def plan(self, documents: NDArray[np.int64], epoch: int) -> Plan:
         """The examples of some documents in an epoch."""
@@ -259,6 +270,9 @@ class Pretraining(Task):
             say(
                 f"{random:.0%} of the pairs are random, as most documents have one sentence; --nsp off may serve better"
             )
+        if self.options.model or self.options.vocab:  # and not learned from this text
+            names, unknown_id = ", ".join(self.options.corpus), self.tokenizer.unk_id
+            tell([unknown(names, int(self.counts[unknown_id]), int(self.counts.sum()))])
         self.logged = time.perf_counter(), self.progress.tokens
 
     @staticmethod
@@ -332,9 +346,11 @@ class Pretraining(Task):
     def finish(self, seconds: float) -> dict[str, float]:
         """Saves the model; see Task.finish. Returns the last scores on the held-out documents."""
         self.model.save_pretrained(self.out)
-        measured = [row for row in read_metrics(self.out) if "measured" in row]
+        rows = read_metrics(self.out)
+        measured = [row for row in rows if "measured" in row]
         scores = {name: value for name, value in measured[-1].items() if name != "measured"} if measured else {}
-        self.conclude(scores, seconds, tokens=self.progress.tokens)
+        warnings = list(nothing_learned([row for row in rows if "step" in row], scores))
+        self.conclude(scores, seconds, tokens=self.progress.tokens, warnings=warnings)
         sizes = {
             "model": self.options.model or "from scratch",
             "parameters": f"{self.parameters:,}",
@@ -342,8 +358,10 @@ class Pretraining(Task):
             "tokens seen": f"{self.progress.tokens:,}",
         }
         title = f"minibert: pretraining on {', '.join(Path(name).name for name in self.options.corpus)}"
-        self.report(PretrainingReport, seconds, sizes, title=title, measured=measured, result=scores)
-        say(f"report  {self.out / 'report.html'}")
+        own = {"title": title, "measured": measured, "result": scores, "warnings": warnings}
+        self.report(PretrainingReport, seconds, sizes, **own)
+        for line in (f"report  {self.out / 'report.html'}", *warnings):
+            say(line)
         return scores
 
     def facts(self) -> dict[str, object]:

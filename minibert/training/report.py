@@ -46,6 +46,8 @@ class Report:
     best_by: str = "accuracy"  # the score that chose the best epoch
     rows: int = 0  # of the split
     counts: Sequence[Sequence[int]] = ()  # [L, 3], see LabelScores; not of a regression
+    rates: Sequence[tuple[int, float]] = ()  # the largest learning rate and the last: (optimizer step from 1, rate)
+    warnings: Sequence[str] = ()  # what the numbers say against the run
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class PretrainingReport:
     result: dict[str, float]  # the last of them; empty without held-out documents
     options: dict[str, object]
     command: str
+    rates: Sequence[tuple[int, float]] = ()
+    warnings: Sequence[str] = ()
 
     @property
     def epochs(self) -> list[dict]:
@@ -119,7 +123,8 @@ def _top(run: Report | PretrainingReport, tiles: Iterable[tuple[str, str, str]])
         results += f"<div><dt>{name}</dt><dd>{value}<small>{note}</small></dd></div>"
     for name, value in run.summary.items():
         facts += f"<div><dt>{_esc(name)}</dt><dd>{_esc(value)}</dd></div>"
-    lists = f'<dl class="results">{results}</dl>\n<dl>{facts}</dl>\n'
+    warnings = "".join(f"<p><b>!</b> {_esc(warning)}</p>\n" for warning in run.warnings)
+    lists = f'<dl class="results">{results}</dl>\n{warnings}<dl>{facts}</dl>\n'
     return f'<header>\n<h1 dir="auto">{_esc(run.title)}</h1>\n{lists}</header>\n'
 
 
@@ -132,9 +137,9 @@ def _training(run: Report) -> str:
 
 def _curves(run: Report | PretrainingReport, figures: str) -> str:
     note = ""
-    if run.steps:
-        peak, last = max(run.steps, key=lambda row: row["lr"]), run.steps[-1]
-        note = f"peaked at {peak['lr']:.3g} in step {peak['step']:,} and ended at {last['lr']:.3g}"
+    if run.rates:
+        (step, peak), (last, end) = run.rates
+        note = f"peaked at {peak:.3g} in update {step:,} and ended at {end:.3g} in update {last:,}"
         note = f"<p>The learning rate {note}.</p>\n"
     return _section("Training", f'<div class="pair">\n{figures}</div>\n{note}')
 

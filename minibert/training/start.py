@@ -13,12 +13,26 @@ from minibert.core.config import BertConfig
 from minibert.core.data import Examples
 from minibert.fast.models import BertForSequenceClassification, BertModel
 from minibert.inference.answers import TASKS, cross_encoders_own, for_cross_encoders, task_of, without_activation
+from minibert.inference.text_models import with_shape
 from minibert.io.bundled import resolve
+from minibert.io.labels import names_of
 from minibert.io.stderr import say
 from minibert.text.tokenizer import Tokenizer
 from minibert.text.vocab import learn_vocabulary
 from minibert.training.engine import config_for, model_for
 from minibert.training.options import TrainOptions
+
+
+def label_order(options: TrainOptions, rows: Examples, record: dict | None) -> tuple[list[str], bool]:
+    """The labels by logit column, and whether the head of --model has them so.
+
+    record: of a run that is resumed. Without labels in it, it is of a release that sorted them in any case.
+    """
+    names = names_of(rows, options.task)
+    if options.model is None or (record is not None and "labels" not in record):
+        return names, False
+    config = BertConfig.from_file(resolve(options.model) / "config.json")
+    return own_order(names, options.task, config)
 
 
 def own_order(names: list[str], task: str, config: BertConfig) -> tuple[list[str], bool]:
@@ -53,7 +67,7 @@ def build(
     if options.dropout is not None:
         changes["classifier_dropout"] = options.dropout
     config = config_for(options, tokenizer, changes)
-    config = for_cross_encoders(without_activation(config))
+    config = with_shape(for_cross_encoders(without_activation(config)), rows.pairs is not None)
     if options.model is None or kept:
         model = model_for(BertForSequenceClassification, options, config)
     else:

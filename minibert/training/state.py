@@ -18,6 +18,7 @@ import os
 import pickle
 import platform
 import re
+import shlex
 import shutil
 import struct
 import typing
@@ -298,7 +299,11 @@ def begun(command: Command, options: Options, ranks: Ranks) -> tuple[Options, Pa
         again = f"minibert {command.name} --resume {options.resume} --parallel ddp"
         raise ValueError(f"{options.resume}: was begun with --parallel fsdp, which is no more; type {again}")
     if ranks.main:
-        check_same(record, command.read_files(stored))
+        try:
+            check_same(record, command.read_files(stored))
+        except ValueError:
+            check_directory(record, f"minibert {command.name} --resume {shlex.quote(os.path.abspath(options.resume))}")
+            raise
     continuing = continued(stored, options, command.changeable)
     if ranks.world == 1:
         continuing = dataclasses.replace(continuing, parallel=None)
@@ -398,6 +403,8 @@ def hashes(files: Iterable[Path | str]) -> dict[str, str]:
     """SHA-256 of files, by their names."""
     found = {}
     for path in files:
+        if not Path(path).exists():
+            raise ValueError(f"{path}: no such file, and the run reads it; put it back where it was")
         with open(path, "rb") as file:
             found[str(path)] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
@@ -409,6 +416,19 @@ def model_hashes(name: str | None) -> dict[str, str]:
         return {}
     files = [path for path in resolve(name).iterdir() if path.suffix in MODEL_FILES]
     return {f"{name}/{Path(path).name}": value for path, value in hashes(files).items()}
+
+
+def check_directory(record: dict, again: str) -> None:
+    """Raises ValueError where a file of the run is named from the directory where it was begun, and not from here.
+
+    again: what resumes it.
+    """
+    directory = Path(str(record.get("directory", ".")))  # releases before 0.2 have not kept it
+    for name in record["sources"]:
+        meant, here = directory / name, Path(name)
+        if meant.exists() and not (here.exists() and here.samefile(meant)):
+            remedy = f"type: cd {shlex.quote(str(directory))} && {again}"
+            raise ValueError(f"{name}: the run was begun in another directory and means {meant}; {remedy}") from None
 
 
 def check_same(record: dict, sources: dict[str, str]) -> None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from minibert import cli
 from minibert.io.bundled import BUNDLED
+from minibert.io.locks import held
 from minibert.look import page
 from minibert.look.activations import capture, intervene
 from minibert.look.analysis import gradient_times_heads
@@ -547,6 +548,11 @@ def test_a_directory_is_no_page_but_one_is_made_for_it(tmp_path):
     with pytest.raises(ValueError, match=r"is a directory; give the page's file name, such as .*/page\.html"):
         ExplainOptions("a", model="x", out=str(tmp_path))
     assert write_page(explanation(), str(tmp_path / "new" / "page.html")).is_file()
+
+
+def test_a_page_that_another_process_writes_is_refused(tmp_path):
+    with held(tmp_path / "page.html"), pytest.raises(ValueError, match=r"page\.html: another process is writing there"):
+        write_page(explanation(), str(tmp_path / "page.html"))
 
 
 def test_without_a_model_the_bundled_one_is_explained():

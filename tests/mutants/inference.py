@@ -143,6 +143,12 @@ MUTATIONS = {
     ],
     "minibert/inference/text_models.py": [
         (
+            "texts: a model of pairs answers single texts",
+            'own.get("pairs") is not (not pairs)',
+            'own.get("pairs") is not (pairs)',
+            "tests/test_silence.py::test_a_mistake_has_its_line",
+        ),
+        (
             "inference: a device is not tried",
             "        torch.empty(0, device=device)\n",
             "",
@@ -318,6 +324,12 @@ MUTATIONS = {
     ],
     "minibert/inference/jobs.py": [
         (
+            "jobs: the kind of rows is not compared",
+            "trained.check_shape(pairs is not None, str(lines.path))",
+            "pass",
+            "tests/test_silence.py::test_a_mistake_has_its_line",
+        ),
+        (
             "jobs: what is kept is told as the process remembers it",
             "if rows := self._read_journal().rows if self.journal.exists() else 0:",
             "if rows := self.done.rows:",
@@ -343,7 +355,7 @@ MUTATIONS = {
         ),
         (
             "jobs: kept fields are those of the window's first rows",
-            "kept = {n: numbered[n].kept for n in places}",
+            "kept = {n: row.kept for n, row in used.items()}",
             "kept = dict(zip(places, (row.kept for row in taken)))",
             "tests/inference/test_jobs.py::test_a_row_left_out_moves_no_kept_field_to_another",
         ),

@@ -125,6 +125,12 @@ MUTATIONS = {
     ],
     "minibert/look/explanation.py": [
         (
+            "explain: two write one page",
+            "    with held(path):",
+            "    if path:",
+            "tests/look/test_explain.py::test_a_page_that_another_process_writes_is_refused",
+        ),
+        (
             "explain: a score by itself is compared with the others",
             'if activation != "softmax":',
             'if activation == "none":',

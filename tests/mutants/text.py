@@ -627,4 +627,30 @@ MUTATIONS = {
             "tests/io/test_stderr.py::test_of_a_long_error_the_beginning_and_the_remedy_stay",
         ),
     ],
+    "minibert/text/data_doubts.py": [
+        (
+            "doubts: the pair does not count",
+            "(text.strip(), pair.strip())",
+            "(text.strip(), '')",
+            "tests/text/test_data_doubts.py::test_the_same_text_with_another_pair_is_no_leak",
+        ),
+        (
+            "doubts: special tokens count",
+            "(2 if pairs is None else 3)",
+            "0",
+            "tests/text/test_data_doubts.py::test_the_share_of_unknown_tokens_leaves_special_ones_out",
+        ),
+        (
+            "doubts: said for every portion",
+            "and finding.name not in self.names",
+            "",
+            "tests/text/test_data_doubts.py::test_the_share_is_of_all_rows_so_far_and_said_once",
+        ),
+        (
+            "doubts: a row is as long as what is left of it",
+            "lengths[full] = ",
+            "_ = ",
+            "tests/text/test_data_doubts.py::test_of_rows_that_fill_the_limit_the_whole_length_is_counted",
+        ),
+    ],
 }

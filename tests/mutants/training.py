@@ -35,6 +35,12 @@ MUTATIONS = {
     ],
     "minibert/training/engine.py": [
         (
+            "engine: the report's peak is the first step's",
+            "peak = min(last, int(self.options.warmup * self.steps))",
+            "peak = 0",
+            "tests/training/test_train.py::test_the_report_says_the_peak_that_was_asked_for_and_where_the_rate_ended",
+        ),
+        (
             "seed: ranks draw the same dropout",
             "SeedSequence((seed, step, rank))",
             "SeedSequence((seed, step))",
@@ -60,8 +66,8 @@ MUTATIONS = {
         ),
         (
             "engine: the learning rate is a step late",
-            "learning_rate(step.number, task.steps",
-            "learning_rate(step.number + 1, task.steps",
+            "task.rate(step.number)",
+            "task.rate(step.number + 1)",
             "tests/training/test_pretrain.py::test_twenty_steps_equal_a_plain_transformers_loop",
         ),
         (
@@ -344,6 +350,18 @@ MUTATIONS = {
             "tests/training/test_pretrain.py::test_a_run_without_anything_to_measure_comes_to_its_end",
         ),
         (
+            "state: another file of the same name is meant",
+            "not (here.exists() and here.samefile(meant))",
+            "not here.exists()",
+            "tests/training/test_state.py::test_a_run_that_is_resumed_from_another_directory_says_which_file_it_means",
+        ),
+        (
+            "state: names mean what they mean here",
+            'Path(str(record.get("directory", ".")))',
+            'Path(".")',
+            "tests/training/test_state.py::test_a_run_that_is_resumed_from_another_directory_says_which_file_it_means",
+        ),
+        (
             "state: moments of AdamW not put back",
             '        optimizer.load_state_dict(state["optimizer"])\n',
             "",
@@ -498,12 +516,6 @@ MUTATIONS = {
             "progress.epoch > patience",
             "tests/training/test_tasks.py::test_patience_ends_a_run_after_so_many_epochs_that_were_not_better",
         ),
-        (
-            "train: an old run goes on with the model's order of labels",
-            'or (record is not None and "labels" not in record)',
-            "",
-            "tests/training/test_tasks.py::test_a_run_that_began_before_labels_had_an_order_goes_on_in_the_old_one",
-        ),
     ],
     "minibert/training/board.py": [
         (
@@ -532,6 +544,12 @@ MUTATIONS = {
         ),
     ],
     "minibert/training/evaluation.py": [
+        (
+            "evaluate: pairs are taken for single texts",
+            "classifier.check_shape(rows.pairs is not None, rows.source)",
+            "pass",
+            "tests/test_silence.py::test_a_mistake_has_its_line",
+        ),
         (
             "evaluate: a regression is scored by its logits",
             "        answers = activated(classifier.config, answers)\n",
@@ -617,6 +635,12 @@ MUTATIONS = {
     ],
     "minibert/training/start.py": [
         (
+            "train: an old run goes on with the model's order of labels",
+            'or (record is not None and "labels" not in record)',
+            "",
+            "tests/training/test_tasks.py::test_a_run_that_began_before_labels_had_an_order_goes_on_in_the_old_one",
+        ),
+        (
             "start: a score behind a sigmoid goes on as a number",
             'config.problem_type == "regression" if said is None else str(said).endswith("Identity")',
             "True",
@@ -671,6 +695,40 @@ MUTATIONS = {
             "and abs(number) <= LARGEST",
             "",
             "tests/training/test_tasks.py::test_labels_of_another_task_are_refused_with_file_line_and_remedy",
+        ),
+    ],
+    "minibert/training/verdicts.py": [
+        (
+            "verdicts: smoothing is forgotten",
+            "shares.sum() * (1 - smoothing)",
+            "shares.sum()",
+            "tests/training/test_verdicts.py::test_the_least_loss_without_a_text_is_that_computed_by_hand",
+        ),
+        (
+            "verdicts: the validation rows are not asked",
+            'epoch["dev_loss"] >= ',
+            'epoch["dev_loss"] >= 0 * ',
+            "tests/training/test_verdicts.py::test_a_loss_stays_where_neither_rows_are_below_what_their_labels_reach",
+        ),
+        (
+            "verdicts: a class that no row has is missed",
+            "if true and not predicted",
+            "if not predicted",
+            "tests/training/test_verdicts.py::test_a_class_that_is_never_predicted_is_named_with_its_rows",
+        ),
+        (
+            "verdicts: level with a baseline is above it",
+            "else value >= ours",
+            "else value > ours",
+            "tests/training/test_verdicts.py::test_baselines_that_are_not_beaten_are_named_and_no_others",
+        ),
+    ],
+    "minibert/training/splits.py": [
+        (
+            "splits: rows held out are not compared",
+            'if "dev" not in files:',
+            'if "dev" in files:',
+            "tests/test_silence.py::test_a_mistake_has_its_line",
         ),
     ],
 }

@@ -253,6 +253,17 @@ def test_the_best_baseline_is_compared_with_bert(best, verdict):
     assert f"BERT is {verdict} the best baseline, <bdi>strong</bdi>." in page
 
 
+def test_the_learning_rates_are_those_of_the_run_and_not_of_the_steps_that_were_logged():
+    page = render(make(rates=[(4, 1e-3), (1600, 2.5e-5)]))
+    assert "The learning rate peaked at 0.001 in update 4 and ended at 2.5e-05 in update 1,600." in page
+
+
+def test_what_speaks_against_a_run_stands_above_its_facts():
+    page = render(make(warnings=["never predicted: <b>x</b>"]))
+    place = page.index("<p><b>!</b> never predicted: &lt;b&gt;x&lt;/b&gt;</p>")
+    assert page.index('<dl class="results">') < place < page.index("<dt>device</dt>")
+
+
 def test_baselines_and_bert_are_bars_in_order_of_accuracy():
     widths = re.findall(r'<div class="bar(| ours)" style="width:([\d.]+)%"', render(make()))
     assert widths == [(" ours", "98.64"), ("", "96.12"), ("", "95.45")]

@@ -10,6 +10,7 @@ import os
 import random
 import re
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from torch import nn
 
 import minibert.io.locks
 import minibert.training.engine
+from minibert import cli
 from minibert.core import files
 from minibert.core.optimizer import optimizer_groups
 from minibert.training.engine import seed_step
@@ -381,6 +383,45 @@ def test_files_that_have_changed_since_a_run_began_are_named(tmp_path, monkeypat
     shown = path if change == "data" else f"{model}/vocab.txt"
     with pytest.raises(ValueError, match=rf"^{re.escape(str(shown))}: changed since the run began"):
         train(TrainOptions(resume=str(tmp_path / "run")))
+
+
+@pytest.fixture
+def begun_elsewhere(tmp_path, monkeypatch) -> Path:
+    """The directory where a run was begun by relative names and stopped; the working directory is another."""
+    home = tmp_path / "a home"
+    home.mkdir()
+    with monkeypatch.context() as patch:
+        patch.chdir(home)
+        patch.setattr(minibert.training.engine, "fit", lambda *rest: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train(small(Path("run")))
+    monkeypatch.chdir(tmp_path)
+    return home
+
+
+@pytest.mark.parametrize("there", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_run_that_is_resumed_from_another_directory_says_which_file_it_means(begun_elsewhere, monkeypatch, there):
+    if there:
+        Path("data.tsv").write_text("label\ttext\n", encoding="utf-8")  # another of the same name
+    with pytest.raises(ValueError, match=r"^data.tsv: the run was begun in another directory and means ") as refused:
+        train(TrainOptions(resume="a home/run"))
+    _, home, _, *command = shlex.split(str(refused.value).partition("; type: ")[2])
+    monkeypatch.chdir(home)
+    assert command[:2] == ["minibert", "train"]
+    assert cli.main(command[1:]) == 0
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_from_elsewhere_where_its_names_mean_equal_files(begun_elsewhere):
+    shutil.copy(begun_elsewhere / "data.tsv", "data.tsv")
+    assert train(TrainOptions(resume="a home/run"))[1] == Path("a home/run")
+
+
+def test_a_file_of_a_run_that_is_gone_is_named(begun_elsewhere, monkeypatch):
+    monkeypatch.chdir(begun_elsewhere)
+    Path("data.tsv").unlink()
+    with pytest.raises(ValueError, match=r"^data.tsv: no such file, and the run reads it; put it back"):
+        train(TrainOptions(resume="run"))
 
 
 @pytest.mark.slow

@@ -373,6 +373,27 @@ def test_the_record_of_a_run_says_how_to_repeat_it_and_what_came_out(files, done
     assert 0.5 < record["baselines"]["bag of tokens (naive Bayes)"] <= 1
 
 
+def test_the_report_says_the_peak_that_was_asked_for_and_where_the_rate_ended(done):
+    """Of ten updates the first two rise; steps are logged that show neither."""
+    page = (done[1] / REPORT).read_text(encoding="utf-8")
+    assert "The learning rate peaked at 0.001 in update 2 and ended at 0.000111 in update 10." in page
+
+
+def test_what_speaks_against_a_run_is_in_its_last_lines_its_record_and_its_report(files, tmp_path, capsys):
+    out = train(small(files, tmp_path / "run", lr=0.0))[1]
+    warnings = json.loads((out / "run.json").read_text(encoding="utf-8"))["warnings"]
+    assert warnings
+    assert capsys.readouterr().err.splitlines()[-len(warnings) :] == warnings
+    assert (out / REPORT).read_text(encoding="utf-8").count("<p><b>!</b>") == len(warnings)
+
+
+def test_whether_it_was_trained_on_pairs_is_in_the_config_and_transformers_keeps_it(done, tmp_path):
+    config = transformers.AutoConfig.from_pretrained(done[1])
+    config.save_pretrained(tmp_path)
+    for folder in (done[1], tmp_path):
+        assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["minibert"] == {"pairs": False}
+
+
 def test_the_report_shows_the_run(files, done):
     scores, out = done
     page = (out / REPORT).read_text(encoding="utf-8")
