@@ -105,6 +105,9 @@ def append_metrics(directory: Path, row: dict[str, object]) -> int:
 
 
 def read_metrics(directory: Path) -> list[dict]:
+    """The lines of the log; none of a run that was too short to write one."""
+    if not (directory / METRICS).exists():
+        return []
     with (directory / METRICS).open(encoding="utf-8") as file:
         return [json.loads(line) for line in file]
 

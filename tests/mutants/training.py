@@ -151,9 +151,22 @@ MUTATIONS = {
         ),
         (
             "instances: pieces of one sentence are not counted as random",
-            "round(C / 2) - (C - len(free))",
-            "round(C / 2)",
+            "+ rng.random()) - is_random.sum()",
+            "+ rng.random())",
             "tests/training/test_instances.py::test_half_of_the_pairs_are_random_and_those_are_of_two_documents",
+        ),
+        (
+            "instances: what a random second sentence replaces is left out",
+            "        begin = np.where(is_random, middle, end)",
+            "        begin = end",
+            "tests/training/test_instances.py"
+            "::test_with_pairs_every_token_is_seen_once_too_beside_the_random_second_sentences",
+        ),
+        (
+            "instances: a sentence that is nearly all of an example is no pair",
+            "(end - begin > room // 2)",
+            "(end - begin > room)",
+            "tests/training/test_instances.py::test_a_sentence_that_leaves_no_room_for_another_is_halved_into_a_pair",
         ),
         (
             "instances: a random second sentence may be of the same large document",

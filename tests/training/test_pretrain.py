@@ -303,6 +303,21 @@ def test_no_position_and_no_epoch_is_left_out(text, tmp_path):
     assert seen[: counts[0] + counts[1]] == [len(rows) for epoch in range(2) for rows in run.epoch_batches(epoch)[1]]
 
 
+# ---- small corpora ----
+
+
+@pytest.mark.parametrize(
+    ("documents", "nsp"), [(["a b c.\nd e f."], "off"), (["a b c.\nd e f."] * 9, "on"), (["a b.", "c d.\ne."], "on")]
+)
+def test_documents_too_few_to_hold_some_out_are_all_trained_on_and_that_is_said(tmp_path, capsys, documents, nsp):
+    (tmp_path / "few.txt").write_text("\n\n".join(documents), encoding="utf-8")
+    options = small(str(tmp_path / "few.txt"), tmp_path / "run", nsp=nsp, steps=2, log_every=9)
+    assert pretrain(options) == ({}, tmp_path / "run")
+    said = capsys.readouterr().err
+    assert "too few documents of different text to hold some out: nothing is measured" in said
+    assert f"{len(documents)} documents, 0 held out" in said
+
+
 # ---- mistakes ----
 
 
