@@ -23,7 +23,8 @@ from typing import NamedTuple, TextIO
 
 from minibert.io.columns import find_columns, is_header
 from minibert.io.encodings import not_utf8
-from minibert.io.file_layout import Layout, advice, errors_of, is_row, layout_of
+from minibert.io.file_layout import Layout, advice, is_row, layout_of
+from minibert.io.opening import ending_of, opened, opened_text
 from minibert.options import Reading
 
 LARGEST = 1 << 29  # characters of a JSON array, which is read at once
@@ -66,7 +67,8 @@ def checked_paths(paths: str | Path | Sequence[str | Path], kinds: Sequence[str]
             raise ValueError(f"{path}: {'a directory' if path.is_dir() else 'is no regular file'}; name a file")
         if not os.access(path, os.R_OK):
             raise ValueError(f"{path}: may not be read; change its permissions")
-        if kinds and path.suffix.lower() not in kinds:
+        if kinds and ending_of(path) not in kinds:
+            opened(path).close()  # what it is says more, if it is no text
             raise ValueError(f"{path}: unknown kind of file {path.suffix!r}; use {use or ', '.join(kinds)}")
     return paths
 
@@ -116,11 +118,10 @@ class Lines:
 @contextmanager
 def open_lines(path: Path, how: Reading | None = None, labelled: bool | str | None = False) -> Iterator[Lines]:
     """A file whose layout is known. In tables a lone "\\r" ends a line too, as csv.reader has it; elsewhere "\\n" alone
-    does. labelled: see `read_rows`."""
+    does, unless a .txt has none. labelled: see `read_rows`."""
     how = how or Reading()
     layout = layout_of(path, how, labelled)
-    newline = "" if layout.kind == "table" else "\n"
-    with open(path, encoding=layout.encoding, errors=errors_of(layout.encoding), newline=newline) as file:
+    with opened_text(path, layout.encoding, layout.newline) as file:
         yield Lines(path, io.StringIO(json_lines(path, file)) if layout.kind == "json" else file, layout, how, labelled)
 
 

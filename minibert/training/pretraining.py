@@ -75,11 +75,8 @@ def prepare(options: PretrainOptions, out: Path, ranks: Ranks | None = None, rec
         ValueError: corpus, vocabulary, model and options do not go together.
     """
     ranks = ranks or Ranks()
-    if record is not None and options.nsp == "on" and record.get("scheme") != SCHEME:
-        raise ValueError(
-            f"{out}: was begun by an older minibert, which makes other examples of the text; go on with that one, or"
-            " begin a new run, without --resume"
-        )
+    older = record is not None and record.get("scheme") != SCHEME
+    check_older(out, older and options.nsp == "on")
     with ranks.agreed():
         device = device_for(options, ranks)
         tokenizer = find_vocabulary(options, out, record) if ranks.main else None
@@ -87,9 +84,10 @@ def prepare(options: PretrainOptions, out: Path, ranks: Ranks | None = None, rec
         tokenizer = ranks.broadcast(tokenizer)
         config = config_for(options, tokenizer, changes(options))
         cache, alone = Path(options.cache or out / CACHE), partial(locked, ranks=Ranks())  # several runs may share it
-        corpus = open_corpus(options.corpus, tokenizer, cache, say, alone) if ranks.main else None
+        corpus = open_corpus(options.corpus, tokenizer, cache, say, alone, options.encoding) if ranks.main else None
     with ranks.agreed():
         corpus = ranks.broadcast(corpus)  # the others map the same files
+        check_older(out, older and any(source["read"] != source["kind"] for source in corpus.sources))
         model = model_for(BertForPreTraining if options.nsp == "on" else BertForMaskedLM, options, config)
         sources = {source["name"]: source["sha256"] for source in corpus.sources}
         sources |= model_hashes(options.model or options.vocab)
@@ -98,9 +96,19 @@ def prepare(options: PretrainOptions, out: Path, ranks: Ranks | None = None, rec
     return task
 
 
+def check_older(out: Path, differs: bool) -> None:
+    """Refuses to resume a run whose examples are made otherwise now: it would neither end as it would have, nor begin
+    anew. Release 0.1.0 left text out of pairs, and read .txt by its ending alone."""
+    if differs:
+        raise ValueError(
+            f"{out}: was begun by an older minibert, which makes other examples of the text; go on with that one, or"
+            " begin a new run, without --resume"
+        )
+
+
 def find_vocabulary(options: PretrainOptions, out: Path, record: dict | None) -> Tokenizer:
     """The model's, the one that is given, or one learned from the corpus. A resumed run has that in its directory."""
-    texts = Sentences(options.corpus)  # checks the files before anything slow
+    texts = Sentences(options.corpus, options.encoding)  # checks the files before anything slow
     if (name := options.model or options.vocab) is not None:
         tokenizer = Tokenizer.from_pretrained(resolve(name))
     elif record is not None and (out / "tokenizer_config.json").is_file():  # the last file that it is written to
