@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from minibert.io.columns import is_header
+from minibert.io.columns import is_header, is_like_label
 from minibert.io.encodings import encoding_of
 from minibert.io.opening import ending_of, opened, opened_text
 from minibert.options import DELIMITERS, FORMATS, Reading
@@ -259,14 +259,20 @@ def advice(rows: Sequence[Sequence[str]], labelled: bool | str | None) -> str:
     """The options that name the columns which seem to be meant."""
     if not rows:
         return "write one"
-    text, label, _ = guessed(rows)
     first, below = [field.strip() for field in rows[0]], rows[1:]
+    text, label, _ = guessed(rows)
     if label is None and labelled:
         return "write rows of text and label, or name the --delimiter"
-    key = text if label is None else label
-    named = looks_like_names(first, below, text, key)
+    named = looks_like_names(first, below, text, text if label is None else label)
+    if named and labelled:
+        like = [i for i, name in enumerate(first) if is_like_label(name)]
+        text = next((i for i, name in enumerate(first) if is_header([name], "text")), text)
+        again = guessed(below)[1] if len(like) != 1 else like[0]
+        label = label if again is None else again
     shown = [shlex.quote(name) if named else str(number) for number, name in enumerate(first, 1)]
-    options = f"--text-column {shown[text]}" + f" --label-column {shown[key]}" * bool(labelled)
+    options = f"--text-column {shown[text]}"
+    if labelled:
+        options += f" --label-column {shown[label]}"
     return f"{'if these are the names,' if named else 'if that is no header,'} type {options}"
 
 

@@ -107,6 +107,12 @@ MUTATIONS = {
     ],
     "minibert/io/file_layout.py": [
         (
+            "layout: a column of one value is taken for the label",
+            "        again = guessed(below)[1] if len(like) != 1 else like[0]",
+            "        again = guessed(rows)[1]",
+            "tests/io/test_files_people_have.py::test_a_file_as_people_have_it_is_read_or_its_remedy_works",
+        ),
+        (
             "layout: commas of texts divide them",
             "        only(path, [*alike, own])\n",
             "        return alike[0]\n",
