@@ -306,7 +306,7 @@ def stripped(fields: Sequence[str]) -> list[str]:
 def checked(kind: str, name: str, value: object, labelled: bool | str | None = True) -> str:
     """A field as text, a label without the spaces around it: a string that is UTF-8. Only a label may not be empty.
     labelled: see `read_rows`."""
-    if kind == "label":
+    if kind == "label" and not isinstance(value, str):
         value = label_text(name, value, labelled)
     if not isinstance(value, str):
         raise ValueError(f"{name} is {'missing' if value is None else repr(value)[:80]}; give a string")
@@ -320,7 +320,7 @@ def checked(kind: str, name: str, value: object, labelled: bool | str | None = T
 
 
 def label_text(name: str, value: object, labelled: bool | str | None) -> object:
-    """Numbers and lists, which only JSON has, as text; what else is no text as it is."""
+    """Numbers and lists, which only JSON has, as text; all else as it is."""
     shown = f"{name} is {repr(value)[:80]}"
     if isinstance(value, int) or (isinstance(value, float) and labelled == "number"):
         return str(value)
