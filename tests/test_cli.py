@@ -44,10 +44,10 @@ OPTIONS = {
     ),
     "encode": "--pair --model --max-length --truncation --padding --split-special-tokens --json",
     "parity": "--lengths --layers --seed --json",
-    "vocab": "--size --out --cased --character-coverage --json",
+    "vocab": "--size --out --cased --character-coverage --encoding --json",
     "pretrain": (
-        "--corpus --out --cache --vocab --vocab-size --cased --character-coverage --model --preset --layers --width"
-        " --nsp --whole-word-mask --max-length --held-out --steps --epochs --batch-size --tokens-per-batch"
+        "--corpus --encoding --out --cache --vocab --vocab-size --cased --character-coverage --model --preset --layers"
+        " --width --nsp --whole-word-mask --max-length --held-out --steps --epochs --batch-size --tokens-per-batch"
         " --accumulation --lr --warmup --schedule --weight-decay --clip --dropout --layout --attention --precision"
         " --compile --graphs --device --threads --seed --log-every --eval-every --save-every --keep --parallel --resume"
         " --tensorboard"

@@ -219,11 +219,11 @@ LINES = {"core": 2395, "its reading path": 1539}  # aims: 2300, 1550. More only 
 FILES = 15  # that core/train.py reaches
 BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more only in the commit that needs it
     "core": (2395, 2300),
-    "io": (2003, 500),
-    "text": (2617, 1450),
+    "io": (2109, 500),
+    "text": (2711, 1450),
     "fast": (1990, 1850),
-    "inference": (1736, 700),
-    "training": (3532, 2750),
+    "inference": (1737, 700),
+    "training": (3535, 2750),
     "look": (1473, 1300),
     "check": (1075, 900),
     "top": (549, 450),

@@ -49,6 +49,7 @@ from minibert.io.examples import aside, what_is_read
 from minibert.io.file_layout import ENDINGS, layout_of
 from minibert.io.findings import Finding
 from minibert.io.locks import held
+from minibert.io.opening import opened
 from minibert.io.rows import Lines, Row, checked_paths, open_lines, read_rows
 from minibert.io.signals import Interrupt
 from minibert.io.stderr import on_terminal, say
@@ -507,7 +508,7 @@ def prefetched(items: Iterator[Window]) -> Iterator[Window]:
 def with_progress(windows: Iterator[Window], data: Path, done: int) -> Iterator[Window]:
     """The windows; each counts as done when the next is asked for. Rows done, rows a second, time left: a bar on a
     terminal, else a line every SECONDS. There are about as many rows as lines."""
-    with open(data, "rb") as file:
+    with opened(data) as file:
         lines = sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
     begin = said = time.monotonic()
     with tqdm(total=max(lines, done), initial=done, unit=" rows", disable=not on_terminal()) as bar:

@@ -112,6 +112,11 @@ def chosen(kind: str, asked: str, columns: Sequence[str]) -> str:
     )
 
 
+def is_like_label(name: str) -> bool:
+    """Whether a name holds one of a label's, as airline_sentiment does."""
+    return any(known in name.strip().lower() for known in COLUMNS["label"][0] + COLUMNS["label"][1])
+
+
 def is_header(fields: Sequence[str], *kinds: str) -> bool:
     """Whether a row names columns of these kinds."""
     names = {name.strip().lower() for name in fields}

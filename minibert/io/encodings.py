@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+from minibert.io.opening import opened
+
 MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16's, with which it begins
     codecs.BOM_UTF32_BE: "utf-32",
@@ -44,7 +46,7 @@ def encoding_of(path: Path, asked: str | None = None) -> str:
 
     Raises ValueError: it cannot be told, or is not what was asked for; with the line.
     """
-    with open(path, "rb") as file:
+    with opened(path) as file:
         head = file.read(4)
     if asked is not None:
         try:
@@ -67,8 +69,8 @@ def encoding_of(path: Path, asked: str | None = None) -> str:
 
 def likely(path: Path) -> tuple[str | None, bool]:
     """The encoding that a file may be in that is not all UTF-8, and whether that is sure."""
-    with open(path, "rb") as file:
-        found, sure = judged(file)
+    with opened(path) as file:
+        found, sure = judged(iter(lambda: file.readline(BLOCK), b""))
     return (found, sure) if found and first_stray(path, found) is None else (None, False)
 
 
@@ -82,7 +84,7 @@ def not_utf8(path: Path, byte: int, way: str = "type --encoding {}") -> str:
 def first_stray(path: Path, encoding: str) -> tuple[int, int] | None:
     """The first line that the encoding does not allow, and the byte; None: the whole file is in it."""
     decoder, line = codecs.getincrementaldecoder(encoding)(), 1
-    with open(path, "rb") as file:
+    with opened(path) as file:
         while block := file.read(BLOCK):
             try:
                 line += decoder.decode(block).count("\n")
@@ -99,12 +101,12 @@ def first_stray(path: Path, encoding: str) -> tuple[int, int] | None:
 
 def spread_zeros(path: Path) -> str | None:
     """UTF-16 without its mark, of a text that is mostly ASCII: every other byte is 0, and none beside."""
-    with open(path, "rb") as file:
+    with opened(path) as file:
         head = file.read(BLOCK)
     even, odd = head[::2].count(0), head[1::2].count(0)
-    if 3 * max(even, odd) > len(head) and not min(even, odd):
-        return "utf-16-le" if odd else "utf-16-be"
-    return None
+    found = "utf-16-le" if odd else "utf-16-be"
+    spread = len(head) >= FEW and 3 * max(even, odd) > len(head) and not min(even, odd)
+    return found if spread and first_stray(path, found) is None else None
 
 
 def judged(lines: Iterator[bytes]) -> tuple[str | None, bool]:

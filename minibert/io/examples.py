@@ -13,6 +13,7 @@ import numpy as np
 from minibert.core import data as core
 from minibert.core.data import Examples
 from minibert.core.encoding import Ints
+from minibert.io.opening import ending_of
 from minibert.io.rows import GLUED, Lines, Row, open_lines, read_rows
 from minibert.options import DELIMITERS, Reading
 
@@ -51,7 +52,7 @@ def read_as(path: str | Path, how: Reading, labelled: bool | str | None = True) 
                     raise ValueError(row.problem)
                 rows.append(row)
     except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}; give a data file") from None
+        raise ValueError(f"{path}: {error.strerror}; give a data file" if error.strerror else str(error)) from None
     if not rows:
         raise ValueError(f"{path}: is empty or holds no rows; give at least one")
     pairs = None if rows[0].pair is None else [row.pair for row in rows]
@@ -154,9 +155,11 @@ def labels_read(examples: Examples, lines: Lines) -> str:
 def aside(lines: Lines) -> str:
     """What is not as one would think: the encoding, the delimiter; and the columns that are not used."""
     layout, words = lines.layout, ""
-    usual = "," if lines.path.suffix.lower() == ".csv" else "\t"
+    usual = "," if ending_of(lines.path) == ".csv" else "\t"
     if layout.kind == "table" and layout.delimiter != usual:
         words += f", columns by {next((n for n, d in DELIMITERS.items() if d == layout.delimiter), 'delimiter')}"
+    if layout.kind != "table" and not layout.newline:
+        words += ", lines ended by carriage returns"
     if layout.encoding != "utf-8-sig":
         words += f", read as {layout.encoding}"
     used = (*lines.names.values(), *lines.keep)

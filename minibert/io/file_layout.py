@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from minibert.io.columns import is_header
+from minibert.io.columns import is_header, is_like_label
 from minibert.io.encodings import encoding_of
+from minibert.io.opening import ending_of, opened, opened_text
 from minibert.options import DELIMITERS, FORMATS, Reading
 
 HEAD = 1 << 18  # characters that are looked at
@@ -24,7 +25,8 @@ LONGEST_LABEL = 30  # characters, where nobody says which column is the label
 
 
 class Layout(NamedTuple):
-    """kind: table, jsonl, json or txt. columns: the names of a table without a header. head: a table's first rows."""
+    """kind: table, jsonl, json or txt. columns: the names of a table without a header. head: a table's first rows.
+    newline: what ends a line, as `open` has it."""
 
     kind: str
     encoding: str
@@ -32,38 +34,47 @@ class Layout(NamedTuple):
     quoting: str = "minimal"
     columns: list[str] | None = None
     head: Sequence[Sequence[str]] = ()
+    newline: str = "\n"
 
 
 def layout_of(path: Path, how: Reading, labelled: bool | str | None = False) -> Layout:
     """Raises ValueError: it cannot be told; OSError: the file cannot be read."""
-    ending = how.format or path.suffix.lower().removeprefix(".")
-    if ending not in FORMATS:
-        use = ", ".join(ENDINGS)
-        raise ValueError(f"{path}: unknown kind of file {path.suffix!r}; use {use}, or say --format tsv, csv, jsonl …")
     if path.exists() and not path.is_file() and not path.is_dir():
         raise ValueError(f"{path}: is no regular file; name a file")
+    ending = how.format or ending_of(path).removeprefix(".")
+    if ending not in FORMATS:
+        opened(path).close()  # what it is says more, if it is no text
+        use = ", ".join(ENDINGS)
+        raise ValueError(f"{path}: unknown kind of file {path.suffix!r}; use {use}, or say --format tsv, csv, jsonl …")
     encoding = encoding_of(path, how.encoding)
-    with open(path, encoding=encoding, errors=errors_of(encoding), newline="") as file:
-        head = file.read(HEAD)
-    if len(head) == HEAD and "\n" in head:
-        head = head[: head.rindex("\n") + 1]
+    head = head_of(path, encoding)
+    newline = "" if is_old_mac(head) and ending == "txt" else "\n"
+    head = head if newline else head.replace("\r", "\n")
     kind = ending if how.format else kind_of(ending, head)
     lines = [line for line in head.split("\n")[:ROWS] if line.strip()]
     if kind in ("json", "jsonl"):
         found = [row for line in lines if (row := as_object(line))]
         keys = list(found[0]) if found else []
-        return Layout(kind, encoding, head=[keys, *([str(row.get(key, "")) for key in keys] for row in found)])
+        rows = [[str(row.get(key, "")) for key in keys] for row in found]
+        return Layout(kind, encoding, head=[keys, *rows], newline=newline)
     if kind == "txt" and (how.format or not is_table(path, lines, how, labelled)):
-        return Layout("txt", encoding)
+        return Layout("txt", encoding, newline=newline)
     quoting = "none" if kind == "txt" else how.quoting
     delimiter = delimiter_of(path, kind, head, quoting, how)
     rows = first_rows(head, delimiter, quoting)
-    return Layout("table", encoding, delimiter, quoting, columns_of(path, kind, rows, how), rows)
+    return Layout("table", encoding, delimiter, quoting, columns_of(path, kind, rows, how), rows, newline="")
 
 
-def errors_of(encoding: str) -> str:
-    """A broken byte of UTF-8 costs its row; in the others there is none, `encoding_of` has seen to it."""
-    return "surrogateescape" if encoding == "utf-8-sig" else "strict"
+def head_of(path: Path, encoding: str) -> str:
+    """The first lines of a file, about HEAD characters."""
+    with opened_text(path, encoding) as file:
+        head = file.read(HEAD)
+    return head[: head.rindex("\n") + 1] if len(head) == HEAD and "\n" in head else head
+
+
+def is_old_mac(head: str) -> bool:
+    """Whether lines end with a carriage return alone."""
+    return "\r" in head and "\n" not in head
 
 
 # ---- kind ----
@@ -248,14 +259,20 @@ def advice(rows: Sequence[Sequence[str]], labelled: bool | str | None) -> str:
     """The options that name the columns which seem to be meant."""
     if not rows:
         return "write one"
-    text, label, _ = guessed(rows)
     first, below = [field.strip() for field in rows[0]], rows[1:]
+    text, label, _ = guessed(rows)
     if label is None and labelled:
         return "write rows of text and label, or name the --delimiter"
-    key = text if label is None else label
-    named = looks_like_names(first, below, text, key)
+    named = looks_like_names(first, below, text, text if label is None else label)
+    if named and labelled:
+        like = [i for i, name in enumerate(first) if is_like_label(name)]
+        text = next((i for i, name in enumerate(first) if is_header([name], "text")), text)
+        again = guessed(below)[1] if len(like) != 1 else like[0]
+        label = label if again is None else again
     shown = [shlex.quote(name) if named else str(number) for number, name in enumerate(first, 1)]
-    options = f"--text-column {shown[text]}" + f" --label-column {shown[key]}" * bool(labelled)
+    options = f"--text-column {shown[text]}"
+    if labelled:
+        options += f" --label-column {shown[label]}"
     return f"{'if these are the names,' if named else 'if that is no header,'} type {options}"
 
 

@@ -23,7 +23,8 @@ from typing import NamedTuple, TextIO
 
 from minibert.io.columns import find_columns, is_header
 from minibert.io.encodings import not_utf8
-from minibert.io.file_layout import Layout, advice, errors_of, is_row, layout_of
+from minibert.io.file_layout import Layout, advice, is_row, layout_of
+from minibert.io.opening import ending_of, opened, opened_text
 from minibert.options import Reading
 
 LARGEST = 1 << 29  # characters of a JSON array, which is read at once
@@ -67,7 +68,8 @@ def checked_paths(paths: str | Path | Sequence[str | Path], kinds: Sequence[str]
             raise ValueError(f"{path}: {'a directory' if path.is_dir() else 'is no regular file'}; name a file")
         if not os.access(path, os.R_OK):
             raise ValueError(f"{path}: may not be read; change its permissions")
-        if kinds and path.suffix.lower() not in kinds:
+        if kinds and ending_of(path) not in kinds:
+            opened(path).close()  # what it is says more, if it is no text
             raise ValueError(f"{path}: unknown kind of file {path.suffix!r}; use {use or ', '.join(kinds)}")
     return paths
 
@@ -119,11 +121,10 @@ class Lines:
 @contextmanager
 def open_lines(path: Path, how: Reading | None = None, labelled: bool | str | None = False) -> Iterator[Lines]:
     """A file whose layout is known. In tables a lone "\\r" ends a line too, as csv.reader has it; elsewhere "\\n" alone
-    does. labelled: see `read_rows`."""
+    does, unless a .txt has none. labelled: see `read_rows`."""
     how = how or Reading()
     layout = layout_of(path, how, labelled)
-    newline = "" if layout.kind == "table" else "\n"
-    with open(path, encoding=layout.encoding, errors=errors_of(layout.encoding), newline=newline) as file:
+    with opened_text(path, layout.encoding, layout.newline) as file:
         yield Lines(path, io.StringIO(json_lines(path, file)) if layout.kind == "json" else file, layout, how, labelled)
 
 
@@ -308,7 +309,7 @@ def stripped(fields: Sequence[str]) -> list[str]:
 def checked(kind: str, name: str, value: object, labelled: bool | str | None = True) -> str:
     """A field as text, a label without the spaces around it: a string that is UTF-8. Only a label may not be empty.
     labelled: see `read_rows`."""
-    if kind == "label":
+    if kind == "label" and not isinstance(value, str):
         value = label_text(name, value, labelled)
     if not isinstance(value, str):
         raise ValueError(f"{name} is {'missing' if value is None else repr(value)[:80]}; give a string")
@@ -333,7 +334,7 @@ def kept_fields(lines: Lines, fields: Fields) -> list[object]:
 
 
 def label_text(name: str, value: object, labelled: bool | str | None) -> object:
-    """Numbers and lists, which only JSON has, as text; what else is no text as it is."""
+    """Numbers and lists, which only JSON has, as text; all else as it is."""
     shown = f"{name} is {repr(value)[:80]}"
     if isinstance(value, int) or (isinstance(value, float) and labelled == "number"):
         return str(value)

@@ -28,6 +28,7 @@ class VocabOptions:
     out: str = option(MISSING, "directory for vocab.txt and tokenizer_config.json")
     cased: bool = option(False, "keep capitals and accents")
     character_coverage: float = option(0.9995, "share of the text whose characters get an id; 1 for all characters")
+    encoding: str | None = option(None, "of the files: utf-8, utf-16, gb18030, big5, cp1252 … (default: as each looks)")
     json: bool = option(False, "print one JSON object")
 
     def __post_init__(self) -> None:

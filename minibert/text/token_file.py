@@ -10,11 +10,12 @@ Text i is ids[offsets[i]:offsets[i + 1]]. An empty line is an empty text, so tha
 can still be told apart. Only "\n" ends a line; the "\r" of "\r\n" is white space to the tokenizer, as is U+2028.
 
 About CHUNK characters are held at once, or one line if that is longer. The files do not depend on CHUNK or on the
-number of processes.
+number of processes. The encoding is judged as that of all files, and gzip is unpacked.
 """
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import hashlib
 import json
@@ -41,9 +42,10 @@ from tqdm import tqdm
 
 from minibert.core.encoding import Flat
 from minibert.core.files import atomic_write, read_json, sync_directory
-from minibert.io.encodings import TO_UTF8, not_utf8
+from minibert.io.encodings import TO_UTF8, encoding_of, not_utf8
 from minibert.io.locks import held
-from minibert.io.rows import checked_paths
+from minibert.io.opening import opened
+from minibert.io.rows import LONGEST, checked_paths
 
 IDS, OFFSETS, INFO = "ids.npy", "offsets.npy", "tokens.json"
 VERSION = 1  # of the three files together
@@ -155,24 +157,33 @@ def description(tokenizer: FlatEncoder) -> dict[str, object]:
 # --- Writing ----------------------------------------------------------------------------------------------------------
 
 
-def lines_of(path: Path, tell: Callable[[int], object]) -> Iterator[list[str]]:
-    """The file's lines, so many at once that they fill CHUNK bytes. tell: is told of the bytes that have been read.
+def lines_of(
+    path: Path, tell: Callable[[int], object], asked: str | None = None, way: str = TO_UTF8
+) -> Iterator[list[str]]:
+    """The file's lines, so many at once that they fill CHUNK bytes.
 
-    Raises ValueError, with the line, where they are not UTF-8.
+    tell: is told of the bytes that have been read. asked: see `encoding_of`; what is no regular file can be read once
+    only, and is UTF-8. way: to what a file is to be brought that may be in another encoding.
+
+    Raises ValueError, with the line, where it is not in its encoding, or has more than LONGEST characters.
     """
-    line, encoding = 1, "utf-8-sig"
-    with open(path, "rb") as file:
-        while data := file.read(CHUNK) + file.readline():
+    encoding = encoding_of(path, asked) if path.is_file() else "utf-8-sig"
+    decoder, number, rest = codecs.getincrementaldecoder(encoding)(), 1, ""
+    with opened(path) as file:
+        for data in chain(iter(partial(file.read, CHUNK), b""), [b""]):
             try:
-                lines = data.decode(encoding).split("\n")
+                text = decoder.decode(data, final=not data)
             except UnicodeDecodeError as error:
-                line += error.object.count(b"\n", 0, error.start)
-                raise ValueError(f"{path}:{line}: {not_utf8(path, error.object[error.start], TO_UTF8)}") from None
-            if not lines[-1]:  # the end of the last line, and not one more
-                lines.pop()
+                number += error.object.count(b"\n", 0, error.start)
+                raise ValueError(f"{path}:{number}: {not_utf8(path, error.object[error.start], way)}") from None
+            *lines, rest = (rest + text).split("\n")
+            if len(rest) > LONGEST:
+                raise ValueError(f"{path}:{number + len(lines)}: the line is longer than {LONGEST} characters; cut it")
             tell(len(data))
             yield lines
-            line, encoding = line + len(lines), "utf-8"
+            number += len(lines)
+    if rest:  # the end of the last line is not one more
+        yield [rest]
 
 
 def write(

@@ -133,9 +133,11 @@ def vocabulary_of_files(options: VocabOptions, say: Callable[[str], None]) -> tu
             is written.
         OSError: the directory cannot be written.
     """
-    texts, out = Sentences(options.files), Path(options.out)
+    texts, out = Sentences(options.files, options.encoding), Path(options.out)
     with held_directory(out):
         words = count_words(texts, not options.cased)
+        for file in texts.files:
+            say(f"{file.path.name}: {file.said()}")
         vocabulary = _learn(texts, words, options.size, not options.cased, options.character_coverage)
         if len(vocabulary) < options.size:
             say(

@@ -6,12 +6,13 @@ Example i of an epoch depends on (seed, epoch, i) alone: a resumed run, or one o
 The scheme is that of the paper (section 3.1, appendix A.1) and of Google's create_pretraining_data.py:
 
     whole sentences of one document fill an example; a tenth of the examples are shorter, of random length
-    they are parted into A and B; for half of the examples B is replaced by a stretch of another document
+    they are parted into A and B; for half of the examples B is replaced by a stretch of another document, and the next
+    example begins with what it replaces: an epoch has every token of the corpus once
     15 % of the tokens are to be predicted: 80 % of them become [MASK], 10 % a random token, 10 % stay
 
-In three things we differ. Sentences that do not fit begin the next example and are not cut off; only a line that alone
-is too long is parted. B comes from a document drawn by its length, not each document as often. And masks are drawn anew
-in every epoch.
+In three things we differ. Sentences that do not fit begin the next example and are not cut off, but for those of a
+random B; only a line that alone is too long is parted. B comes from a document drawn by its length, not each document
+as often. And masks are drawn anew in every epoch.
 """
 
 from __future__ import annotations
@@ -52,13 +53,16 @@ class Plan(NamedTuple):
 
 
 class Pieces(NamedTuple):
-    """Stretches of whole sentences, of C examples: tokens [begin, end) of a document that ends at `stop`."""
+    """Stretches of whole sentences, of C examples: tokens [begin, end) of a document that ends at `stop`; in pairs A
+    ends at `middle`, and where `is_random` the next piece of the document begins there."""
 
     begin: NDArray[np.int64]
+    middle: NDArray[np.int64]
     end: NDArray[np.int64]
     stop: NDArray[np.int64]
     document: NDArray[np.int64]
     target: NDArray[np.int64]  # tokens that were asked for
+    is_random: NDArray[np.bool_]
 
 
 def plan(corpus: Corpus, documents: NDArray[np.int64], max_length: int, pairs: bool, seed: int, epoch: int) -> Plan:
@@ -81,25 +85,34 @@ def plan(corpus: Corpus, documents: NDArray[np.int64], max_length: int, pairs: b
         )
     offsets = corpus.tokens.offsets
     rng = np.random.default_rng((seed, epoch))
-    pieces = cut(offsets, documents, room, rng)
-    spans, is_random = paired(offsets, pieces, room, rng) if pairs else single_spans(pieces)
+    pieces = cut(offsets, documents, room, pairs, rng)
+    spans = np.stack([pieces.begin, pieces.middle, pieces.middle, pieces.end], axis=1)
+    if pairs:
+        spans[pieces.is_random, 2:] = random_second_sentences(offsets, pieces, room, rng)
     lengths = spans[:, 1] - spans[:, 0] + spans[:, 3] - spans[:, 2] + (3 if pairs else 2)
     key = np.random.SeedSequence((seed, epoch, 1)).generate_state(2, np.uint64)
-    return Plan(spans, is_random, lengths, key)
+    return Plan(spans, pieces.is_random.astype(np.int64), lengths, key)
 
 
-def cut(offsets: NDArray[np.int64], documents: NDArray[np.int64], room: int, rng: np.random.Generator) -> Pieces:
+def cut(
+    offsets: NDArray[np.int64], documents: NDArray[np.int64], room: int, pairs: bool, rng: np.random.Generator
+) -> Pieces:
     """Cuts documents into pieces of at most `room` tokens, all documents at once: a piece of each, a round."""
     rounds = []
-    document = np.arange(len(documents))
+    document, balance = np.arange(len(documents)), 0.0
     begin, stop = offsets[documents].T
     while len(document):
         short = rng.random(len(document)) < SHORT
         target = np.where(short, rng.integers(2, room + 1, len(document)), room)
         end = filled(offsets, begin, stop, target, room)
-        rounds.append((begin, end, stop, document, target))
-        more = end < stop
-        begin, stop, document = end[more], stop[more], document[more]
+        middle, is_random = end, np.zeros(len(end), bool)
+        if pairs:
+            middle, is_random = parted(offsets, begin, end, room, balance, rng)
+            balance += len(end) / 2 - is_random.sum()
+        rounds.append((begin, middle, end, stop, document, target, is_random))
+        begin = np.where(is_random, middle, end)
+        more = begin < stop
+        begin, stop, document = begin[more], stop[more], document[more]
     pieces = Pieces(*(np.concatenate(column) for column in zip(*rounds, strict=True)))
     order = np.argsort(pieces.begin, kind="stable")
     return Pieces(*(column[order] for column in pieces))
@@ -119,52 +132,36 @@ def filled(
     return np.minimum(np.where(before > begin, before, behind), begin + room)
 
 
-def single_spans(pieces: Pieces) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Spans without B."""
-    spans = np.stack([pieces.begin, pieces.end, pieces.end, pieces.end], axis=1)
-    return spans, np.zeros(len(spans), np.int64)
-
-
-def paired(
-    offsets: NDArray[np.int64], pieces: Pieces, room: int, rng: np.random.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Spans of A and B. Exactly half of the B are random, where enough pieces have two sentences to be parted."""
-    C = len(pieces.begin)
-    middle, parts = parted(offsets, pieces, rng)
-    free = rng.permutation(np.flatnonzero(parts))  # the others have no B of their own
-    is_random = ~parts
-    is_random[free[: max(0, round(C / 2) - (C - len(free)))]] = True
-    spans = np.stack([pieces.begin, middle, middle, pieces.end], axis=1)
-    rows = np.flatnonzero(is_random)
-    spans[rows, 2:] = random_second_sentences(
-        offsets, pieces, rows, pieces.target[rows] - (middle - pieces.begin)[rows], room, rng
-    )
-    return truncated(spans, room, rng), is_random.astype(np.int64)
-
-
 def parted(
-    offsets: NDArray[np.int64], pieces: Pieces, rng: np.random.Generator
+    offsets: NDArray[np.int64],
+    begin: NDArray[np.int64],
+    end: NDArray[np.int64],
+    room: int,
+    balance: float,
+    rng: np.random.Generator,
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Each piece's end of A, at the end of a sentence drawn at random; and whether it has one before its own end."""
-    first = np.searchsorted(offsets, pieces.begin, "right")  # the first line end inside
-    count = np.searchsorted(offsets, pieces.end, "left") - first
-    middle = offsets[first + (rng.random(len(first)) * np.maximum(count, 1)).astype(np.int64)]
-    return np.where(count > 0, middle, pieces.end), count > 0
+    """Each piece's end of A, and whether its B is random: half of them, where enough pieces can be parted.
+
+    A ends with a sentence drawn at random. A piece of one sentence has no B of its own, unless it is too long to leave
+    room for one: then it is halved. balance: how many of the pieces before should have been random, and are not.
+    """
+    first = np.searchsorted(offsets, begin, "right")  # the first line end inside
+    count = np.searchsorted(offsets, end, "left") - first
+    middle = np.where(count > 0, offsets[first + (rng.random(len(first)) * np.maximum(count, 1)).astype(np.int64)], end)
+    middle = np.where((count == 0) & (end - begin > room // 2), (begin + end) // 2, middle)
+    is_random = middle == end
+    wanted = int(balance + len(begin) / 2 + rng.random()) - is_random.sum()
+    is_random[rng.permutation(np.flatnonzero(~is_random))[: max(0, wanted)]] = True
+    return middle, is_random
 
 
 def random_second_sentences(
-    offsets: NDArray[np.int64],
-    pieces: Pieces,
-    rows: NDArray[np.int64],
-    wanted: NDArray[np.int64],
-    room: int,
-    rng: np.random.Generator,
+    offsets: NDArray[np.int64], pieces: Pieces, room: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """For each of these pieces a stretch of another document that begins with a sentence. [R, 2]
-
-    wanted: the tokens that A leaves; where A leaves little, half an example, and the longer of both is truncated.
-    """
-    partner, own = rng.integers(len(pieces.begin), size=len(rows)), pieces.document[rows]
+    """For each piece whose B is random, a stretch of another document: whole sentences that fill what A leaves of the
+    example, or the beginning of one that is longer. [R, 2]"""
+    own, size = pieces.document[pieces.is_random], (pieces.middle - pieces.begin)[pieces.is_random]
+    partner = rng.integers(len(pieces.begin), size=len(own))
     for _ in range(20):
         same = np.flatnonzero(pieces.document[partner] == own)
         partner[same] = rng.integers(len(pieces.begin), size=len(same))
@@ -174,20 +171,10 @@ def random_second_sentences(
     theirs = Pieces(*(column[partner] for column in pieces))
     first = np.searchsorted(offsets, theirs.begin, "right")
     count = np.searchsorted(offsets, theirs.end, "left") - first
-    line = (rng.random(len(rows)) * (count + 1)).astype(np.int64)  # 0: where the piece begins
+    line = (rng.random(len(own)) * (count + 1)).astype(np.int64)  # 0: where the piece begins
     begin = np.where(line == 0, theirs.begin, offsets[first + line - 1])
-    end = filled(offsets, begin, theirs.stop, np.maximum(wanted, pieces.target[rows] // 2), room)
-    return np.stack([begin, end], axis=1)
-
-
-def truncated(spans: NDArray[np.int64], room: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Shortens the longer of A and B until both fit, each token at the front or at the back, at random."""
-    lengths = spans[:, 1::2] - spans[:, ::2]  # [M, 2]
-    a = np.minimum(lengths[:, 0], np.maximum(room - lengths[:, 1], -(-room // 2)))
-    kept = np.stack([a, np.minimum(lengths[:, 1], room - a)], axis=1)
-    front = rng.binomial(lengths - kept, 0.5)
-    begin = spans[:, ::2] + front
-    return np.stack([begin, begin + kept], axis=2).reshape(-1, 4)
+    wanted = np.maximum(pieces.target[pieces.is_random] - size, 1)
+    return np.stack([begin, filled(offsets, begin, theirs.stop, wanted, room - size)], axis=1)
 
 
 # ---- which tokens ----

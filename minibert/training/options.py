@@ -147,6 +147,7 @@ class PretrainOptions:
     """Everything a pretraining run depends on."""
 
     corpus: Sequence[str] = option((), "text files: .txt, a sentence a line, a blank line between documents; or .jsonl")
+    encoding: str | None = option(None, "of the corpus: utf-8, utf-16, gb18030, big5 … (default: as each file looks)")
     out: str | None = option(None, "directory for the model (default: the next free runs/pretrain-N)")
     cache: str | None = option(None, "directory for the tokenised corpus; runs may share it (default: OUT/corpus)")
     vocab: str | None = option(None, "directory of a vocabulary (default: learned from the corpus)")

@@ -4,6 +4,7 @@ Run: pytest tests/inference/test_jobs.py (-m slow: all kills)
 """
 
 import csv
+import gzip
 import json
 import os
 import random
@@ -658,6 +659,16 @@ def test_other_settings_do_not_go_on_with_it(refusal, model, stopped, tmp_path):
     other = saved(tmp_path / "other", BertForSequenceClassification, id2label={0: "x", 1: "y"})
     assert "begun with another model; " in refusal("predict", other, *stopped)
     assert progress(stopped[1])["rows"] > 40, "it is kept all the same"
+
+
+def test_the_same_rows_go_on_though_they_are_packed_by_gzip_and_others_do_not(run, refusal, model, stopped, whole):
+    path, out = stopped
+    content = path.read_bytes()
+    path.write_bytes(gzip.compress(content.replace(b"\n5\t", b"\n5\ta ")))
+    assert "rows are not those that" in refusal("predict", model, *stopped)
+    path.write_bytes(gzip.compress(content))
+    assert run("predict", model, *stopped)[0] == 0
+    assert out.read_bytes() == whole
 
 
 def test_other_rows_do_not_go_on_with_it(refusal, model, stopped):

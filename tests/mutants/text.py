@@ -107,6 +107,12 @@ MUTATIONS = {
     ],
     "minibert/io/file_layout.py": [
         (
+            "layout: a column of one value is taken for the label",
+            "        again = guessed(below)[1] if len(like) != 1 else like[0]",
+            "        again = guessed(rows)[1]",
+            "tests/io/test_files_people_have.py::test_a_file_as_people_have_it_is_read_or_its_remedy_works",
+        ),
+        (
             "layout: commas of texts divide them",
             "        only(path, [*alike, own])\n",
             "        return alike[0]\n",
@@ -147,6 +153,32 @@ MUTATIONS = {
             "    if named:\n",
             "    if False:\n",
             "tests/io/test_files_people_have.py::test_a_file_as_people_have_it_is_read_or_its_remedy_works",
+        ),
+    ],
+    "minibert/io/opening.py": [
+        (
+            "opening: a gzip that is cut off ends like a whole one",
+            '            raise gzip.BadGzipFile(f"{self.path}: its gzip data is cut',
+            '            return 0\n            raise gzip.BadGzipFile(f"{self.path}: its gzip data is cut',
+            "tests/io/test_opening.py::test_a_damaged_gzip_is_refused_in_a_line",
+        ),
+        (
+            "opening: an Excel workbook is a text",
+            "    if found := next((found for begin, found in OTHERS.items() if head.startswith(begin)), None):",
+            "    if found := None:",
+            "tests/io/test_opening.py::test_what_holds_no_text_is_named",
+        ),
+        (
+            "opening: a gzip may hold anything",
+            "        if self.size > max(FREE",
+            "        if self.size < 0 > max(FREE",
+            "tests/io/test_opening.py::test_a_gzip_that_holds_far_more_than_text_would_is_refused",
+        ),
+        (
+            "opening: the ending of a gzip is .gz",
+            'name = Path(path.stem) if path.suffix.lower() == ".gz" else path',
+            "name = path",
+            "tests/io/test_opening.py::test_a_gzip_is_read_as_what_it_holds_whatever_its_name",
         ),
     ],
     "minibert/io/rows.py": [
@@ -315,8 +347,8 @@ MUTATIONS = {
         ),
         (
             "token file: a bad byte's line is counted from its stretch",
-            "line += error.object.count",
-            "line = 1 + error.object.count",
+            "number += error.object.count",
+            "number = 1 + error.object.count",
             "tests/text/test_token_file.py::test_bytes_that_are_not_utf_8_are_located",
         ),
         (

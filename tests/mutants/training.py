@@ -3,15 +3,27 @@
 MUTATIONS = {
     "minibert/text/corpus.py": [
         (
+            "corpus: tags of documents are text",
+            '"" if TAG.match(line) else line for',
+            "line for",
+            "tests/text/test_corpus.py::test_a_corpus_is_read_by_what_it_holds",
+        ),
+        (
+            "corpus: another encoding is not looked at",
+            '"sha256", "encoding"))',
+            '"sha256"))',
+            "tests/text/test_corpus.py::test_another_encoding_that_is_asked_for_means_tokenising_again",
+        ),
+        (
             "corpus: a file's end is no document's end",
-            '        yield from lines_of(path, tell)\n    yield [""]',
-            "        yield from lines_of(path, tell)",
+            '            yield lines\n        yield [""]',
+            "            yield lines",
             "tests/text/test_corpus.py::test_a_blank_line_and_the_end_of_a_file_end_a_document",
         ),
         (
             "corpus: the hash is not looked at",
-            'if (a["kind"], a["sha256"]) != (b["kind"], b["sha256"])',
-            'if (a["kind"], a["bytes"]) != (b["kind"], b["bytes"])',
+            'if any(a[key] != b[key] for key in ("kind", "sha256",',
+            'if any(a[key] != b[key] for key in ("kind", "bytes",',
             "tests/text/test_corpus.py::test_a_changed_corpus_is_noticed_and_said_though_size_and_date_are_the_same",
         ),
         (
@@ -157,9 +169,22 @@ MUTATIONS = {
         ),
         (
             "instances: pieces of one sentence are not counted as random",
-            "round(C / 2) - (C - len(free))",
-            "round(C / 2)",
+            "+ rng.random()) - is_random.sum()",
+            "+ rng.random())",
             "tests/training/test_instances.py::test_half_of_the_pairs_are_random_and_those_are_of_two_documents",
+        ),
+        (
+            "instances: what a random second sentence replaces is left out",
+            "        begin = np.where(is_random, middle, end)",
+            "        begin = end",
+            "tests/training/test_instances.py"
+            "::test_with_pairs_every_token_is_seen_once_too_beside_the_random_second_sentences",
+        ),
+        (
+            "instances: a sentence that is nearly all of an example is no pair",
+            "(end - begin > room // 2)",
+            "(end - begin > room)",
+            "tests/training/test_instances.py::test_a_sentence_that_leaves_no_room_for_another_is_halved_into_a_pair",
         ),
         (
             "instances: a random second sentence may be of the same large document",
@@ -229,9 +254,9 @@ MUTATIONS = {
     ],
     "minibert/training/pretraining.py": [
         (
-            "pretraining: documents of one text are measured on",
+            "pretraining: without documents held out there are examples of them",
             "        if len(self.held_out):\n",
-            "        if options.held_out:\n",
+            "        if True:\n",
             "tests/training/test_pretrain.py::test_a_run_without_anything_to_measure_comes_to_its_end",
         ),
         (

@@ -2,6 +2,7 @@
 cannot be read is named. Run: pytest tests/text/test_corpus.py
 """
 
+import gzip
 import json
 import os
 
@@ -13,6 +14,7 @@ from minibert.text.tokenizer import Tokenizer
 
 WORDS = [f"w{number}" for number in range(40)]
 TOKENIZER = Tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "##x"])
+CHINESE = Tokenizer.from_pretrained("bundled")
 
 
 def written(path, text):
@@ -44,6 +46,49 @@ def test_a_jsonl_has_a_document_a_line_and_its_lines_are_sentences(tmp_path):
     assert list(Sentences([path])) == ["w1", "w2", "w3", "", "w4\u2028w5", "", "", ""]
 
 
+LINES = ["房间很干净，服务员的态度也不错，下次来还会住在这里。", "这本书的内容没有什么新意。", "", "我很喜欢这个地方。"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gb18030", "gzip"])
+def test_a_corpus_in_any_encoding_is_read_and_said(tmp_path, encoding):
+    said, data = [], "\r\n".join(LINES).encode("utf-8" if encoding == "gzip" else encoding)
+    (tmp_path / "a.txt").write_bytes(gzip.compress(data) if encoding == "gzip" else data)
+    corpus = open_corpus([tmp_path / "a.txt"], CHINESE, tmp_path / "cache", said.append)
+    assert [CHINESE.decode(corpus.tokens[i]).replace(" ", "") for i in (0, 1, 3)] == [line for line in LINES if line]
+    words = "" if encoding.startswith("utf-8") or encoding == "gzip" else f", read as {encoding}"
+    assert said[-1] == f"a.txt: 2 documents, 3 lines{words}"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        (
+            "wiki_00",
+            '<doc id="1" url="u" title="w1">\nw1\n\nw2 w3\n</doc>\n<doc id="2" url="u">\nw4\n</doc>\n',
+            "<doc>",
+        ),
+        ("wiki_00", '{"id": "1", "text": "w1\\n\\nw2 w3"}\n{"id": "2", "text": "w4"}\n', "2 documents, 3 lines"),
+        ("a.txt", '{"content": "w1\\nw2 w3"}\n{"content": "w4"}\n', "2 documents, 3 lines (content)"),
+        ("a.json", '[{"text": "w1\\nw2 w3"},\n{"text": "w4"}]', "2 documents, 3 lines"),
+        ("mac.txt", "w1\rw2 w3\r\rw4\r", "2 documents, 3 lines ended by carriage returns"),
+    ],
+    ids=["wikiextractor", "wikiextractor --json", "JSON in .txt", "array", "old Mac"],
+)
+def test_a_corpus_is_read_by_what_it_holds(tmp_path, name, text, said):
+    lines = []
+    corpus = open_corpus([written(tmp_path / name, text)], TOKENIZER, tmp_path / "cache", lines.append)
+    assert texts_of(corpus) == [["w1", "w2 w3"], ["w4"]]
+    assert said in lines[-1]
+
+
+def test_another_encoding_that_is_asked_for_means_tokenising_again(tmp_path):
+    (tmp_path / "a.txt").write_bytes("w1 é".encode("cp1252"))
+    said, args = [], ([tmp_path / "a.txt"], TOKENIZER, tmp_path / "cache")
+    open_corpus(*args, said.append, encoding="cp1252")
+    open_corpus(*args, said.append, encoding="latin-1")
+    assert [line.rpartition("read as ")[2] for line in said[1::2]] == ["cp1252", "iso8859-1"]
+
+
 def test_a_document_is_a_run_of_lines_with_tokens():
     lengths = [0, 0, 3, 1, 0, 2, 0, 0, 5, 5, 1]
     offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -58,8 +103,8 @@ def test_an_unchanged_corpus_is_not_tokenised_again_whatever_its_name_and_date(t
     path = path.rename(tmp_path / "moved.txt")
     os.utime(path, (1, 1))
     open_corpus([path], TOKENIZER, tmp_path / "cache", said.append)
-    assert len(said) == 1
     assert "tokenising" in said[0]
+    assert said[1:] == ["a.txt: 1 document, 1 line", "moved.txt: 1 document, 1 line"]
 
 
 def test_a_changed_corpus_is_noticed_and_said_though_size_and_date_are_the_same(tmp_path):
@@ -70,7 +115,7 @@ def test_a_changed_corpus_is_noticed_and_said_though_size_and_date_are_the_same(
     written(paths[1], "w2\n")
     os.utime(paths[1], ns=(stat.st_atime_ns, stat.st_mtime_ns))
     corpus = open_corpus(paths, TOKENIZER, tmp_path / "cache", said.append)
-    assert f"the corpus has changed ({paths[1]}): tokenising" in said[1]
+    assert f"the corpus has changed ({paths[1]}): tokenising" in said[3]
     assert texts_of(corpus) == [["w1"], ["w2"]]
 
 
@@ -80,12 +125,12 @@ def test_another_tokenizer_or_a_broken_cache_means_tokenising_again(tmp_path):
     open_corpus([path], TOKENIZER, cache, said.append)
     other = Tokenizer([*TOKENIZER.vocab, "w40"])
     open_corpus([path], other, cache, said.append)
-    assert "made by another tokenizer" in said[1]
+    assert "made by another tokenizer" in said[2]
     (cache / "documents.npy").write_bytes(b"broken")
     open_corpus([path], other, cache, said.append)
     (cache / "corpus.json").unlink()  # what a run that was killed while writing leaves
     open_corpus([path], other, cache, said.append)
-    assert len(said) == 4
+    assert sum("tokenising" in line for line in said) == 4
 
 
 def test_nothing_but_the_cache_stays_behind(tmp_path):

@@ -126,7 +126,9 @@ def test_a_vocabulary_of_files_is_that_of_their_lines(tmp_path, capsys):
     files = [text_file(tmp_path / "a.txt", TEXTS[:2]), str(jsonl)]
     assert cli.main(["vocab", *files, "--size", "100", "--out", str(tmp_path / "v"), "--character-coverage", "1"]) == 0
     assert Tokenizer.from_pretrained(tmp_path / "v").vocab == learn_vocabulary(TEXTS, 100)
-    assert capsys.readouterr().out.splitlines()[-1] == f"100 tokens  {tmp_path / 'v'}"
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[-1] == f"100 tokens  {tmp_path / 'v'}"
+    assert captured.err.splitlines() == ["a.txt: 1 document, 2 lines", f"b.jsonl: 1 document, {len(TEXTS) - 2} lines"]
 
 
 def test_a_cased_vocabulary_says_so_in_its_files(tmp_path):

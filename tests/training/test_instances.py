@@ -71,19 +71,42 @@ def test_examples_do_not_run_from_one_document_into_the_next(corpus):
 
 def test_half_of_the_pairs_are_random_and_those_are_of_two_documents(corpus):
     planned = plan(corpus, corpus.documents, 64, True, 1, 0)
-    assert abs(planned.is_random.sum() - len(planned.is_random) / 2) <= 1
+    assert abs(planned.is_random.mean() - 0.5) < 0.005
     for (a, a_end, b, _), random in zip(planned.spans.tolist(), planned.is_random.tolist(), strict=True):
         assert (document_of(corpus, a) != document_of(corpus, b)) == bool(random)
         assert random or a_end == b
 
 
-def test_pairs_fit_and_a_pair_that_does_not_loses_tokens_at_both_ends_of_the_longer(corpus):
-    planned = plan(corpus, corpus.documents, 40, True, 1, 0)
-    assert planned.lengths.max() <= 40
+@pytest.mark.parametrize("max_length", [7, 40, 512])
+def test_with_pairs_every_token_is_seen_once_too_beside_the_random_second_sentences(corpus, max_length):
+    planned = plan(corpus, corpus.documents, max_length, True, 1, 0)
+    seen = np.zeros(len(corpus.tokens.ids), int)
+    for (a, a_end, b, b_end), random in zip(planned.spans.tolist(), planned.is_random.tolist(), strict=True):
+        seen[a:a_end] += 1
+        seen[b:b_end] += not random
+    assert (seen == 1).all()
+
+
+def test_pairs_fit_and_of_those_that_do_not_the_random_second_sentence_is_cut(corpus):
+    planned = plan(corpus, corpus.documents, 48, True, 1, 0)
+    assert planned.lengths.max() <= 48
     assert (planned.lengths >= 5).all()
     ends, _ = bounds(corpus)
-    begins = [a in ends for a in planned.spans[:, 0].tolist()]
-    assert 0 < np.mean(begins) < 1
+    assert all(span in ends for span in planned.spans[:, :3].ravel().tolist())
+    whole = np.array([end in ends for end in planned.spans[:, 3].tolist()])
+    assert whole[planned.is_random == 0].all()
+    assert (planned.lengths[~whole] == 48).all()
+
+
+def test_a_sentence_that_leaves_no_room_for_another_is_halved_into_a_pair(tmp_path):
+    text = "\n\n".join(" ".join([word] * 50) for word in WORDS[:20])
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    corpus = open_corpus([tmp_path / "a.txt"], TOKENIZER, tmp_path / "cache")
+    planned = plan(corpus, corpus.documents, 64, True, 1, 0)
+    sizes = np.diff(planned.spans)[:, [0, 2]]
+    assert (sizes[planned.is_random == 0] > 0).all()
+    assert planned.is_random.mean() < 0.7  # what a random half leaves has no second sentence
+    assert sizes[:, 0].max() == 25
 
 
 def test_a_tenth_of_the_examples_are_short(corpus):

@@ -28,7 +28,7 @@ LAYER = [
 ]
 ENCODER = [
     *(f"bert.embeddings.{name}" for name in ("token.weight", "position.weight", "segment.weight")),
-    *("bert.embeddings.norm.weight", "bert.embeddings.norm.bias", "bert.pooler.dense.weight", "bert.pooler.dense.bias"),
+    *("bert.embeddings.norm.weight", "bert.embeddings.norm.bias"),
 ]
 RECORD = "command options sources versions device threads processes parameters"
 MEANS = "loss_sum hits rows"
@@ -59,7 +59,7 @@ FORMATS = {
         record=f"{RECORD} rows rows_at_max_length",
         options=f"{COMMON_OPTIONS} columns data dev pooler quoting test token_dropout",
         layers=2,
-        heads="classifier.weight classifier.bias",
+        heads="bert.pooler.dense.weight bert.pooler.dense.bias classifier.weight classifier.bias",
         progress="epoch batch step best_epoch best_accuracy metrics_bytes window: whole:",
         metrics={"step loss accuracy lr", "epoch train_loss train_accuracy dev_loss dev_accuracy"},
     ),
@@ -69,11 +69,11 @@ FORMATS = {
         options=f"{COMMON_OPTIONS} cache cased character_coverage corpus eval_every held_out layers nsp schedule steps"
         " vocab whole_word_mask width",
         layers=1,
-        heads="mlm.bias mlm.dense.weight mlm.dense.bias mlm.norm.weight mlm.norm.bias nsp.weight nsp.bias",
+        heads="mlm.bias mlm.dense.weight mlm.dense.bias mlm.norm.weight mlm.norm.bias",
         progress="step epoch batch tokens metrics_bytes window: pairs:",
         metrics={
-            "step loss accuracy nsp_loss nsp_accuracy lr tokens",
-            "measured loss accuracy word_accuracy unigram_accuracy unigram_word_accuracy nsp_accuracy",
+            "step loss accuracy lr tokens",
+            "measured loss accuracy word_accuracy unigram_accuracy unigram_word_accuracy",
         },
     ),
 }
@@ -87,7 +87,7 @@ def options_for(command: str, out: Path) -> TrainOptions | PretrainOptions:
     lines = [f"the {('cat', 'dog')[i % 2]} sees {i % 7} of them." + "\n" * (i % 3 == 0) for i in range(60)]
     text.write_text("\n".join(lines) + "\n", encoding="utf-8")
     sizes = dict(steps=8, batch_size=4, max_length=32, vocab_size=60, layers=1, width=64, threads=1, device="cpu")
-    every = dict(log_every=1, save_every=2, eval_every=4)
+    every = dict(log_every=1, save_every=2, eval_every=4, nsp="off")
     return PretrainOptions(corpus=(str(text),), out=str(out), cased=True, **sizes, **every)
 
 
@@ -145,3 +145,14 @@ def test_a_run_begun_by_release_0_1_ends_with_the_bytes_of_an_undisturbed_one(tm
     rewrite_as_0_1(directory, form, Path(options.data if command == "train" else options.corpus[0]))
     run(type(options)(resume=options.out))
     assert contents(directory) == contents(tmp_path / "whole")
+
+
+def test_a_run_with_pairs_that_an_older_release_began_is_refused_as_its_examples_were_others(tmp_path):
+    options = dataclasses.replace(options_for("pretrain", tmp_path / "run"), nsp="on")
+    stop_behind(2, pretrain, options)
+    path = tmp_path / "run/run.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    del record["scheme"]
+    path.write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"begun by an older minibert.*go on with that one, or begin a new run"):
+        pretrain(PretrainOptions(resume=options.out))

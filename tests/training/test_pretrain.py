@@ -156,13 +156,9 @@ def test_without_pairs_there_is_no_head_that_nothing_trains(text, tmp_path):
     assert not [name for name in export_weights(run.model) if "seq_relationship" in name]
 
 
-@pytest.mark.parametrize("changes", [{}, {"held_out": 0}], ids=["one text again and again", "nothing asked for"])
-def test_a_run_without_anything_to_measure_comes_to_its_end(tmp_path, capsys, changes):
-    corpus = tmp_path / "same.txt"
-    corpus.write_text("the cat sat .\nit was a good day .\n\n" * 9, encoding="utf-8")
-    scores, out = pretrain(small(str(corpus), tmp_path / "run", nsp="off", steps=2, log_every=5, **changes))
+def test_a_run_without_anything_to_measure_comes_to_its_end(text, tmp_path):
+    scores, out = pretrain(small(text, tmp_path / "run", held_out=0, steps=2, log_every=5))
     assert (scores, (out / "model.safetensors").exists()) == ({}, True)
-    assert ("none is held out, and nothing is measured" in capsys.readouterr().err) == (not changes)
 
 
 # ---- a whole run ----
@@ -311,6 +307,21 @@ def test_no_position_and_no_epoch_is_left_out(text, tmp_path):
         run.progress.step += 1
     assert len(seen) == 3 * run.steps
     assert seen[: counts[0] + counts[1]] == [len(rows) for epoch in range(2) for rows in run.epoch_batches(epoch)[1]]
+
+
+# ---- small corpora ----
+
+
+@pytest.mark.parametrize(
+    ("documents", "nsp"), [(["a b c.\nd e f."], "off"), (["a b c.\nd e f."] * 9, "on"), (["a b.", "c d.\ne."], "on")]
+)
+def test_documents_too_few_to_hold_some_out_are_all_trained_on_and_that_is_said(tmp_path, capsys, documents, nsp):
+    (tmp_path / "few.txt").write_text("\n\n".join(documents), encoding="utf-8")
+    options = small(str(tmp_path / "few.txt"), tmp_path / "run", nsp=nsp, steps=2, log_every=9)
+    assert pretrain(options) == ({}, tmp_path / "run")
+    said = capsys.readouterr().err
+    assert "too few documents of different text to hold some out: nothing is measured" in said
+    assert f"{len(documents)} documents, 0 held out" in said
 
 
 # ---- mistakes ----
