@@ -394,7 +394,7 @@ def model_digest(directory: Path) -> str:
     """Of all files of a model that are read."""
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted(directory.iterdir()):
-        if any(path.match(pattern) for pattern in (*PATTERNS, *OLD_PATTERNS)):
+        if path.is_file() and any(path.match(pattern) for pattern in (*PATTERNS, *OLD_PATTERNS)):
             with open(path, "rb") as file:
                 digest.update(path.name.encode() + hashlib.file_digest(file, "blake2b").digest())
     return digest.hexdigest()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def encoding_of(path: Path, asked: str | None = None) -> str:
 def likely(path: Path) -> tuple[str | None, bool]:
     """The encoding that a file may be in that is not all UTF-8, and whether that is sure."""
     with open(path, "rb") as file:
-        found, sure = judged(file)
+        found, sure = judged(iter(partial(file.readline, BLOCK), b""))
     return (found, sure) if found and first_stray(path, found) is None else (None, False)
 
 

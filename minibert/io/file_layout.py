@@ -53,6 +53,8 @@ def layout_of(path: Path, how: Reading, labelled: bool | str | None = False) -> 
         found = [row for line in lines if (row := as_object(line))]
         keys = list(found[0]) if found else []
         return Layout(kind, encoding, head=[keys, *([str(row.get(key, "")) for key in keys] for row in found)])
+    if how.format == "txt" and labelled:
+        raise ValueError(f"{path}: --format txt is a text a line, without labels; leave it out, or say --format tsv")
     if kind == "txt" and (how.format or not is_table(path, lines, how, labelled)):
         return Layout("txt", encoding)
     quoting = "none" if kind == "txt" else how.quoting

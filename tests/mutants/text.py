@@ -614,5 +614,11 @@ MUTATIONS = {
             "text[:limit]",
             "tests/io/test_stderr.py::test_of_a_long_error_the_beginning_and_the_remedy_stay",
         ),
+        (
+            "stderr: a line while something runs is as long as a label",
+            "tqdm.write(shortened(harmless(line)),",
+            "tqdm.write(harmless(line),",
+            "tests/io/test_stderr.py::test_a_line_while_something_runs_is_no_longer_than_an_error",
+        ),
     ],
 }
