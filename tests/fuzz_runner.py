@@ -153,7 +153,7 @@ def problems(status: int, out: str, err: str, allowed: tuple[int, ...]) -> Itera
 
 def stray(out: str, err: str) -> str | None:
     """A character that a terminal might obey."""
-    out = "".join(char for char in out if unicodedata.category(char) in ("Cc", "Cs") and char not in "\n\t")
+    out = "".join(char for char in out if unicodedata.category(char) == "Cc" and char not in "\n\t")
     return next((char for char in out + err.replace("\n", "") if not char.isprintable()), None)
 
 
