@@ -183,9 +183,9 @@ class Worker:
         what, wrong = "", ""
         try:
             self.pipe.send(number)
-            if self.pipe.poll(SECONDS):
+            if answers(self.pipe, self.process.pid):
                 what = self.pipe.recv()
-            if what and self.pipe.poll(SECONDS):
+            if what and answers(self.pipe, self.process.pid):
                 return self.pipe.recv()
             os.kill(self.process.pid, signal.SIGUSR1)  # it writes where it is
             time.sleep(0.5)
@@ -202,6 +202,22 @@ class Worker:
         if self.process is not None:
             self.pipe.send(None)
             self.process.join()
+
+
+def answers(pipe: Connection, process: int) -> bool:
+    """Whether a worker answers in SECONDS. On a busy machine they do not count while it waits for its turn."""
+    begin, busy = time.monotonic(), processor_time(process)[1]
+    while not pipe.poll(0.5):
+        state, now = processor_time(process)
+        if now - busy > SECONDS or (time.monotonic() - begin > SECONDS and state != "R"):
+            return False
+    return True
+
+
+def processor_time(process: int) -> tuple[str, float]:
+    """The state of a process (R: it computes, or would) and the seconds that it has computed."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return fields[0], (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def outcomes(module: str, seed: int, numbers: range, count: int, folder: str) -> Iterator[Outcome]:

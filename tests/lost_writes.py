@@ -145,8 +145,7 @@ def main() -> int:
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
             wrong += attempt(name, Path(folder), random.Random(f"{options.seed} {name}"), options.states // len(names))
-        print(f"{name}: {len(wrong)} wrong", file=sys.stderr, flush=True)
-    print(*wrong, sep="\n", file=sys.stderr)
+        print(f"{name}: {len(wrong)} wrong", *wrong, sep="\n", file=sys.stderr, flush=True)
     print(json.dumps({"states": options.states, "wrong": len(wrong)}))
     return 1 if wrong else 0
 

@@ -217,7 +217,7 @@ LINES = {"core": 2479, "its reading path": 1560}  # aims: 2300, 1550. More only 
 FILES = 15  # that core/train.py reaches
 BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more only in the commit that needs it
     "core": (2479, 2300),
-    "io": (1837, 500),
+    "io": (1840, 500),
     "text": (2502, 1450),
     "fast": (1937, 1850),
     "inference": (1531, 700),

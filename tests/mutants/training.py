@@ -195,6 +195,12 @@ MUTATIONS = {
     ],
     "minibert/io/locks.py": [
         (
+            "locks: a run's directory is gone after a power cut",
+            "            sync_directory(path.parent)\n",
+            "            pass\n",
+            "tests/io/test_locks.py::test_the_names_of_directories_that_are_made_are_on_the_disk",
+        ),
+        (
             "locks: a lock that lets others in",
             "        lock.acquire(timeout=0)\n",
             "        pass\n",
