@@ -218,7 +218,7 @@ FILES = 15  # that core/train.py reaches
 BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more only in the commit that needs it
     "core": (2479, 2300),
     "io": (1840, 500),
-    "text": (2502, 1450),
+    "text": (2505, 1450),
     "fast": (1937, 1850),
     "inference": (1531, 700),
     "training": (3107, 2750),

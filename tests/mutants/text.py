@@ -75,6 +75,12 @@ MUTATIONS = {
     ],
     "minibert/io/encodings.py": [
         (
+            "encodings: a line without end is read at once",
+            "partial(file.readline, BLOCK)",
+            "partial(file.readline, -1)",
+            "tests/io/test_data.py::test_a_file_of_one_line_is_judged_in_pieces",
+        ),
+        (
             "encodings: Hungarian is Western",
             " and not hungarian",
             "",
@@ -106,6 +112,12 @@ MUTATIONS = {
         ),
     ],
     "minibert/io/file_layout.py": [
+        (
+            "layout: texts alone are taken for a file with labels",
+            'if how.format == "txt" and labelled:',
+            'if how.format == "txt" and labelled == 3:',
+            "tests/io/test_data.py::test_a_text_a_line_has_no_labels_to_train_on",
+        ),
         (
             "layout: commas of texts divide them",
             "        only(path, [*alike, own])\n",
