@@ -35,13 +35,13 @@ class Disk:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.contents: dict[int, bytes] = {}  # at the last fsync
-        self.names: dict[Path, dict[str, int | bytes]] = {}  # the same of a directory; bytes: of a file that is gone
+        self.names: dict[int, dict[str, int | bytes]] = {}  # the same of a directory; bytes: of a file that is gone
 
     def synced(self, number: int) -> None:
         """After the fsync of an open file or directory."""
         path, found = Path(os.readlink(f"/proc/self/fd/{number}")), os.fstat(number)
         if stat.S_ISDIR(found.st_mode):
-            self.names[path] = {entry.name: entry.inode() for entry in os.scandir(path)}
+            self.names[found.st_ino] = {entry.name: entry.inode() for entry in os.scandir(path)}
         else:
             self.contents[found.st_ino] = Path(f"/proc/self/fd/{number}").read_bytes()
 
@@ -57,7 +57,7 @@ class Disk:
         """Writes a state that a power cut may leave now. dice: None for the worst."""
         here = here or self.root
         target.mkdir()
-        live, sure = {entry.name: entry.inode() for entry in os.scandir(here)}, self.names.get(here, {})
+        live, sure = {entry.name: entry.inode() for entry in os.scandir(here)}, self.names.get(here.stat().st_ino, {})
         for name in sorted({*live, *sure}):
             chosen = dice.choice((live.get(name), sure.get(name))) if dice else sure.get(name)
             if chosen is None:
