@@ -291,8 +291,10 @@ def show(options: Any, answer: object, lines: Iterable[str]) -> None:
 
 def show_job(options: JobOptions, done: Done) -> None:
     """How a job has ended; what it left out is said on stderr too."""
+    from minibert.io.stderr import say
+
     if done.left_out:
-        print(f"{done.left_out} rows left out; the first: {done.first_left_out}", file=sys.stderr)
+        say(f"{done.left_out} rows left out; the first: {done.first_left_out}")
     counts = {name: getattr(done, name) for name in ("rows", "left_out", "first_left_out")}
     line = f"rows {done.rows}  left out {done.left_out}  {options.out}"
     show(options, {**counts, "out": options.out}, [line])

@@ -3,8 +3,8 @@
     python tests/everything.py                    # all of it
     python tests/everything.py --since HEAD^      # what .ci/run adds to the default suite: numeric tests on other
                                                   # kernels; mutations of what has changed since that commit, a quarter
-                                                  # of the others, and a quarter of the slow tests
-    python tests/everything.py --only "fuzz,kills train"
+                                                  # of the others, a quarter of the slow tests; some of the fuzzing
+    python tests/everything.py --only "fuzz,kills"
 
 Exit status 1 where a part fails; the parts after it still run.
 """
@@ -22,6 +22,7 @@ from typing import NamedTuple
 import sample
 
 ROOT = Path(__file__).parents[1]
+FEW = 300  # inputs of a fuzzer that a commit is tried with, others than the next
 SLOW = ["-m", "pytest", "-m", "slow and not gpu", "-n", "2", "--durations=5", "--limit-skips"]
 PARTS = {  # what Python is to run from the root
     "tests": ["-m", "pytest", "--limit-skips"],
@@ -29,8 +30,10 @@ PARTS = {  # what Python is to run from the root
     "machines": ["tests/machines.py"],
     "mutations": ["tests/mutations.py"],
     "fuzz": ["tests/fuzz_tokenizer.py"],
-    "kills train": ["tests/kill_runs.py", "--kills", "50"],
-    "kills pretrain": ["tests/kill_runs.py", "--kills", "50", "--command", "pretrain"],
+    "fuzz files": ["tests/fuzz_files.py"],
+    "fuzz data": ["tests/fuzz_data.py"],
+    "kills": ["tests/kill_runs.py"],
+    "lost writes": ["tests/lost_writes.py"],
     "races": ["tests/races.py"],
     "full disks": ["tests/full_disks.py"],
     "gpu dry": ["-m", "benchmarks.gpu", "--dry"],
@@ -50,6 +53,10 @@ def parts_since(revision: str) -> dict[str, list[str]]:
         "machines": PARTS["machines"],
         "mutations": [*PARTS["mutations"], "--since", revision],
         "slow tests": [*SLOW, f"--quarter={seed}"],
+        **{
+            part: [*PARTS[part], f"--from={FEW * (int(seed, 16) % 33)}", f"--cases={FEW}"]
+            for part in ("fuzz files", "fuzz data")
+        },
     }
 
 

@@ -10,11 +10,13 @@ anything is otherwise.
 
 import argparse
 import json
+import math
 import random
 import sys
 import tempfile
 from pathlib import Path
 
+import kill_runs
 import races
 
 COMMANDS = ("train --out", "pretrain --out", "predict", "embed", "encode_file", "vocab")
@@ -40,17 +42,25 @@ def attempt(course: races.Course, name: str, number: int, size: int) -> tuple[bo
     return full, wrong
 
 
+def drawn_size(course: races.Course, name: str, dice: random.Random) -> int:
+    """Bytes, fewer than the largest file that the command writes undisturbed."""
+    course.expected(name, 0)
+    files = [path for path in (course.directory / f"alone {name} 0").rglob("*") if path.is_file()]
+    return int(10 ** dice.uniform(0, math.log10(max(path.stat().st_size for path in files))))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    kill_runs.load_early()
     dice, wrong, full = random.Random(options.seed), [], 0
     with tempfile.TemporaryDirectory() as folder:
         course = races.Course(Path(folder))
         for number in range(options.sizes):
             name = COMMANDS[number % len(COMMANDS)]
-            was_full, problems = attempt(course, name, number, int(10 ** dice.uniform(0, 6.3)))
+            was_full, problems = attempt(course, name, number, drawn_size(course, name, dice))
             full, wrong = full + was_full, wrong + problems
             print(f"{number + 1} sizes, {full} full, {len(wrong)} wrong", file=sys.stderr, flush=True)
     print(*wrong, sep="\n", file=sys.stderr)

@@ -1,13 +1,13 @@
-"""Kills runs with SIGKILL at random moments, resumes them, and compares what they end with, byte for byte.
+"""Kills commands with SIGKILL at random moments, repeats them, and compares what they end with, byte for byte.
 
-    python tests/kill_runs.py --kills 100                                  # fine-tuning, about 12 minutes of one core
-    python tests/kill_runs.py --kills 50 --command pretrain                # pretraining on the same reviews
-    python tests/kill_runs.py --kills 50 --command "pretrain --corpus /data/tang.txt --steps 30 --save-every 1"
+    python tests/kill_runs.py --kills 200                      # all commands in turn, about 10 minutes of one core
+    python tests/kill_runs.py --kills 50 --command pretrain    # one of them
 
-The command's run is done once undisturbed. Then the same run is begun again and again; a kill comes at a random moment
-between the lock and the end, and so often that the run is killed, resumed and killed until it gets through. Prints one
-JSON object: kills; where they struck (files found half-written); runs that ended; lost: could not be resumed; corrupt:
-a checkpoint was found damaged; different: ended with other bytes. Exit status 1 where one of the last three is not 0.
+A command is done once undisturbed. Then it is begun again and again; a kill comes at a random moment between the lock
+and the end, and so often that it is killed, repeated (a run: resumed) and killed until it gets through. "train, two
+ranks" are two processes of one run, killed together. Prints one JSON object: kills; where they struck (files found
+half-written); runs that ended; lost: could not be resumed; corrupt: a checkpoint was found damaged; different: ended
+with other bytes. Exit status 1 where one of the last three is not 0.
 
 Compared are all files, of run.json all but `seconds` (its `state` is a hash of weights and optimizer), and report.html
 only for being there, as it is full of times.
@@ -22,58 +22,99 @@ import os
 import random
 import shlex
 import signal
-import subprocess
+import socket
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # started as a script
+
+import processes
+
 ROOT = Path(__file__).parents[1]
 ROWS = 101  # of the bundled reviews, with the header
+RANKS = {"train, two ranks": 2}
+COMMANDS = ("train", "pretrain", "predict", "embed", "encode_file", *RANKS)
+LOADED = ("minibert.training.fine_tuning", "minibert.training.pretraining", "minibert.inference.jobs", "torch._dynamo")
 
 
-def default_command(name: str, directory: Path) -> list[str]:
-    """A run of 26 steps that writes a checkpoint after each, so that about half of its time is writing."""
+def words_of(name: str, directory: Path) -> list[str]:
+    """The command, without the directory or file that it writes: half of its time is writing."""
     lines = (ROOT / "minibert" / "assets" / "reviews" / "train.tsv").read_text(encoding="utf-8").splitlines(True)
-    data = directory / "reviews.tsv"
+    data, texts = directory / "reviews.tsv", directory / "reviews.txt"
     data.write_text("".join(lines[:ROWS]), encoding="utf-8")
+    reviews = [line.split("\t")[1] for line in lines[1:ROWS]]
+    texts.write_text("\n".join(reviews * (20 if name == "encode_file" else 1)), encoding="utf-8")  # each is a document
     sizes = shlex.split("--batch-size 8 --max-length 32 --vocab-size 300 --device cpu --log-every 1 --save-every 1")
-    if name == "train":
+    small = ["--layers", "1", "--width", "64"]
+    if name.startswith("train"):
         return ["train", "--data", str(data), "--epochs", "2", *sizes]
-    texts = directory / "reviews.txt"  # a review is a document
-    texts.write_text("\n".join(line.split("\t")[1] for line in lines[1:ROWS]), encoding="utf-8")
-    return ["pretrain", "--corpus", str(texts), "--nsp", "off", "--steps", "26", "--eval-every", "9", *sizes]
+    if name == "pretrain":
+        return [
+            "pretrain",
+            "--corpus",
+            str(texts),
+            "--nsp",
+            "off",
+            "--steps",
+            "26",
+            "--eval-every",
+            "9",
+            *sizes,
+            *small,
+        ]
+    if name == "encode_file":
+        return ["encode_file", str(texts)]
+    import races
+
+    model = races.Course(directory).directory / "model"
+    return [name, str(model), "--data", str(data), "--tokens-per-batch", "64", "--device", "cpu"]
 
 
-def launch(arguments: list[str], directory: Path) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "minibert", *arguments]
-    return subprocess.Popen(
-        command, cwd=directory, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+def with_out(name: str, words: list[str]) -> list[str]:
+    out = {"predict": ["--out", "out.tsv"], "embed": ["--out", "out.npy"], "encode_file": ["out"]}
+    return [*words, *out.get(name, ["--out", "run"])]
 
 
-def next_arguments(command: list[str], directory: Path) -> list[str]:
-    """The same command again as long as there is no record of the run, then --resume."""
-    if (directory / "run" / "run.json").is_file():
-        return [command[0], "--resume", "run"]
-    return [*command, "--out", "run"]
+def load_early() -> None:
+    """Has what the commands need loaded once, and not by each process."""
+    processes.SERVER.set_forkserver_preload(["pytest", "torch", "torch.distributed", *LOADED])
 
 
-def locked_or_over(process: subprocess.Popen, directory: Path) -> None:
-    while process.poll() is None and not (directory / "run" / ".lock").exists():
+def launch(name: str, words: list[str], place: Path) -> list[processes.Process]:
+    """The processes of the command: once more, or of a run that has begun --resume."""
+    import races
+
+    words = [words[0], "--resume", "run"] if (place / "run" / "run.json").is_file() else with_out(name, words)
+    if name not in RANKS:
+        return [processes.start(races.command, words, str(place))]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(RANKS[name])}
+    ranks = [{**group, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(RANKS[name])]
+    return [processes.start(races.command, words, str(place), environment=rank) for rank in ranks]
+
+
+def locked_or_over(process: processes.Process, place: Path) -> None:
+    while process.poll() is None and not any(place.rglob(".*lock")):
         time.sleep(0.001)
 
 
-def undisturbed(command: list[str], directory: Path) -> float:
+def said_by(started: list[processes.Process]) -> str:
+    return "".join(process.communicate(timeout=600)[1] for process in started)
+
+
+def undisturbed(name: str, words: list[str], place: Path) -> float:
     """Runs the command to its end. Returns the seconds between lock and end."""
-    process = launch(next_arguments(command, directory), directory)
-    locked_or_over(process, directory)
-    started = time.monotonic()
-    _, err = process.communicate()
-    if process.returncode != 0:
+    started = launch(name, words, place)
+    locked_or_over(started[0], place)
+    begin = time.monotonic()
+    err = said_by(started)
+    if started[0].returncode != 0:
         raise SystemExit(f"the command fails undisturbed:\n{err}")
-    return time.monotonic() - started
+    return time.monotonic() - begin
 
 
 def contents(directory: Path) -> dict[str, object]:
@@ -82,60 +123,78 @@ def contents(directory: Path) -> dict[str, object]:
     files.pop("corpus/.lock", None)  # held by nobody; whoever tokenises into that cache next removes it
     found: dict[str, object] = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
     found |= {name: "full of paths" for name in found if name.startswith("corpus") and name.endswith(".json")}
+    if "run.json" not in files:
+        return found
     record = json.loads((directory / "run.json").read_bytes())
     record.pop("seconds", None)
     return found | {"run.json": record, "report.html": "report.html" in found}
 
 
-def killed_until_done(command: list[str], directory: Path, dice: random.Random, span: float, kills: int) -> dict:
+def written(place: Path) -> Path:
+    """The directory that a command has filled."""
+    return place / "run" if (place / "run").is_dir() else place
+
+
+def killed_until_done(name: str, words: list[str], place: Path, dice: random.Random, span: float, kills: int) -> dict:
     """One run, killed at most `kills` times."""
     log = collections.Counter(kills=0)
     struck = collections.Counter()
     while True:
-        (directory / "run" / ".lock").unlink(missing_ok=True)  # a killed run's, which would look like this one's
-        process = launch(next_arguments(command, directory), directory)
+        for lock in [*place.rglob(".*lock")]:  # a killed run's, which would look like this one's
+            lock.unlink()
+        started = launch(name, words, place)
         if log["kills"] < kills:
-            locked_or_over(process, directory)
+            locked_or_over(started[0], place)
             time.sleep(dice.uniform(0, span))
-            log["kills"] += process.poll() is None
-            process.send_signal(signal.SIGKILL)
-        _, err = process.communicate()
+            log["kills"] += started[0].poll() is None
+            for process in started:
+                process.kill()
+        err = said_by(started)
         log["corrupt"] += "damaged" in err
-        if process.returncode == 0 or "the run is complete" in err:
+        if started[0].returncode == 0 or "the run is complete" in err:
             return {**log, "struck": struck}
-        if process.returncode != -signal.SIGKILL:
+        if started[0].returncode != -signal.SIGKILL:
             print(err, file=sys.stderr)
             return {**log, "struck": struck, "lost": 1}
-        struck.update(path.name.split(".")[1].split("-")[0] for path in (directory / "run").glob(".*.*"))
+        struck.update(path.name.split(".")[1].split("-")[0] for path in place.rglob(".*.*"))
+
+
+def kill(name: str, words: list[str], directory: Path, dice: random.Random, kills: int) -> collections.Counter:
+    """So many kills of a command."""
+    total = collections.Counter()
+    (directory / "whole").mkdir()
+    span = undisturbed(name, words, directory / "whole")
+    expected = contents(written(directory / "whole"))
+    while total["kills"] < kills and total["lost"] == 0:
+        place = directory / f"killed-{total['runs']}"
+        place.mkdir()
+        result = killed_until_done(name, words, place, dice, span, min(8, kills - total["kills"]))
+        if not result["kills"]:  # it ended before its kill: the machine has become quicker than it was
+            span *= 0.8
+        total.update(result.pop("struck"))
+        total.update({"runs": 1, **result})
+        total["different"] += not total["lost"] and contents(written(place)) != expected
+        print(f"{name}: {total['kills']} kills, {total['runs']} runs", file=sys.stderr, flush=True)
+    return total
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--command", default="train", help="train, pretrain, or one with its options, without --out")
+    parser.add_argument("--command", help=f"one of {'; '.join(COMMANDS)}; or train or pretrain with its options")
     options = parser.parse_args()
-    dice, total, struck = random.Random(options.seed), collections.Counter(), collections.Counter()
-    with tempfile.TemporaryDirectory() as folder:
-        directory = Path(folder)
-        words = shlex.split(options.command)
-        command = words if len(words) > 1 else default_command(words[0], directory)
-        (directory / "whole").mkdir()
-        span = undisturbed(command, directory / "whole")
-        expected = contents(directory / "whole" / "run")
-        while total["kills"] < options.kills and total["lost"] == 0:
-            place = directory / f"killed-{total['runs']}"
-            place.mkdir()
-            result = killed_until_done(command, place, dice, span, min(8, options.kills - total["kills"]))
-            struck.update(result.pop("struck"))
-            total.update({"runs": 1, **result})
-            if not result["kills"]:  # it ended before its kill: the machine has become quicker than it was
-                span *= 0.8
-            total["different"] += not total["lost"] and contents(place / "run") != expected
-            print(f"{total['kills']} kills, {total['runs']} runs", file=sys.stderr, flush=True)
-    bad = {name: total[name] for name in ("lost", "corrupt", "different")}
-    print(json.dumps({"kills": total["kills"], "runs": total["runs"], "found_half_written": dict(struck), **bad}))
-    return 1 if any(bad.values()) else 0
+    load_early()
+    dice, total = random.Random(options.seed), collections.Counter(kills=0, runs=0, lost=0, corrupt=0, different=0)
+    names = [options.command] if options.command else COMMANDS
+    for number, name in enumerate(names):
+        kills = options.kills * (number + 1) // len(names) - options.kills * number // len(names)
+        with tempfile.TemporaryDirectory() as folder:
+            words = words_of(name, Path(folder)) if name in COMMANDS else shlex.split(name)
+            total.update(kill(name, words, Path(folder), dice, kills))
+    counts = {name: total.pop(name) for name in ("kills", "runs", "lost", "corrupt", "different")}
+    print(json.dumps({**counts, "found_half_written": dict(total)}))
+    return 1 if counts["lost"] or counts["corrupt"] or counts["different"] else 0
 
 
 # ---- kills at chosen places, for the test suite ----

@@ -21,6 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # started as a script
 
+import kill_runs
 import processes
 import torch
 
@@ -141,6 +142,7 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    kill_runs.load_early()
     dice, wrong = random.Random(options.seed), []
     with tempfile.TemporaryDirectory() as folder:
         course = Course(Path(folder))

@@ -23,7 +23,7 @@ from minibert.check.data_checks import check_data
 from minibert.check.options import DoctorOptions
 from minibert.core import checkpoint
 from minibert.core.config import BertConfig
-from minibert.core.files import read_json
+from minibert.core.files import LIMIT, read_json
 from minibert.core.tokenizer import MAX_LENGTH
 from minibert.core.vocabulary import SPECIAL_TOKENS
 from minibert.core.weights import listed
@@ -170,7 +170,7 @@ def read_config(files: ModelFiles) -> None:
 
 def read_tokenizer(files: ModelFiles) -> None:
     path = files.directory / "vocab.txt"
-    if path.is_file():
+    if path.is_file() and path.stat().st_size <= LIMIT:  # read_settings refuses a larger one
         files.vocabulary = path.read_bytes()
         files.not_utf8 = list(text_encoding("vocabulary-not-utf8", path, files.vocabulary))
         text = files.vocabulary.decode("utf-8-sig", errors="replace")  # for the checks: read_settings may refuse it

@@ -67,7 +67,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str | None, object]]]:
     """Each row's line and its fields by column; whole numbers as text. Raises ValueError, see read_examples."""
     if path.suffix not in DELIMITERS:
         raise ValueError(f"{path}: unknown kind of file {path.suffix!r}; use .tsv, .csv or .jsonl")
-    text, line = files.read_text(path, "give a data file"), 0
+    text, line = files.read_text(path, "give a data file", float("inf")), 0
     try:
         if path.suffix == ".jsonl":
             for line, row in enumerate(text.split("\n"), 1):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-JSON_LIMIT = 100_000_000  # bytes; the settings and indices of a model directory are a few kilobytes
+LIMIT = 12_000_000  # bytes of a vocabulary, of settings: LaBSE's tokenizer.json, of 501,153 tokens, has 9.6 million
 
 
 def atomic_write(path: Path | str, data: bytes | Callable[[BinaryIO], object]) -> None:
@@ -58,11 +58,13 @@ def write_json(path: Path, value: object) -> None:
     atomic_write(path, json_bytes(value))
 
 
-def read_text(path: Path, remedy: str) -> str:
+def read_text(path: Path, remedy: str, limit: float = LIMIT) -> str:
     """A UTF-8 file without its byte order mark. Raises ValueError, ending in `remedy`: it is missing, no regular file
-    (a pipe or a device would be read without end), or not UTF-8."""
+    (a pipe or a device would be read without end), of more bytes than the limit, or not UTF-8."""
     if path.exists() and not path.is_file():
         raise ValueError(f"{path}: is no regular file; {remedy}")
+    if path.is_file() and (size := path.stat().st_size) > limit:
+        raise ValueError(f"{path}: {size} bytes, more than the limit of {limit}; {remedy}")
     try:
         return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -82,9 +84,7 @@ def read_object(path: Path, remedy: str = "copy it again", needed: bool = True) 
 
 
 def read_json(path: Path, remedy: str) -> object:
-    """What a JSON file holds. Raises ValueError, ending in `remedy`: as read_text does; too large; not JSON."""
-    if os.path.isfile(path) and (size := os.path.getsize(path)) > JSON_LIMIT:
-        raise ValueError(f"{path}: {size} bytes, more than the limit of {JSON_LIMIT}; {remedy}")
+    """What a JSON file holds. Raises ValueError, ending in `remedy`: as read_text does; not JSON."""
     text = read_text(path, remedy)
     try:
         return json.loads(text)

@@ -255,26 +255,33 @@ def predict_file(options: PredictOptions) -> Done:
     if (activation := activation_of(config)) != "softmax":
         settings["activation"] = activation  # releases that knew none have begun such jobs with another
     check_asked(config, options.top, options.threshold)
-    top, every = options.top and min(options.top, config.num_labels), options.probabilities
+    top = options.top and min(options.top, config.num_labels)
+    every = options.probabilities
     table = partial(as_table, delimiter="," if kind == ".csv" else "\t")
     own = ["row", *head_of_table(config, top, every)]
     if kind == ".jsonl":
         own = ["row", *to_dict(config, answers(config, torch.zeros(1, config.num_labels))[0])]
     keep = [] if options.keep is None else kept_columns(options, own)
-    asked = {"top": top, "threshold": options.threshold, "probabilities": every}
-    asked |= {"keep": keep, "keep_all": options.keep == EVERY}
+    asked = {
+        "top": top,
+        "threshold": options.threshold,
+        "probabilities": every,
+        "keep": keep,
+        "keep_all": options.keep == EVERY,
+    }
     unsaid = None, 0.5, False, []  # by journals of releases that did not know them
     settings |= {name: value for name, value in asked.items() if value not in unsaid}
 
     def body(window: Window, numbers: list[int], logits: Tensor) -> bytes:
         found = zip(numbers, answers(config, logits, top, options.threshold), strict=True)
-        if kind != ".jsonl":
-            return table([(n, *to_cells(config, answer, every), *map(as_cell, window.kept[n])) for n, answer in found])
-        rows = []
+        rows: list = []
         for n, answer in found:
+            if kind != ".jsonl":
+                rows.append((n, *to_cells(config, answer, every), *map(as_cell, window.kept[n])))
+                continue
             kept = dict(zip(keep, window.kept[n], strict=True))
             rows.append(as_line({"row": n, **to_dict(config, answer, 6), **kept}))
-        return b"".join(rows)
+        return table(rows) if kind != ".jsonl" else b"".join(rows)
 
     head = b"" if kind == ".jsonl" else table([(*own, *keep)])
     return run(options, settings, classifier, partial(classify, classifier.model), lambda rows: head, body)
@@ -472,7 +479,7 @@ def model_digest(directory: Path) -> str:
     """Of all files of a model that are read."""
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted(directory.iterdir()):
-        if any(path.match(pattern) for pattern in (*PATTERNS, *OLD_PATTERNS)):
+        if path.is_file() and any(path.match(pattern) for pattern in (*PATTERNS, *OLD_PATTERNS)):
             with open(path, "rb") as file:
                 digest.update(path.name.encode() + hashlib.file_digest(file, "blake2b").digest())
     return digest.hexdigest()

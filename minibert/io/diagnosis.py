@@ -6,13 +6,13 @@ It loads no torch, as `minibert encode` reads directories too.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from minibert.core.files import read_json
 from minibert.core.hub import resolve
 
 
@@ -169,8 +169,8 @@ def kind(directory: Path) -> str:
 
 def entry(path: Path, name: str) -> object:
     """One of a small JSON file's values; None where it cannot be read."""
-    with suppress(OSError, ValueError, RecursionError, AttributeError):
-        return json.loads(path.read_bytes()[:100_000]).get(name)
+    with suppress(ValueError, AttributeError):
+        return read_json(path, "").get(name)
     return None
 
 

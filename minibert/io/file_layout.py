@@ -57,6 +57,8 @@ def layout_of(path: Path, how: Reading, labelled: bool | str | None = False) -> 
         keys = list(found[0]) if found else []
         rows = [[str(row.get(key, "")) for key in keys] for row in found]
         return Layout(kind, encoding, head=[keys, *rows], newline=newline)
+    if how.format == "txt" and labelled:
+        raise ValueError(f"{path}: --format txt is a text a line, without labels; leave it out, or say --format tsv")
     if kind == "txt" and (how.format or not is_table(path, lines, how, labelled)):
         return Layout("txt", encoding, newline=newline)
     quoting = "none" if kind == "txt" else how.quoting

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from minibert.core.files import sync_directory
 from minibert.io.stderr import say
 
 LOCK = ".lock"  # in a directory that is written
@@ -41,6 +42,8 @@ def held_directory(directory: Path, reserved: bool = False) -> Iterator[None]:
     made = [directory, directory.parent] if reserved else made
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        for path in made:
+            sync_directory(path.parent)
         with held(directory, directory / LOCK):
             yield
     finally:

@@ -30,7 +30,7 @@ from minibert.options import Reading
 LARGEST = 1 << 29  # characters of a JSON array, which is read at once
 NO_SPACE = re.compile(r"[^ \t\r\n]|\Z")
 GLUED = "a quoted field runs over several rows; if quotes are plain text here, use --quoting none"
-LONGEST = 1 << 26  # characters of a line or a quoted field: a row is held whole, and BERT reads its beginning only
+LONGEST = 1 << 24  # characters of a line or a quoted field: a row is held whole, and BERT reads its beginning only
 NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what errors="surrogateescape" makes of such bytes
 
 Fields = dict[str, object]  # of a row, by column

@@ -22,13 +22,17 @@ def harmless(text: str) -> str:
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
-def one_line(text: str, limit: int = 580) -> str:
-    """An error as one line of at most so many characters; of a longer one the middle goes, the remedy stays."""
-    text = harmless(" ".join(text.split()))
+def one_line(text: str) -> str:
+    """An error as one line that is not too long."""
+    return shortened(harmless(" ".join(text.split())))
+
+
+def shortened(text: str, limit: int = 580) -> str:
+    """At most so many characters; of more the middle goes, the remedy stays."""
     return text if len(text) <= limit else f"{text[: limit - 203]} … {text[-200:]}"
 
 
 def say(line: str) -> None:
     """A line for the reader, on stderr, above a progress bar if one is up."""
     if is_main_process():
-        tqdm.write(harmless(line), file=sys.stderr)
+        tqdm.write(shortened(harmless(line)), file=sys.stderr)

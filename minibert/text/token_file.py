@@ -30,6 +30,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
+from glob import escape
 from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
@@ -214,6 +215,8 @@ def write(
             temporary.mkdir()
             _write_files(tokenizer, paths, temporary, processes, read)
             _move_into_place(temporary, out)
+            for left in out.parent.glob(f".{escape(out.name)}.{'[0-9a-f]' * 8}*"):  # by processes that were killed
+                shutil.rmtree(left, ignore_errors=True)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)  # after an error; otherwise it has moved
         return TokenFile.open(out)

@@ -414,7 +414,7 @@ def model_hashes(name: str | None) -> dict[str, str]:
     """Those of the files of a model or vocabulary, under the name by which it is called. None: there is none."""
     if name is None:
         return {}
-    files = [path for path in resolve(name).iterdir() if path.suffix in MODEL_FILES]
+    files = [path for path in resolve(name).iterdir() if path.suffix in MODEL_FILES and path.is_file()]
     return {f"{name}/{Path(path).name}": value for path, value in hashes(files).items()}
 
 

@@ -17,6 +17,7 @@ from tokenizers import BertWordPieceTokenizer
 from minibert import cli
 from minibert.check import data_checks, doctor
 from minibert.check.doctor import DoctorOptions, diagnose
+from minibert.core.files import LIMIT
 from minibert.fast.models import BertForMaskedLM, BertForSequenceClassification
 from minibert.io.findings import Finding, counted, is_wrong, to_table
 from minibert.options import Reading
@@ -496,6 +497,16 @@ def test_sound_data_has_notes_only(bare, tmp_path):
     found = examine(bare, data=str(write_data(tmp_path / "rows.tsv", GOOD_ROWS)))
     assert not is_wrong(found)
     assert {"data-truncation", "data-padding", "data-balance"} <= names(found, "note")
+
+
+def test_a_vocabulary_without_end_is_a_finding_and_not_read(model, monkeypatch):
+    with open(model / "vocab.txt", "r+b") as file:
+        file.truncate(LIMIT + 1)
+    read = Path.read_bytes
+    monkeypatch.setattr(
+        Path, "read_bytes", lambda path: pytest.fail(str(path)) if path.suffix == ".txt" else read(path)
+    )
+    assert any(f"more than the limit of {LIMIT}" in finding.what for finding in examine(model))
 
 
 def test_data_without_a_vocabulary_is_checked_as_far_as_it_goes(model, tmp_path):

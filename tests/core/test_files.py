@@ -9,7 +9,8 @@ import stat
 
 import pytest
 
-from minibert.core.files import JSON_LIMIT, atomic_write, read_json
+from minibert.core.files import LIMIT, atomic_write, read_json
+from minibert.core.vocabulary import read_vocabulary
 
 OLD, NEW = b"the old content", b"the new content, which is longer"
 
@@ -303,8 +304,15 @@ def test_broken_json_is_named(tmp_path, text):
 
 def test_a_huge_json_file_is_refused_unread(tmp_path):
     with open(tmp_path / "a.json", "wb") as file:
-        file.truncate(JSON_LIMIT + 1)  # a hole: it takes no room
-    assert str(JSON_LIMIT) in refusal(tmp_path / "a.json")
+        file.truncate(LIMIT + 1)  # a hole: it takes no room
+    assert str(LIMIT) in refusal(tmp_path / "a.json")
+
+
+def test_a_huge_vocabulary_is_refused_unread(tmp_path):
+    with open(tmp_path / "vocab.txt", "wb") as file:
+        file.truncate(LIMIT + 1)
+    with pytest.raises(ValueError, match=f"more than the limit of {LIMIT}; copy the original again"):
+        read_vocabulary(tmp_path / "vocab.txt")
 
 
 def test_json_dumps_is_read_back(tmp_path):

@@ -10,6 +10,7 @@ import os
 import random
 import re
 import shlex
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -256,6 +257,18 @@ def test_a_broken_row_stops_or_costs_itself_alone(run, refusal, model, tmp_path,
     assert stderr.splitlines()[-1].startswith(f"1 rows left out; the first: row {row}, {path}")
     answers = zip(("1", "3"), expected(model, ["a", "c"]), strict=True)
     assert out.read_text().splitlines()[1:] == [f"{n}\t{label}\t{p:.6f}" for n, (label, p) in answers]
+
+
+def test_a_pipe_among_a_models_files_is_not_waited_for(run, model, data, tmp_path):
+    copied = Path(shutil.copytree(model, tmp_path / "copied"))
+    os.mkfifo(copied / "sentence_bert_config.json")
+    assert run("predict", copied, data, tmp_path / "out.tsv")[0] == 0
+
+
+def test_the_name_of_a_file_with_rows_left_out_is_shown_harmlessly(run, model, tmp_path):
+    path = tmp_path / "r\x1b[2J.txt"
+    path.write_bytes(b"a\n\xff\n")
+    assert "\x1b" not in run("predict", model, path, tmp_path / "out.tsv", "--on-error", "skip")[2]
 
 
 def test_a_line_without_end_is_not_read_into_memory(monkeypatch, tmp_path):

@@ -14,6 +14,7 @@ from conftest import SHARED, needs_shared
 
 from minibert.core.data import Examples, chunks, label_names, shuffled
 from minibert.fast.batches import by_length, collate, collate_packed, encode_examples, shuffled_by_tokens, token_chunks
+from minibert.io import encodings
 from minibert.io.encodings import encoding_of
 from minibert.io.examples import check_shapes, hold_out, label_ids, read_as, read_examples
 from minibert.io.labels import names_of
@@ -504,6 +505,12 @@ def test_quotes_of_a_txt_are_text(tmp_path):
     assert (rows.texts, rows.labels) == (['"a', 'b"', "c c", "d d"], ["1", "0", "1", "0"])
 
 
+def test_a_text_a_line_has_no_labels_to_train_on(tmp_path):
+    path = written(tmp_path, "r.tsv", "text\tlabel\na\t1\nb\t0\n")
+    with pytest.raises(ValueError, match="--format txt is a text a line, without labels; leave it out"):
+        read_as(path, Reading(format="txt"))
+
+
 # ---- encodings ----
 
 
@@ -532,6 +539,15 @@ def test_an_encoding_that_does_not_fit_has_its_line(tmp_path):
 def test_lines_that_are_broken_in_a_file_of_utf8_are_named(tmp_path):
     path = written(tmp_path, "r.csv", "text,label\n很好,1\n也好,1\n".encode() + "很好,0\n".encode("gbk"))
     assert refusal(path).startswith(f"{path}:4: byte 0xba is not UTF-8; mend that line")
+
+
+def test_a_file_of_one_line_is_judged_in_pieces(tmp_path, monkeypatch):
+    path = written(tmp_path, "r.csv", "房间很干净，下次还住".encode("gb18030") * 20)
+    monkeypatch.setattr(encodings, "BLOCK", 100)
+    pieces = []
+    monkeypatch.setattr(encodings, "judged", lambda lines: (pieces.extend(lines), (None, False))[1])
+    encodings.likely(path)
+    assert [*map(len, pieces)] == [100] * 4
 
 
 # ---- holding out ----

@@ -20,7 +20,7 @@ from minibert.check.options import DoctorOptions
 from minibert.core.config import BertConfig
 from minibert.fast.models import BertForMaskedLM, BertForSequenceClassification, BertModel
 from minibert.inference.text_models import TextClassifier, TextEncoder
-from minibert.io.diagnosis import SIGNS, better, explained, newest_below
+from minibert.io.diagnosis import SIGNS, better, entry, explained, newest_below
 from minibert.look.parity import ParityOptions, ladder
 from minibert.text.tokenizer import Tokenizer
 
@@ -271,3 +271,15 @@ def test_an_untied_decoder_is_seen_through_a_wrapper(tmp_path):
     weights["cls.predictions.decoder.weight"] = torch.randn(101, 15)
     save_file({f"module.{key}": tensor for key, tensor in weights.items()}, tmp_path / "model.safetensors")
     assert "which BERT shares" in doctors(tmp_path)
+
+
+def test_the_architecture_of_a_config_with_thousands_of_labels_is_known(tmp_path):
+    names = {number: f"a label of some length, {number}" for number in range(5000)}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"id2label": names, "architectures": ["BertModel"]}), encoding="utf-8")
+    assert entry(path, "architectures") == ["BertModel"]
+
+
+def test_a_config_that_is_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "config.json")
+    assert entry(tmp_path / "config.json", "architectures") is None

@@ -10,6 +10,7 @@ import processes
 import pytest
 import races
 
+from minibert.io import locks
 from minibert.io.locks import held, held_directory
 
 
@@ -75,3 +76,10 @@ def test_of_two_commands_with_one_output_every_one_that_ends_well_has_written_it
     course = races.Course(tmp_path)
     for number in range(1 if command == "predict" else 3):
         assert course.pair(command, number, random.Random(number)) == []
+
+
+def test_the_names_of_directories_that_are_made_are_on_the_disk(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(locks, "sync_directory", synced.append)
+    with locks.held_directory(tmp_path / "runs" / "a"):
+        assert synced == [tmp_path / "runs", tmp_path]

@@ -30,6 +30,11 @@ def test_progress_keeps_its_columns_and_loses_control_characters(capsys):
     assert capsys.readouterr().err == "step  12   loss  0.5\ufffd[0m\n"
 
 
+def test_a_line_while_something_runs_is_no_longer_than_an_error(capsys):
+    say("x" * 9000)
+    assert len(capsys.readouterr().err) == 581
+
+
 @pytest.mark.parametrize("text", ["", "room", "房间很干净，下次还住 😀"])
 def test_ordinary_words_stay_as_they_are(text):
     assert one_line(text) == text

@@ -369,6 +369,12 @@ MUTATIONS = {
     ],
     "minibert/core/files.py": [
         (
+            "files: a vocabulary without end is read",
+            "path.stat().st_size) > limit:",
+            "path.stat().st_size) > 1e18:",
+            "tests/core/test_files.py::test_a_huge_vocabulary_is_refused_unread",
+        ),
+        (
             "files: a renamed file may have its old name after a power failure",
             "        sync_directory(path.parent)\n",
             "",

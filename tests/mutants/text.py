@@ -75,6 +75,12 @@ MUTATIONS = {
     ],
     "minibert/io/encodings.py": [
         (
+            "encodings: a line without end is read at once",
+            "file.readline(BLOCK)",
+            "file.readline()",
+            "tests/io/test_data.py::test_a_file_of_one_line_is_judged_in_pieces",
+        ),
+        (
             "encodings: Hungarian is Western",
             " and not hungarian",
             "",
@@ -111,6 +117,12 @@ MUTATIONS = {
             "        again = guessed(below)[1] if len(like) != 1 else like[0]",
             "        again = guessed(rows)[1]",
             "tests/io/test_files_people_have.py::test_a_file_as_people_have_it_is_read_or_its_remedy_works",
+        ),
+        (
+            "layout: texts alone are taken for a file with labels",
+            'if how.format == "txt" and labelled:',
+            'if how.format == "txt" and labelled == 3:',
+            "tests/io/test_data.py::test_a_text_a_line_has_no_labels_to_train_on",
         ),
         (
             "layout: commas of texts divide them",
@@ -657,6 +669,12 @@ MUTATIONS = {
             'f"{text[: limit - 203]} … {text[-200:]}"',
             "text[:limit]",
             "tests/io/test_stderr.py::test_of_a_long_error_the_beginning_and_the_remedy_stay",
+        ),
+        (
+            "stderr: a line while something runs is as long as a label",
+            "tqdm.write(shortened(harmless(line)),",
+            "tqdm.write(harmless(line),",
+            "tests/io/test_stderr.py::test_a_line_while_something_runs_is_no_longer_than_an_error",
         ),
     ],
     "minibert/text/data_doubts.py": [

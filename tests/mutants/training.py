@@ -226,6 +226,18 @@ MUTATIONS = {
     ],
     "minibert/io/locks.py": [
         (
+            "locks: a run's directory is gone after a power cut",
+            "            sync_directory(path.parent)\n",
+            "            pass\n",
+            "tests/io/test_locks.py::test_the_names_of_directories_that_are_made_are_on_the_disk",
+        ),
+        (
+            "locks: an output's lock stays behind",
+            "            os.unlink(path)\n",
+            "            pass\n",
+            "tests/inference/test_jobs.py::test_every_row_has_its_answer_in_order",
+        ),
+        (
             "locks: a lock that lets others in",
             "        lock.acquire(timeout=0)\n",
             "        pass\n",

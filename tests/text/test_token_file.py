@@ -525,3 +525,11 @@ def test_files_that_do_not_fit_are_refused(source, out, spoil):
         TokenFile.open(out)
     assert str(caught.value).startswith(str(out))
     assert "\n" not in str(caught.value)
+
+
+def test_what_a_killed_process_has_left_goes_when_the_file_is_whole(tmp_path):
+    (tmp_path / "a.txt").write_text("good room\n")
+    for name in (".out.01234567", ".out.89abcdef.old", ".other.01234567"):
+        (tmp_path / name).mkdir()
+    write(Tokenizer.from_pretrained("bundled"), tmp_path / "a.txt", tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "a.txt") == [".other.01234567", "out"]

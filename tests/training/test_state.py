@@ -19,6 +19,7 @@ from pathlib import Path
 
 import full_disks
 import kill_runs
+import lost_writes
 import processes
 import pytest
 import races
@@ -583,12 +584,40 @@ def test_pretraining_killed_at_every_place_where_it_writes_ends_with_the_same_by
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["train", "pretrain"])
-def test_runs_killed_at_random_moments_end_with_the_same_bytes(command):
-    script = [sys.executable, kill_runs.__file__, "--kills", "10", "--command", command]
-    done = subprocess.run(script, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads(done.stdout)["kills"] == 10
+@pytest.mark.parametrize("command", kill_runs.COMMANDS)
+def test_commands_killed_at_random_moments_end_with_the_same_bytes(tmp_path, command):
+    total = kill_runs.kill(command, kill_runs.words_of(command, tmp_path), tmp_path, random.Random(0), 5)
+    assert (total["kills"], total["lost"], total["corrupt"], total["different"]) == (5, 0, 0, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", lost_writes.COMMANDS)
+def test_commands_end_with_the_same_bytes_whatever_a_power_cut_has_left_of_their_writes(tmp_path, command):
+    assert lost_writes.attempt(command, tmp_path, random.Random(0), 5) == []
+
+
+def test_what_a_power_cut_may_leave_is_known(tmp_path):
+    """Of a file that is renamed and whose directory is not synced: the old name, the new one, or both, or none."""
+    root, disk = tmp_path / "root", lost_writes.Disk(tmp_path / "root")
+    root.mkdir()
+    for name, text in {"old": "1", "new": "22"}.items():
+        with (root / name).open("w") as file:
+            file.write(text)
+            file.flush()
+            disk.synced(file.fileno())
+    directory = os.open(root, os.O_RDONLY)
+    disk.synced(directory)
+    os.close(directory)
+    disk.goes(root / "old")
+    os.replace(root / "new", root / "old")
+    (root / "unsynced").write_text("333")
+    seen, dice = set(), random.Random(0)
+    for number in range(100):
+        disk.crash(dice, tmp_path / str(number))
+        seen.update((path.name, path.read_text()) for path in (tmp_path / str(number)).iterdir())
+    assert {("old", "1"), ("old", "22"), ("new", "22"), ("unsynced", "333"), ("unsynced", "")} <= seen
+    disk.crash(None, tmp_path / "worst")
+    assert {path.name: path.read_text() for path in (tmp_path / "worst").iterdir()} == {"old": "1", "new": "22"}
 
 
 def test_a_run_goes_on_without_its_damaged_newest_checkpoint(tmp_path, monkeypatch):
