@@ -9,7 +9,7 @@ split, measured on the test split.
     mrpc-regression the same pairs with the labels 0.0 and 1.0, by squared error: Pearson and Spearman
     sst5-labels     sentences with the labels that hold of >=2, >=3, >=4 stars (half of SST-5's training rows): F1
 Expected: differences within the spread of the seeds, as only the draws of dropout and of the new head are others.
-Columns: mean ± sample standard deviation over the seeds.
+Columns: mean ± sample standard deviation over the seeds; of the means the difference ± its standard error.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import argparse
 import dataclasses
 import datetime
 import json
+import math
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -172,15 +174,24 @@ def measure(name: str, seeds: list[int]) -> None:
 
 def show() -> str:
     """A markdown table of the newest result file of every task that has one."""
-    lines = [f"| task, score | {' | '.join(WHO)} | seeds |", "|---|" + "---|" * (len(WHO) + 1)]
+    lines = [f"| task, score | {' | '.join(WHO)} | difference | seeds |", "|---|" + "---|" * (len(WHO) + 2)]
     for name in TASKS:
         for path in sorted(RESULTS.glob(f"tasks-{name}-2*.json"))[-1:]:
             runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
             for score in runs[0]["test"]:
-                cells = [cell([run["test"][score] for run in runs if run["who"] == who]) for who in WHO]
+                ours, theirs = ([run["test"][score] for run in runs if run["who"] == who] for who in WHO)
                 seeds = len({run["seed"] for run in runs})
-                lines.append(f"| {name}, {score.replace('_', ' ')} | {' | '.join(cells)} | {seeds} |")
+                cells = cell(ours), cell(theirs), difference(ours, theirs), str(seeds)
+                lines.append(f"| {name}, {score.replace('_', ' ')} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def difference(ours: list[float], theirs: list[float]) -> str:
+    """Of the means, and its standard error."""
+    if min(len(ours), len(theirs)) < 2:
+        return "not measured"
+    error = math.hypot(*(statistics.stdev(values) / math.sqrt(len(values)) for values in (ours, theirs)))
+    return f"{statistics.mean(ours) - statistics.mean(theirs):+.4f} ± {error:.4f}"
 
 
 def main() -> None:

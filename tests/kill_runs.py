@@ -126,7 +126,8 @@ def contents(directory: Path) -> dict[str, object]:
     if "run.json" not in files:
         return found
     record = json.loads((directory / "run.json").read_bytes())
-    record.pop("seconds", None)
+    for name in ("seconds", "directory"):
+        record.pop(name, None)
     return found | {"run.json": record, "report.html": "report.html" in found}
 
 

@@ -20,7 +20,7 @@ from conftest import SHARED, needs_shared
 from pages import ALL, BENCHMARKS, BLOCK, PAGES, README, ROOT, cells
 
 import minibert
-from benchmarks import accuracy, bundled, corpus, race, tokenizer
+from benchmarks import accuracy, bundled, corpus, race, tasks, tokenizer
 from minibert import cli
 from minibert.check.course import BUGS
 from minibert.core import attention as core_attention
@@ -221,6 +221,11 @@ def result(name: str) -> dict:
 def test_the_table_of_accuracy_is_that_of_the_committed_results():
     remedy = "paste the output of python -m benchmarks.accuracy --show"
     assert accuracy.show() in PAGES["fine-tuning"].english, remedy
+
+
+def test_the_table_of_the_tasks_is_that_of_the_committed_results():
+    remedy = "paste the output of python -m benchmarks.tasks --show"
+    assert tasks.show() in PAGES["fine-tuning"].english, remedy
 
 
 def test_the_tables_of_pretraining_are_those_of_the_committed_results():

@@ -220,10 +220,10 @@ FILES = 15  # that core/train.py reaches
 BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more only in the commit that needs it
     "core": (2395, 2300),
     "io": (2118, 500),
-    "text": (2714, 1450),
+    "text": (2713, 1450),
     "fast": (1990, 1850),
-    "inference": (1744, 700),
-    "training": (3535, 2750),
+    "inference": (1745, 700),
+    "training": (3552, 2750),
     "look": (1473, 1300),
     "check": (1075, 900),
     "top": (551, 450),

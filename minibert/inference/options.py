@@ -21,6 +21,7 @@ class EvaluateOptions(Reading):
     tokens_per_batch: int | None = option(None, "tokens of a batch (default: what suits model and device)")
     attention: str = option("auto", f"attention backend: auto, {', '.join(ATTENTION)}")
     device: str = option("auto", "auto, cpu, cuda, cuda:1 …")
+    max_length: int | None = option(None, "tokens of a text that are read (default: as the model's files say)")
     threshold: float = option(0.5, THRESHOLD)
     report: str | None = option(None, "write a page too, FILE.html: tables, and the worst mistakes")
     json: bool = option(False, "print one JSON object")

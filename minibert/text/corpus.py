@@ -129,8 +129,7 @@ class TextFile:
             yield ["" if TAG.match(line) else line for line in lines if line.strip()]
 
     def old_mac(self, tell: Callable[[int], object]) -> Iterator[list[str]]:
-        for line in chain.from_iterable(self.texts(tell)):
-            yield line.split("\r")
+        return lines_of(self.path, tell, self.asked, "type --encoding {}", end="\r")
 
     def objects(self, tell: Callable[[int], object]) -> Iterator[list[str]]:
         with open_lines(self.path, Reading(encoding=self.asked, format=self.kind)) as lines:

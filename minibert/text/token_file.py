@@ -159,12 +159,12 @@ def description(tokenizer: FlatEncoder) -> dict[str, object]:
 
 
 def lines_of(
-    path: Path, tell: Callable[[int], object], asked: str | None = None, way: str = TO_UTF8
+    path: Path, tell: Callable[[int], object], asked: str | None = None, way: str = TO_UTF8, end: str = "\n"
 ) -> Iterator[list[str]]:
     """The file's lines, so many at once that they fill CHUNK bytes.
 
     tell: is told of the bytes that have been read. asked: see `encoding_of`; what is no regular file can be read once
-    only, and is UTF-8. way: to what a file is to be brought that may be in another encoding.
+    only, and is UTF-8. way: to what a file is to be brought that may be in another encoding. end: of a line.
 
     Raises ValueError, with the line, where it is not in its encoding, or has more than LONGEST characters.
     """
@@ -175,9 +175,9 @@ def lines_of(
             try:
                 text = decoder.decode(data, final=not data)
             except UnicodeDecodeError as error:
-                number += error.object.count(b"\n", 0, error.start)
+                number += error.object.count(end.encode(), 0, error.start)
                 raise ValueError(f"{path}:{number}: {not_utf8(path, error.object[error.start], way)}") from None
-            *lines, rest = (rest + text).split("\n")
+            *lines, rest = (rest + text).split(end)
             if len(rest) > LONGEST:
                 raise ValueError(f"{path}:{number + len(lines)}: the line is longer than {LONGEST} characters; cut it")
             tell(len(data))

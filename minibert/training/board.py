@@ -12,20 +12,31 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from minibert.io.stderr import say
+
 NAME = "events.out.tfevents"  # what TensorBoard looks for; it reads such files in the order of their names
 
 
-def check_board(directory: str | None) -> None:
-    """Raises ValueError: curves are asked for and cannot be drawn."""
+def check_board(directory: str | None, resumed: bool) -> str | None:
+    """Where curves are drawn; a run that is resumed where they cannot be goes on without them, which is said.
+
+    Raises:
+        ValueError: curves are asked for and cannot be drawn.
+    """
     if directory is None:
-        return
-    if not importlib.util.find_spec("tensorboard"):
+        return None
+    known = importlib.util.find_spec("tensorboard")
+    if not known and resumed:
+        say(f"no curves are drawn in {directory}, as TensorBoard's library is not installed; pip install tensorboard")
+        return None
+    if not known:
         raise ValueError(
             f"--tensorboard {directory} needs TensorBoard's library, which is not installed; type pip install"
             " tensorboard, or leave --tensorboard out"
         )
     if Path(directory).exists() and not Path(directory).is_dir():
         raise ValueError(f"--tensorboard {directory}: is no directory; name another")
+    return directory
 
 
 class Board:

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from minibert.core.config import PRESETS, BertConfig
 from minibert.core.data import chunks, shuffled
-from minibert.core.files import atomic_write, write_json
+from minibert.core.files import atomic_write, read_object, write_json
 from minibert.core.optimizer import learning_rate, optimizer_groups
 from minibert.core.weights import Pretrained
 from minibert.fast import twins as fast
@@ -142,7 +142,6 @@ class Task:
         return {
             "command": self.options.command(),
             "options": dataclasses.asdict(self.options),
-            "directory": os.getcwd(),
             "sources": self.sources,
             "versions": versions(),
             "device": str(self.device),
@@ -179,7 +178,7 @@ class Task:
     def conclude(self, result: dict, seconds: float, **more: object) -> None:
         """Writes run.json with the result, which says that the run is complete."""
         ends = {"result": result, **more, "state": fingerprint(self.out), "seconds": seconds}
-        write_json(self.out / RECORD, self.facts() | ends)
+        write_json(self.out / RECORD, read_object(self.out / RECORD, needed=False) | self.facts() | ends)
 
     def report(self, kind: type, seconds: float, sizes: dict[str, str], **own: Any) -> None:
         """Writes report.html. sizes: of model and data. own: what this kind of report has besides."""
@@ -210,7 +209,8 @@ def run(command: Command, prepare: Callable[..., Task], options: Any) -> tuple[A
     with joined() as ranks:
         with ranks.agreed():
             options, out, record = begun(command, options, ranks)
-            check_board(options.tensorboard)
+            board = check_board(options.tensorboard, record is not None)
+            options = dataclasses.replace(options, tensorboard=board)
         with locked(out, ranks, reserved=options.out is None and record is None):
             task = prepare(options, out, ranks, record)
             with cpu_threads(options.threads or (1 if task.parameters < ONE_THREAD_BELOW else torch.get_num_threads())):

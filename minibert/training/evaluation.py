@@ -46,9 +46,9 @@ def evaluate(options: EvaluateOptions) -> tuple[dict[str, Any], list[str]]:
     rows, line = read_as(options.data, options, LABELLED[task])
     classifier.check_shape(rows.pairs is not None, rows.source)
     truth = label_values(rows, labels, task)
-    answers = classifier.logits(rows.texts, rows.pairs, None, options.tokens_per_batch)
+    answers = classifier.logits(rows.texts, rows.pairs, options.max_length, options.tokens_per_batch)
     say(line)
-    tell(classifier.doubts(options.data, rows.texts, rows.pairs))
+    tell(classifier.doubts(options.data, rows.texts, rows.pairs, options.max_length))
     if task == "regression":  # the numbers that `predict` gives; of classes the order is that of the logits
         answers = activated(classifier.config, answers)
     how = {"threshold": options.threshold} if task == "multi-label" else {}

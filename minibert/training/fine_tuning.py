@@ -313,9 +313,10 @@ class FineTuning(Task):
         epochs = self.epochs()
         baselines = reached(task, self.train, split, self.tokenizer.vocab_size)
         labels = list(self.model.config.id2label.values())
+        balanced = self.criterion.weights is not None
         warnings = [
-            *loss_that_stayed(epochs[-1], self.criterion, self.train.labels, self.dev.labels),
-            *never_predicted(scores, labels, name),
+            *loss_that_stayed(epochs[-1], self.criterion, self.train.labels, self.dev.labels, len(labels)),
+            *never_predicted(scores, labels, name, balanced),
             *not_above(result, baselines, task, name),
         ]
         self.conclude({"split": name, **result}, seconds, baselines=baselines, warnings=warnings)

@@ -324,7 +324,8 @@ def write_record(command: Command, directory: Path, ranks: Ranks, facts: dict, r
                 for name, effect in CIRCUMSTANCES.items():
                     if record.get(name) != facts[name]:
                         say(f"resuming with {name} {facts[name]}, before {record.get(name)}: {effect}")
-            write_json(directory / RECORD, facts)
+            meant = os.getcwd() if record is None else record.get("directory", os.getcwd())  # by relative names
+            write_json(directory / RECORD, {"directory": meant, **facts})
 
 
 def versions() -> dict[str, str]:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks.accuracy import write_runs
-from benchmarks.tasks import told
+from benchmarks.tasks import difference, told
 from minibert.inference.scores import RegressionScores, Scores
 
 
@@ -25,3 +25,9 @@ def test_runs_of_other_seeds_stay_in_the_file_and_those_of_the_same_are_replaced
     write_runs(path, {"task": "a"}, [{"seed": 1, "test": 3}, {"seed": 0, "test": 4}])
     runs = [{"seed": 0, "test": 4}, {"seed": 1, "test": 3}, {"seed": 2, "test": 2}]
     assert json.loads(path.read_text(encoding="utf-8")) == {"task": "a", "runs": runs}
+
+
+def test_the_standard_error_of_a_difference_is_that_of_both_means():
+    """Means 2 and 5; variances 1 of three and 8/3 of four: √(1/3 + 2/3)."""
+    assert difference([1, 2, 3], [3, 5, 7, 5]) == f"-3.0000 ± {(1 / 3 + 8 / 3 / 4) ** 0.5:.4f}"
+    assert difference([1], [1, 2]) == "not measured"

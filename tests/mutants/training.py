@@ -575,8 +575,8 @@ MUTATIONS = {
         ),
         (
             "board: the library is looked for in the middle of a run",
-            'if not importlib.util.find_spec("tensorboard"):',
-            "if False:",
+            "    if not known:\n",
+            "    if False:\n",
             "tests/training/test_board.py::test_without_the_library_a_run_says_what_to_type_and_leaves_nothing",
         ),
     ],
@@ -737,9 +737,15 @@ MUTATIONS = {
     "minibert/training/verdicts.py": [
         (
             "verdicts: smoothing is forgotten",
-            "shares.sum() * (1 - smoothing)",
-            "shares.sum()",
+            "share * (1 - smoothing) + smoothing / count",
+            "share",
             "tests/training/test_verdicts.py::test_the_least_loss_without_a_text_is_that_computed_by_hand",
+        ),
+        (
+            "verdicts: a class without training rows has no place",
+            "minlength=count",
+            "minlength=0",
+            "tests/training/test_verdicts.py::test_a_class_that_no_training_row_has_counts_among_smoothed_and_weighted_ones",
         ),
         (
             "verdicts: the validation rows are not asked",

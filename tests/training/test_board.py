@@ -139,4 +139,10 @@ def test_without_the_library_a_run_says_what_to_type_and_leaves_nothing(files, t
 def test_curves_in_a_file_are_refused(files, tmp_path, monkeypatch):
     installed(monkeypatch, True)
     with pytest.raises(ValueError, match=r"data\.tsv: is no directory; name another"):
-        check_board(files["data"])
+        check_board(files["data"], resumed=False)
+
+
+def test_a_run_that_is_resumed_without_the_library_goes_on_without_curves(monkeypatch, capsys):
+    installed(monkeypatch, False)
+    assert check_board("curves", resumed=True) is None
+    assert "no curves are drawn in curves, as TensorBoard's library is not installed" in capsys.readouterr().err

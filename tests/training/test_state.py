@@ -416,6 +416,8 @@ def test_a_run_that_is_resumed_from_another_directory_says_which_file_it_means(b
 def test_a_run_goes_on_from_elsewhere_where_its_names_mean_equal_files(begun_elsewhere):
     shutil.copy(begun_elsewhere / "data.tsv", "data.tsv")
     assert train(TrainOptions(resume="a home/run"))[1] == Path("a home/run")
+    record = json.loads(Path("a home/run/run.json").read_text(encoding="utf-8"))
+    assert record["directory"] == str(begun_elsewhere), "what the names mean stays"
 
 
 def test_a_file_of_a_run_that_is_gone_is_named(begun_elsewhere, monkeypatch):
