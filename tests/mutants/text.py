@@ -261,6 +261,24 @@ MUTATIONS = {
             "tests/inference/test_jobs.py::test_a_line_without_end_is_not_read_into_memory",
         ),
         (
+            "rows: lines that are read ahead are in the hash",
+            "for _ in range(self.used)])",
+            "for _ in range(len(self.ahead))])",
+            "tests/io/test_data.py::test_rows_and_hashes_do_not_depend_on_how_much_is_read_at_once",
+        ),
+        (
+            "rows: a header among rows read at once is a row",
+            "        if header in rows:",
+            "        if False:",
+            "tests/io/test_data.py::test_a_header_that_stands_in_the_middle_again_is_no_row",
+        ),
+        (
+            "rows: columns without names are one",
+            'name or " " * header[:place].count("")',
+            "name",
+            "tests/io/test_data.py::test_a_number_counts_columns_without_a_name_too",
+        ),
+        (
             "rows: lines are given back in the wrong order",
             "self.returned.extendleft(reversed(self.row[1:]))",
             "self.returned.extendleft(self.row[1:])",
