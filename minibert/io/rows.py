@@ -28,7 +28,7 @@ from minibert.io.file_layout import Layout, advice, is_row, layout_of
 from minibert.io.opening import ending_of, opened, opened_text
 from minibert.options import Reading
 
-BLOCK = 1 << 16  # characters of the lines that are read at once
+BLOCK = 1 << 14  # characters of the lines that are read at once: few objects, as many wake the garbage collector
 LARGEST = 1 << 29  # characters of a JSON array, which is read at once
 NO_SPACE = re.compile(r"[^ \t\r\n]|\Z")
 GLUED = "a quoted field runs over several rows; if quotes are plain text here, use --quoting none"
