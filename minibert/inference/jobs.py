@@ -22,7 +22,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from glob import escape
 from itertools import islice
@@ -87,14 +87,15 @@ def windows(
     rows: Iterator[Row], lines: Lines, start: int, trained: TextClassifier | TextEncoder, limit: int, tokens: int
 ) -> Iterator[Window]:
     """The rows behind row `start`, in windows of about so many tokens; a window does not depend on those before it."""
-    begin, doubts = start, Doubts(trained.tokenizer, limit)
+    begin, looked, doubts = start, False, Doubts(trained.tokenizer, limit)
     while taken := take(rows, tokens):
         numbered = dict(enumerate(taken, start + 1))
         used = {n: row for n, row in numbered.items() if not row.problem}
         problems = [(n, row.problem) for n, row in numbered.items() if row.problem]
         texts = [row.text for row in used.values()]
         pairs = [row.pair for row in used.values()] if texts and "pair" in lines.names else None
-        if texts and start == begin:
+        if texts and not looked:
+            looked = True
             trained.check_shape(pairs is not None, str(lines.path))
         end, encoding = start + len(taken), trained.encode(texts, pairs, limit)
         found = doubts.about(f"{lines.path}, rows {begin + 1} to {end}", texts, pairs, encoding)
@@ -217,6 +218,7 @@ class Output:
             self._write(self.head(self.done.rows))
             self.file.close()
             os.replace(self.partial, self.out)
+            self.complete = True
             sync_directory(self.out.parent)
         for path in self.out.parent.glob(f".{escape(self.journal.name)}.{'[0-9a-f]' * 8}"):  # half-written journals
             path.unlink()
@@ -227,7 +229,12 @@ class Output:
         signal may come between its last step and `done`."""
         if self.file is not None:
             self.file.close()
-        if rows := self._read_journal().rows if self.journal.exists() else 0:
+        rows = self.done.rows
+        with suppress(ValueError, OSError):  # what stopped the job is told, and not what that has left
+            rows = self._read_journal().rows if self.journal.exists() else 0
+        if self.complete:
+            say(f"all rows are in {self.out}; the same command only tidies up")
+        elif rows:
             say(f"{rows} rows are done and kept in {self.partial}, for the same command to go on from")
         else:
             self.partial.unlink(missing_ok=True)
@@ -313,30 +320,33 @@ def kept_columns(options: PredictOptions, own: Sequence[str]) -> list[str]:
     columns, known = [name for name in lines.columns if name.strip()], list(lines.columns)
     if not columns:
         return []  # it has no rows, which is told when they are read
-    kept, named = columns, {name.strip(): name for name in columns}
+    kept = columns
     if options.keep != EVERY:
-        asked = [name.strip() for name in next(csv.reader([options.keep]))] or [""]
-        kept = list(dict.fromkeys(named.get(name, numbered(name, known)) for name in asked))
+        asked = next(csv.reader([",".join(options.keep.splitlines())])) or [""]
+        kept = list(dict.fromkeys(meant(name.strip(), known) for name in asked))
         if absent := [name for name in kept if name not in columns]:
-            raise ValueError(f"{options.data}: has no column {absent[0]!r} to keep; type {keeping(columns)}")
+            raise ValueError(f"{options.data}: has no column {absent[0]!r} to keep; type {keeping(columns, known)}")
     elif len(columns) < len(known):
         say(f"{options.data}: a column without a name is not kept")
     taken = {name.lower() for name in own}
     if clash := next((name for name in kept if name.strip().lower() in taken), None):
         others = [name for name in kept if name.strip().lower() not in taken]
-        instead = f"type {keeping(others)}, or rename it there" if others else "rename it there"
+        instead = f"type {keeping(others, known)}, or rename it there" if others else "rename it there"
         raise ValueError(f"{options.data}: its column {clash!r} has the name of one of the answers; {instead}")
     return kept
 
 
-def numbered(name: str, columns: Sequence[str]) -> str:
-    """The column of that number, or the name."""
-    return columns[int(name) - 1] if name.isdecimal() and 0 < int(name) <= len(columns) else name
+def meant(asked: str, columns: Sequence[str]) -> str:
+    """The column of that number or name, as of --text-column; where there is none, what was asked for."""
+    if asked.isdecimal():
+        return columns[int(asked) - 1] if 0 < int(asked) <= len(columns) else asked
+    return {name.strip().lower(): name for name in columns}.get(asked.lower(), asked)
 
 
-def keeping(columns: Sequence[str]) -> str:
-    """--keep with these columns, as it can be typed."""
-    return f"--keep {shlex.quote(as_table([columns], ',').decode().removesuffix(chr(10)))}"
+def keeping(columns: Sequence[str], known: Sequence[str]) -> str:
+    """--keep with some of the columns, as it can be typed; one that is called as a number, by its own."""
+    names = [str(known.index(name) + 1) if name.strip().isdecimal() else name for name in columns]
+    return f"--keep {shlex.quote(as_table([names], ',').decode().removesuffix(chr(10)))}"
 
 
 def embed_file(options: JobOptions, pooling: str | None = None, normalize: bool | None = None) -> Done:

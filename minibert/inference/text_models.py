@@ -133,9 +133,11 @@ class TextClassifier(TrainedModel):
     def check_shape(self, pairs: bool, source: str) -> None:
         """Raises ValueError where pairs, or single texts, come to a model that was trained on the others."""
         if wrong := misfit(self.config, pairs):
-            remedy = "leave --pair out, or name the one --text-column"
-            if not pairs:
-                remedy = "give each its second: --pair TEXT, or name the --pair-column"
+            typed = source == "texts"
+            if pairs:
+                remedy = "leave --pair out" if typed else "name the one --text-column"
+            else:
+                remedy = "give each its second: --pair TEXT" if typed else "give each its second, in a --pair-column"
             raise ValueError(f"{source}: {wrong}; {remedy}")
 
     def logits(

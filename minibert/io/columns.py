@@ -67,7 +67,7 @@ def find_columns(columns: Sequence[str], labelled: bool | str | None, how: Readi
                 f"has no {kind} column; its columns are {', '.join(map(repr, columns))[:300]}. A header must name one"
                 f" of {names} …; for other names use --{kind}-column, without a header --columns"
             )
-    for name in found.values():
+    for name in filter(str.strip, found.values()):  # some columns may have no name
         if len(alike := [other for other in columns if other.strip().lower() == name.strip().lower()]) > 1:
             raise ValueError(f"several columns are called alike: {', '.join(map(repr, alike))}; rename all but one")
     if len(set(found.values())) < len(found):

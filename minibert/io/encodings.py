@@ -105,7 +105,8 @@ def spread_zeros(path: Path) -> str | None:
         head = file.read(BLOCK)
     even, odd = head[::2].count(0), head[1::2].count(0)
     found = "utf-16-le" if odd else "utf-16-be"
-    spread = len(head) >= FEW and 3 * max(even, odd) > len(head) and not min(even, odd)
+    most = max(even, odd)  # of few bytes all
+    spread = (3 * most > len(head) >= FEW or 2 * most == len(head) > 0) and not min(even, odd)
     return found if spread and first_stray(path, found) is None else None
 
 

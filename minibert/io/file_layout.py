@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from minibert.options import DELIMITERS, FORMATS, Reading
 
 HEAD = 1 << 18  # characters that are looked at
 ROWS = 500  # of them
+MANY = 16  # lines of an old Mac among the first HEAD characters
 ENDINGS = tuple(f".{name}" for name in FORMATS)
 LONGEST_LABEL = 30  # characters, where nobody says which column is the label
 
@@ -75,8 +77,8 @@ def head_of(path: Path, encoding: str) -> str:
 
 
 def is_old_mac(head: str) -> bool:
-    """Whether lines end with a carriage return alone."""
-    return "\r" in head and "\n" not in head
+    """Whether lines end with a carriage return alone: many do, or the only ones that there are."""
+    return "\n" not in head and head.count("\r") > (MANY if len(head) >= HEAD else 0)
 
 
 # ---- kind ----
@@ -85,7 +87,7 @@ def is_old_mac(head: str) -> bool:
 def kind_of(ending: str, head: str) -> str:
     """What the content says: JSON may stand in a file of any ending, tables in a .txt."""
     begin = head.lstrip()
-    if begin.startswith("[") and begin[1:].lstrip().startswith("{"):
+    if re.match(r"\[\s*\{" if ending != "txt" else r'\[\s*\{\s*["}]', begin):  # a text may begin with [{
         return "json"
     if not begin.startswith("{"):
         return ending
@@ -269,8 +271,10 @@ def advice(rows: Sequence[Sequence[str]], labelled: bool | str | None) -> str:
     if named and labelled:
         like = [i for i, name in enumerate(first) if is_like_label(name)]
         text = next((i for i, name in enumerate(first) if is_header([name], "text")), text)
-        again = guessed(below)[1] if len(like) != 1 else like[0]
+        alike = [row for row in below if len(row) == len(first)] or below
+        again = guessed(alike)[1] if len(like) != 1 else like[0]
         label = label if again is None else again
+        label = next(number for number in range(len(first)) if number != text) if label == text else label
     shown = [shlex.quote(name) if named else str(number) for number, name in enumerate(first, 1)]
     options = f"--text-column {shown[text]}"
     if labelled:

@@ -16,8 +16,9 @@ import json
 import os
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -27,6 +28,7 @@ from minibert.io.file_layout import Layout, advice, is_row, layout_of
 from minibert.io.opening import ending_of, opened, opened_text
 from minibert.options import Reading
 
+BLOCK = 1 << 14  # characters of the lines that are read at once: few objects, as many wake the garbage collector
 LARGEST = 1 << 29  # characters of a JSON array, which is read at once
 NO_SPACE = re.compile(r"[^ \t\r\n]|\Z")
 GLUED = "a quoted field runs over several rows; if quotes are plain text here, use --quoting none"
@@ -76,7 +78,7 @@ def checked_paths(paths: str | Path | Sequence[str | Path], kinds: Sequence[str]
 
 class Lines:
     """The lines of a file, counted and hashed. After a broken row all but its first line are un-read: one quote that is
-    never closed shall cost one row, not all the rest."""
+    never closed shall cost one row, not all the rest. Lines are read ahead, but hashed when their rows are used."""
 
     def __init__(self, path: Path, file: TextIO, layout: Layout, how: Reading, labelled: bool | str | None) -> None:
         self.path, self.file, self.layout, self.how, self.labelled = path, file, layout, how, labelled
@@ -84,8 +86,11 @@ class Lines:
         self.columns: tuple[str, ...] = ()  # all there are
         self.keep: Sequence[str] = ()  # those that are carried along
         self.keeps_all = False  # whether a row must not have others
+        self.header: list[str] | None = None  # of a table, if it has one
         self.number = 0
-        self.digest = hashlib.blake2b(digest_size=16)
+        self.hash = hashlib.blake2b(digest_size=16)
+        self.ahead: deque[str] = deque()  # not hashed yet
+        self.used = 0  # of them, by rows that are yielded
         self.row: list[str] = []  # the lines of the row that is being read
         self.returned: deque[str] = deque()
 
@@ -104,14 +109,30 @@ class Lines:
             raise ValueError(not_utf8(self.path, ord(stray[0]) - 0xDC00))
         return line
 
+    @property
+    def digest(self) -> hashlib.blake2b:
+        """Of the lines up to here, also those that were un-read."""
+        used = "".join([self.ahead.popleft() for _ in range(self.used)])
+        self.hash.update(used.encode())  # ordinary rows are UTF-8
+        self.used = 0
+        return self.hash
+
     def read(self) -> str:
         """The next line, or the beginning of one that is too long."""
-        line = piece = self.file.readline(LONGEST)
-        self.digest.update(piece.encode(errors="surrogateescape"))
-        while len(piece) == LONGEST and piece[-1] not in "\r\n":
+        line = piece = self.ahead.popleft() if self.ahead else self.file.readline(LONGEST)
+        self.hash.update(piece.encode(errors="surrogateescape"))
+        while len(piece) >= LONGEST and piece[-1] not in "\r\n":
             piece = self.file.readline(LONGEST)
-            self.digest.update(piece.encode(errors="surrogateescape"))
-        return line
+            self.hash.update(piece.encode(errors="surrogateescape"))
+        return line[:LONGEST]
+
+    def read_ahead(self) -> bool:
+        """Reads some whole lines, at the end none. Whether none of them is too long or not UTF-8."""
+        block = self.file.read(BLOCK) + self.file.readline(LONGEST)
+        self.ahead.extend(io.StringIO(block, newline=self.layout.newline))
+        if not block.isascii() and NOT_UTF8.search(block):
+            return False
+        return max(map(len, self.ahead), default=LONGEST) < LONGEST
 
     def give_back(self) -> None:
         self.returned.extendleft(reversed(self.row[1:]))
@@ -142,19 +163,26 @@ def read_rows(lines: Lines) -> Iterator[Row]:
         ValueError: the header, or the first row's keys, do not fit.
     """
     layout, labelled = lines.layout, lines.labelled
+    found: dict[str, str] = {}
     reader = {"txt": text_fields, "jsonl": json_fields, "json": json_fields}.get(layout.kind)
     rows = map(reader, lines) if reader else table_fields(lines)
     names: dict[str, str] = {}
     shape: tuple[str, ...] | None = None
     while True:
+        if names and found == names and not lines.ahead and not lines.returned:
+            for row in ordinary_rows(lines, shape):
+                lines.number += 1
+                lines.used += 1
+                yield row
+            lines.digest.digest()  # takes them out of those ahead
         lines.row, fields, line = [], None, lines.number + 1
         place = f"{lines.path}:{line}"
         try:
             if (fields := next(rows)) is None:
                 continue
             if tuple(fields) != shape:
+                found = columns_found(lines, tuple(fields))
                 shape = tuple(fields)
-                found = columns_found(lines, shape)
                 names = lines.names = lines.names or found
                 lines.columns = lines.columns or shape
             if found != names:
@@ -174,6 +202,68 @@ def read_rows(lines: Lines) -> Iterator[Row]:
                 line, place, problem=f"{place}: {quotes.format(error) if isinstance(error, csv.Error) else error}"
             )
         yield row
+
+
+def ordinary_rows(lines: Lines, shape: tuple[str, ...]) -> list[Row]:
+    """The rows of the next lines, faster than one by one.
+
+    Each line must be a row with these columns, and nothing wrong with any; else there are none, and these lines are
+    still to be read.
+    """
+    if not lines.read_ahead():
+        return []
+    try:
+        columns = by_column(lines, shape)
+        values = {kind: usable(kind, name, columns[name], lines.labelled) for kind, name in lines.names.items()}
+        kept = [usable("kept", name, columns[name], lines.labelled) for name in lines.keep]
+    except (csv.Error, ValueError, LookupError, RecursionError):
+        return []
+    count, path = len(values["text"]), str(lines.path)
+    numbers = range(lines.number + 1, lines.number + 1 + count)
+    places = [f"{path}:{number}" for number in numbers]
+    parts = (values.get(kind, repeat(None, count)) for kind in ("pair", "label"))
+    carried = zip(*kept, strict=True) if kept else repeat((), count)
+    return list(map(Row, numbers, places, values["text"], *parts, repeat(None), carried))
+
+
+def by_column(lines: Lines, shape: tuple[str, ...]) -> dict[str, Sequence[object]]:
+    """The lines that are read ahead, by column.
+
+    Raises ValueError, csv.Error, RecursionError: they are no ordinary rows.
+    """
+    kind, header = lines.layout.kind, lines.header
+    if kind == "txt":
+        return {"text": [text_fields(line)["text"] for line in lines.ahead]}
+    if kind == "table":
+        rows = list(table_reader(lines.ahead, lines.layout))
+        if len(rows) != len(lines.ahead):
+            raise ValueError("a row has several lines")
+        if header in rows:
+            raise ValueError("the header stands there again")
+    else:
+        found = list(map(json.loads, lines.ahead))
+        if {*map(type, found)} != {dict} or {*map(tuple, found)} != {shape}:
+            raise ValueError("a line is no object, or has other keys")
+        rows = list(map(dict.values, found))
+    if {*map(len, rows)} != {len(shape)}:
+        raise ValueError("a row is cut off, or blank")
+    return dict(zip(shape, zip(*rows, strict=True), strict=True))
+
+
+def usable(kind: str, name: str, values: Sequence[object], labelled: bool | str | None) -> Sequence[str]:
+    """A column, as `checked` has each of its fields.
+
+    Raises ValueError: one of them may not be so.
+    """
+    if {*map(type, values)} != {str}:
+        return [checked(kind, name, value, labelled) for value in values]
+    "".join(values).encode()
+    if kind != "label":
+        return values
+    labels = [value.strip() for value in values]
+    if "" in labels and labelled != "many":
+        raise ValueError("a label is empty")
+    return labels
 
 
 def columns_found(lines: Lines, shape: tuple[str, ...]) -> dict[str, str]:
@@ -246,10 +336,15 @@ def elements(text: str) -> Iterator[str]:
 
 
 def text_fields(line: str) -> Fields:
+    """A line of a .txt."""
     return {"text": line.removesuffix("\n").removesuffix("\r")}
 
 
 def json_fields(line: str) -> Fields | None:
+    """A line of a .jsonl; None: it is blank.
+
+    Raises ValueError: it is no object.
+    """
     if not line.strip():
         return None
     try:
@@ -261,16 +356,17 @@ def json_fields(line: str) -> Fields | None:
     return row
 
 
+def table_reader(lines: Iterable[str], layout: Layout) -> Iterator[list[str]]:
+    """Fields as they stand there; a row may have several lines."""
+    quoting = csv.QUOTE_NONE if layout.quoting == "none" else csv.QUOTE_MINIMAL
+    return csv.reader(lines, delimiter=layout.delimiter, quoting=quoting, strict=True)
+
+
 def table_fields(lines: Lines) -> Iterator[Fields | None]:
     """An iterator that goes on behind a broken row, as a generator would not."""
     csv.field_size_limit(LONGEST)
     layout, columns = lines.layout, lines.layout.columns
-    reader = csv.reader(
-        lines,
-        delimiter=layout.delimiter,
-        quoting=csv.QUOTE_NONE if layout.quoting == "none" else csv.QUOTE_MINIMAL,
-        strict=True,
-    )
+    reader = table_reader(lines, layout)
     try:
         first = columns if columns is not None else next(filter("".join, map(stripped, reader)), None)
     except (csv.Error, ValueError) as error:
@@ -280,6 +376,8 @@ def table_fields(lines: Lines) -> Iterator[Fields | None]:
     header = stripped(first)
     if repeated := [name for name in header if name and header.count(name) > 1]:
         raise ValueError(f"{lines.path}:1: two columns are named {repeated[0]!r}; rename one")
+    header = [name or " " * header[:place].count("") for place, name in enumerate(header)]  # each is one of its own
+    lines.header = first if columns is None else None
 
     def fields_of(fields: list[str]) -> Fields | None:
         if columns is not None and lines.number == 1 and is_header(fields, "label", "text"):
@@ -288,9 +386,10 @@ def table_fields(lines: Lines) -> Iterator[Fields | None]:
             if not any(map(str.strip, fields)):
                 return None
             if not (len(fields) > len(header) and not any(fields[len(header) :])):  # Excel's commas at the end
+                names = ", ".join(stripped(header))[:200]
                 raise ValueError(
-                    f"has {len(fields)} columns, not the {len(header)} of {', '.join(header)[:200]}; is the row cut"
-                    " off, or a delimiter inside a text? (quotes that are plain text: --quoting none)"
+                    f"has {len(fields)} columns, not the {len(header)} of {names}; is the row cut off, or a delimiter"
+                    " inside a text? (quotes that are plain text: --quoting none)"
                 )
         elif fields == first and columns is None:
             raise ValueError("repeats the header; delete this line")

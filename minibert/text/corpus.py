@@ -42,7 +42,7 @@ from minibert.text.tokenizer import Tokenizer
 
 TOKENS, DOCUMENTS, RECORD = "tokens", "documents.npy", "corpus.json"
 VERSION = 2  # of the cache
-DOCUMENT, TAG = re.compile('<doc id="'), re.compile('<doc id="|</doc>$')
+DOCUMENT, TAG = re.compile('<doc id="'), re.compile(r'<doc id="|</doc>\s*$')
 FEW = 8  # documents that are held out at least, where there are enough
 IDS = 1 << 20  # counted at once
 
@@ -116,7 +116,7 @@ class TextFile:
         self.encoding = encoding_of(self.path, self.asked)
         head = head_of(self.path, self.encoding)
         self.kind = kind_of(ending_of(self.path).removeprefix(".") or "txt", head)
-        if self.kind == "txt" and DOCUMENT.match(head):
+        if self.kind == "txt" and DOCUMENT.match(head.lstrip()):
             self.kind = "tagged"
         elif self.kind == "txt" and is_old_mac(head):
             self.kind = "mac"

@@ -970,6 +970,13 @@ def test_a_key_of_json_with_spaces_around_it_is_kept_as_it_is(run, model, tmp_pa
     assert json.loads((tmp_path / "out.jsonl").read_text(encoding="utf-8"))[" id "] == 7
 
 
+def test_a_number_is_a_place_as_for_text_column_and_a_name_may_be_in_other_case(run, model, tmp_path):
+    (tmp_path / "in.csv").write_text("0,1,Text\nx,y,a b\n", encoding="utf-8")
+    words = ("--text-column", "text", "--keep", "1\nTEXT")
+    assert run("predict", model, tmp_path / "in.csv", tmp_path / "out.csv", *words)[0] == 0
+    assert (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()[0].endswith(",0,Text")
+
+
 def test_a_file_without_rows_keeps_nothing(refusal, model, tmp_path):
     (tmp_path / "rows.tsv").write_text("id\ttext\n")
     assert "holds no rows" in refusal("predict", model, tmp_path / "rows.tsv", tmp_path / "out.tsv", "--keep", "id")

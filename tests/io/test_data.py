@@ -823,3 +823,36 @@ def test_columns_of_json_whose_rows_stand_in_another_order_are_refused(tmp_path)
 @pytest.mark.parametrize("header", ["label,Text,text", "Label,label,text"])
 def test_columns_that_differ_in_case_alone_are_refused(tmp_path, header):
     assert "called alike" in refusal(written(tmp_path, "r.csv", f"{header}\na,b,c\nd,e,f\n"))
+
+
+def test_a_number_counts_columns_without_a_name_too(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("label,,,note\nyes,a,b,c\nno,d,e,f\n", encoding="utf-8")
+    for number, texts in ("2", ["a", "d"]), ("3", ["b", "e"]), ("4", ["c", "f"]):
+        assert read_as(path, Reading(text_column=number))[0].texts == texts
+
+
+def rows_and_hashes(path):
+    with open_lines(path) as lines:
+        return [(row, lines.number, lines.digest.hexdigest()) for row in read_rows(lines)]
+
+
+MIXED = {
+    "rows.tsv": b'id\ttext\r\n1\ta\r\n2\t"b"\r\n\r\n3\t"c\r\nd"\r\n4\n'
+    b'5\te\n6\t\xff\n7\t\xe5\xa5\xbd\nid\ttext\n8\t"f\n9\tg\n',
+    "mac.csv": b"\xef\xbb\xbftext,id\ra,1\rb,2\r\rc\rd,3",
+    "rows.jsonl": b'{"text": "a"}\n{"text": "b"}\n\n{"t": "c"}\n{"t": "d"}\n[1]\n{"text": "\\ud800"}\n{"text": "e"}\n',
+    "rows.txt": b"a\n\nb\r\n\xff\nc",
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_rows_and_hashes_do_not_depend_on_how_much_is_read_at_once(tmp_path, monkeypatch, name):
+    path = tmp_path / name
+    path.write_bytes(MIXED[name])
+    seen = []
+    for block in (1, 9, 20, 1 << 16):
+        monkeypatch.setattr("minibert.io.rows.BLOCK", block)
+        seen.append(rows_and_hashes(path))
+    monkeypatch.setattr("minibert.io.rows.ordinary_rows", lambda lines, shape: [])
+    assert seen == [rows_and_hashes(path)] * 4

@@ -10,6 +10,7 @@ import pytest
 
 from minibert.io import opening
 from minibert.io.examples import read_as
+from minibert.io.file_layout import layout_of
 from minibert.options import Reading
 
 ROWS = "text,label\n" + "".join(f"a text of number {i},{i % 2}\n" for i in range(200))
@@ -79,3 +80,13 @@ def test_lines_of_an_old_mac_are_lines(tmp_path):
     found, line = read_as(tmp_path / "a.txt", Reading(), labelled=False)
     assert found.texts == ["a first text", "a second one", "a third"]
     assert "lines ended by carriage returns" in line
+
+
+def test_a_stray_carriage_return_in_a_long_first_line_ends_no_line(tmp_path):
+    (tmp_path / "r.txt").write_text("a" * (1 << 18) + "\r b\nc\n", encoding="utf-8", newline="")
+    assert layout_of(tmp_path / "r.txt", Reading()).newline == "\n"
+
+
+def test_a_text_that_begins_as_an_array_of_a_template_is_a_text(tmp_path):
+    (tmp_path / "r.txt").write_text("[{{cite}} a\nb\n", encoding="utf-8")
+    assert layout_of(tmp_path / "r.txt", Reading()).kind == "txt"

@@ -337,8 +337,8 @@ MUTATIONS = {
         ),
         (
             "jobs: what is kept is told as the process remembers it",
-            "if rows := self._read_journal().rows if self.journal.exists() else 0:",
-            "if rows := self.done.rows:",
+            "            rows = self._read_journal().rows if self.journal.exists() else 0\n",
+            "            pass\n",
             "tests/inference/test_jobs.py::test_a_signal_behind_the_journal_tells_of_what_the_journal_tells",
         ),
         (

@@ -114,7 +114,7 @@ MUTATIONS = {
     "minibert/io/file_layout.py": [
         (
             "layout: a column of one value is taken for the label",
-            "        again = guessed(below)[1] if len(like) != 1 else like[0]",
+            "        again = guessed(alike)[1] if len(like) != 1 else like[0]",
             "        again = guessed(rows)[1]",
             "tests/io/test_files_people_have.py::test_a_file_as_people_have_it_is_read_or_its_remedy_works",
         ),
@@ -259,6 +259,24 @@ MUTATIONS = {
             "        if len(line) == LONGEST:\n",
             "        if len(line) > LONGEST:\n",
             "tests/inference/test_jobs.py::test_a_line_without_end_is_not_read_into_memory",
+        ),
+        (
+            "rows: lines that are read ahead are in the hash",
+            "for _ in range(self.used)])",
+            "for _ in range(len(self.ahead))])",
+            "tests/io/test_data.py::test_rows_and_hashes_do_not_depend_on_how_much_is_read_at_once",
+        ),
+        (
+            "rows: a header among rows read at once is a row",
+            "        if header in rows:",
+            "        if False:",
+            "tests/io/test_data.py::test_a_header_that_stands_in_the_middle_again_is_no_row",
+        ),
+        (
+            "rows: columns without names are one",
+            'name or " " * header[:place].count("")',
+            "name",
+            "tests/io/test_data.py::test_a_number_counts_columns_without_a_name_too",
         ),
         (
             "rows: lines are given back in the wrong order",

@@ -67,12 +67,13 @@ def test_a_corpus_in_any_encoding_is_read_and_said(tmp_path, encoding):
             '<doc id="1" url="u" title="w1">\nw1\n\nw2 w3\n</doc>\n<doc id="2" url="u">\nw4\n</doc>\n',
             "<doc>",
         ),
+        ("wiki_00", '\r\n<doc id="1" url="u">\r\nw1\r\nw2 w3\r\n</doc>\r\n<doc id="2">\r\nw4\r\n</doc>\r\n', "<doc>"),
         ("wiki_00", '{"id": "1", "text": "w1\\n\\nw2 w3"}\n{"id": "2", "text": "w4"}\n', "2 documents, 3 lines"),
         ("a.txt", '{"content": "w1\\nw2 w3"}\n{"content": "w4"}\n', "2 documents, 3 lines (content)"),
         ("a.json", '[{"text": "w1\\nw2 w3"},\n{"text": "w4"}]', "2 documents, 3 lines"),
         ("mac.txt", "w1\rw2 w3\r\rw4\r", "2 documents, 3 lines ended by carriage returns"),
     ],
-    ids=["wikiextractor", "wikiextractor --json", "JSON in .txt", "array", "old Mac"],
+    ids=["wikiextractor", "wikiextractor on Windows", "wikiextractor --json", "JSON in .txt", "array", "old Mac"],
 )
 def test_a_corpus_is_read_by_what_it_holds(tmp_path, name, text, said):
     lines = []
