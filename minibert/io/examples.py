@@ -14,7 +14,7 @@ from minibert.core import data as core
 from minibert.core.data import Examples
 from minibert.core.encoding import Ints
 from minibert.io.opening import ending_of
-from minibert.io.rows import GLUED, Lines, Row, open_lines, read_rows
+from minibert.io.rows import GLUED, Lines, open_lines, read_rows
 from minibert.options import DELIMITERS, Reading
 
 MISSING = ("nan", "NaN", "None", "NULL", "null", "<NA>", "#N/A")
@@ -44,44 +44,48 @@ def read_as(path: str | Path, how: Reading, labelled: bool | str | None = True) 
     """A whole data file as `how` says, and what was read, in a line. See read_examples."""
     path = Path(path)
     how.check_reading()
-    rows: list[Row] = []
+    texts, pairs, labels, numbers = [], [], [], []  # rows themselves would keep the garbage collector busy
     try:
         with open_lines(path, how, labelled) as lines:
             for row in read_rows(lines):
                 if row.problem:
                     raise ValueError(row.problem)
-                rows.append(row)
+                texts.append(row.text)
+                pairs.append(row.pair)
+                labels.append(row.label)
+                numbers.append(row.line)
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}; give a data file" if error.strerror else str(error)) from None
-    if not rows:
+    if not texts:
         raise ValueError(f"{path}: is empty or holds no rows; give at least one")
-    pairs = None if rows[0].pair is None else [row.pair for row in rows]
-    labels = None if rows[0].label is None else spelled_alike(path, rows, labelled)
-    examples = Examples([row.text for row in rows], pairs, labels, [row.line for row in rows], str(path))
+    labels = None if labels[0] is None else spelled_alike(path, labels, numbers, labelled)
+    examples = Examples(texts, None if pairs[0] is None else pairs, labels, numbers, str(path))
     check_joined(examples, lines)
-    count = f"{len(rows)} row{'s' * (len(rows) != 1)}"
+    count = f"{len(texts)} row{'s' * (len(texts) != 1)}"
     return examples, f"{path.name}: {count}, {what_is_read(lines)}{labels_read(examples, lines)}{aside(lines)}"
 
 
-def spelled_alike(path: Path, rows: Sequence[Row], labelled: bool | str | None) -> list[str]:
-    """The rows' labels, those that mean the same in one spelling: numbers as whole ones, else the first that is there.
+def spelled_alike(
+    path: Path, labels: Sequence[str], numbers: Sequence[int], labelled: bool | str | None
+) -> Sequence[str]:
+    """Labels, those that mean the same in one spelling: numbers as whole ones, else the first that is there.
 
     Raises ValueError: a label is what pandas and others write where there is none.
     """
     first: dict[str, str] = {}
     spelled: dict[str, str] = {}  # label as it stands -> as it is meant
-    for row in rows:
-        if row.label not in spelled:
-            parts = [part.strip() for part in row.label.split("|")]
+    for label, line in zip(labels, numbers, strict=True):
+        if label not in spelled:
+            parts = [part.strip() for part in label.split("|")]
             if absent := next((part for part in parts if part in MISSING), None):
                 raise ValueError(
-                    f"{path}:{row.line}: the label is {absent}, which means that there is none; delete the row, or call"
+                    f"{path}:{line}: the label is {absent}, which means that there is none; delete the row, or call"
                     " the label by another word"
                 )
-            spelled[row.label] = "|".join(first.setdefault(meant(part), spelling(part)) for part in parts)
+            spelled[label] = "|".join(first.setdefault(meant(part), spelling(part)) for part in parts)
     if labelled == "number":
-        return [row.label for row in rows]
-    return [spelled[row.label] for row in rows]
+        return labels
+    return [spelled[label] for label in labels]
 
 
 def spelling(label: str) -> str:

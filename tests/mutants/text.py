@@ -18,8 +18,8 @@ MUTATIONS = {
         ),
         (
             "examples: a pipe is what a file must have",
-            "    if not rows:\n",
-            "    if len(rows) < 2:\n",
+            "    if not texts:\n",
+            "    if len(texts) < 2:\n",
             "tests/io/test_data.py::test_what_was_read_is_said_in_a_line",
         ),
         (
