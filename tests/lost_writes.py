@@ -68,13 +68,15 @@ class Disk:
                 (target / name).write_bytes(chosen if isinstance(chosen, bytes) else self.content(dice, chosen))
 
     def content(self, dice: random.Random | None, inode: int) -> bytes:
-        """What may be there of a file: all, what was there at its last fsync, a part, a part and zeros."""
+        """What may be there of a file: all, what was there at its last fsync, a part of what came since, or that and
+        zeros. What has been synced and not been written over stays."""
         sure = self.contents.get(inode, b"")
         now = next((path.read_bytes() for path in self.root.rglob("*") if path.stat().st_ino == inode), sure)
         if sure == now or dice is None:
             return sure
-        part = now[: dice.randrange(len(now) + 1)]
-        return dice.choice((now, sure, part, part + bytes(len(now) - len(part))))
+        end = dice.randrange(len(now) + 1)
+        part = now[:end] + sure[end:]
+        return dice.choice((now, sure, part, part + bytes(max(0, len(now) - len(part)))))
 
 
 def recorded(words: list[str], place: str, folder: str, seed: int) -> int:
