@@ -33,7 +33,9 @@ OPTIONS = {
         " --parallel --token-dropout --pooler --task --freeze --class-weights --best-by --patience --label-smoothing"
         " --tensorboard"
     ),
-    "evaluate": "--data --columns --quoting --tokens-per-batch --attention --device --json --threshold --report",
+    "evaluate": (
+        "--data --columns --quoting --max-length --tokens-per-batch --attention --device --json --threshold --report"
+    ),
     "predict": (
         "--data --out --on-error --columns --quoting --max-length --tokens-per-batch --attention --device --json --pair"
         " --top --threshold --probabilities --keep"

@@ -54,7 +54,9 @@ BATCH = dict(attention_mask=(IDS != 0).long(), token_type_ids=torch.tensor([[0, 
 
 # Together these two have every key that there is.
 fullest_models = pytest.mark.parametrize(
-    "cls", [BertForSequenceClassification, BertForPreTraining], ids=lambda cls: cls.__name__
+    "cls",
+    [pytest.param(BertForSequenceClassification, marks=pytest.mark.slow), BertForPreTraining],
+    ids=lambda cls: cls.__name__,
 )
 each_model = pytest.mark.parametrize("cls", AUTO, ids=lambda cls: cls.__name__)
 

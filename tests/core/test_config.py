@@ -308,6 +308,7 @@ def test_a_broken_number_of_labels_is_named(tmp_path, count):
     assert f"num_labels is {count!r}" in refusal(tmp_path, {**SMALL, "num_labels": count})
 
 
+@pytest.mark.slow
 def test_too_many_labels_are_refused_in_one_short_line(tmp_path):
     labels = {str(i): f"c{i}" for i in range(LIMITS["num_labels"] + 1)}
     assert "from 1 to 100000" in refusal(tmp_path, {**SMALL, "id2label": labels})

@@ -132,6 +132,7 @@ def test_a_scale_of_ones_own_is_used_in_both_directions():
     assert_close(both(qkv, do, layout, scale=0.3), in_float64(qkv, do, layout, scale=0.3), 1e-3)
 
 
+@pytest.mark.slow
 @runs
 def test_three_tensors_give_the_same_bits_as_views_of_one():
     layout, qkv, do = draw((3, 140), heads=2)

@@ -523,7 +523,8 @@ class Killed(BaseException):
     """As if by SIGKILL: nothing is tidied up after it."""
 
 
-@pytest.mark.parametrize("command", ["predict", pytest.param("embed", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["predict", "embed"])
 def test_a_job_killed_within_any_step_ends_as_if_it_had_not_been(run, model, encoder, tmp_path, monkeypatch, command):
     """Every write is torn in the middle once, and each step at the end does not happen. One window at most is done
     twice."""

@@ -71,6 +71,7 @@ def test_directories_into_which_nothing_came_go_and_others_stay(tmp_path):
     assert os.listdir(tmp_path / "a" / "b") == ["x"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["predict", *(pytest.param(c, marks=pytest.mark.slow) for c in races.COMMANDS[1:])])
 def test_of_two_commands_with_one_output_every_one_that_ends_well_has_written_it(tmp_path, command):
     course = races.Course(tmp_path)

@@ -345,6 +345,7 @@ def test_a_word_longer_than_a_block_is_read_as_if_there_were_no_blocks(monkeypat
         agree(made, drawn, split_special_tokens=True)
 
 
+@pytest.mark.slow
 def test_threads_share_an_encoder(monkeypatch):
     made, batches = both(stirred(1), extra=EXTRA), [strings(30, f"thread {n}") for n in range(16)]
     expected = [[made.slow(text) for text in batch] for batch in batches]
@@ -383,6 +384,7 @@ def test_collisions_change_nothing(monkeypatch, label, node):
     agree(made, [*mixed()[:40], "abcdeabcdeabcde" * 5, "abcdeabcdeabcdf" * 5])
 
 
+@pytest.mark.slow
 def test_a_table_grows_with_its_words():
     """Words that share their first, second and third 8 or 4 symbols and differ in one of the others."""
     made, letters = both(stirred(1)), ("".join(word) for word in itertools.product("abcde", repeat=5))

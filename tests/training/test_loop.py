@@ -157,6 +157,7 @@ def test_the_first_signal_is_a_request(number, capsys):
     assert "once more to stop at once" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_signal_while_stderr_waits_for_its_reader_is_a_request_too():
     """As with `minibert train 2>&1 | less`: Python refuses to write to a stream from within a write to it.
 

@@ -241,6 +241,7 @@ def stop_at(monkeypatch, step: int) -> None:
     monkeypatch.setattr(minibert.training.engine, "record", recorded)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [13, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 20, 59))])
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(run_directory, tmp_path, monkeypatch, step):
     _, whole, options = run_directory

@@ -482,9 +482,8 @@ def test_another_seed_gives_another_run(files, done, tmp_path):
     assert (done[1] / MODEL).read_bytes() != (other / MODEL).read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("number", "accumulation"), [pytest.param(signal.SIGINT, 1, marks=pytest.mark.slow), (signal.SIGTERM, 2)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "accumulation"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)])
 def test_a_run_stopped_by_a_signal_and_resumed_ends_as_if_uninterrupted(tmp_path, number, accumulation):
     """A real process and signal, sent at the third log line (two say what was read); then the rest in this one."""
     files = {name: str(write_rows(tmp_path / f"{name}.tsv", n, n)) for name, n in {"data": 160, "dev": 20}.items()}
@@ -579,6 +578,7 @@ def test_a_signal_in_the_last_step_of_an_epoch_waits_for_the_validation(files, d
     assert same_files(done[1], tmp_path / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_an_epoch_that_release_0_1_left_without_validation_has_it_first(files, done, tmp_path, monkeypatch, epoch):
     """There a run that was stopped in an epoch's last step saved its state before the validation."""
