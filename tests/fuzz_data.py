@@ -41,6 +41,7 @@ HEADS += (["标签", "内容"], ["category", "content"], ["review", "label"], ["
 HEADS += (["premise", "hypothesis", "label"], ["text"], ["\x1b[31m", "text", "label"], ["label", "text", "", ""])
 ENCODINGS = ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "gb18030", "big5", "cp1252", "latin-1")
 ENDINGS = (".tsv", ".csv", ".jsonl", ".json", ".txt")
+SMALL = 20_000_000  # bytes that both readers are compared on
 STRANGE = (None, 1, 1.5, True, [], ["a", "b"], {}, {"a": 1}, 10**30, float("nan"), [["deep"]])
 OPTIONS = (["--quoting", "none"], ["--columns", "label,text"], ["--columns", "text"], ["--delimiter", "tab"])
 OPTIONS += (["--delimiter", ";"], ["--encoding", "latin-1"])
@@ -150,7 +151,9 @@ def changed(dice: random.Random, data: bytes) -> tuple[str, bytes]:
 
 
 def compare(path: str) -> list[str]:
-    """Where io's reader gives other rows than core's."""
+    """Where io's reader gives other rows than core's, which no command reads with and which bounds no line."""
+    if os.path.isfile(path) and os.path.getsize(path) > SMALL:
+        return []
     try:
         plain = core.read_examples(path)
     except (ValueError, OSError):

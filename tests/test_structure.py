@@ -219,7 +219,7 @@ LINES = {"core": 2395, "its reading path": 1539}  # aims: 2300, 1550. More only 
 FILES = 15  # that core/train.py reaches
 BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more only in the commit that needs it
     "core": (2395, 2300),
-    "io": (2226, 500),
+    "io": (2236, 500),
     "text": (2713, 1450),
     "fast": (1990, 1850),
     "inference": (1757, 700),

@@ -77,7 +77,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str | None, object]]]:
             table = csv.DictReader(io.StringIO(text, newline=""), delimiter=DELIMITERS[path.suffix], strict=True)
             for row in table:
                 yield (line := table.line_num), row
-    except (ValueError, TypeError, csv.Error) as error:
+    except (ValueError, TypeError, RecursionError, csv.Error) as error:
         raise ValueError(f"{path}:{max(1, line)}: cannot be read ({error}); repair this row or the one below") from None
 
 

@@ -76,9 +76,13 @@ def likely(path: Path) -> tuple[str | None, bool]:
 
 def not_utf8(path: Path, byte: int, way: str = "type --encoding {}") -> str:
     """What to say of a byte that is not UTF-8, where nothing is sure. way: of the remedy, if an encoding is likely."""
+    return f"byte 0x{byte:02x} is not UTF-8; {remedy_for(path, way)}"
+
+
+def remedy_for(path: Path, way: str = "type --encoding {}") -> str:
+    """As in `not_utf8`: the whole file is judged for it."""
     found, _ = likely(path)
-    remedy = f"if the file is {found}, {way.format(found)}" if found else "mend that line, or copy the file again"
-    return f"byte 0x{byte:02x} is not UTF-8; {remedy}"
+    return f"if the file is {found}, {way.format(found)}" if found else "mend that line, or copy the file again"
 
 
 def first_stray(path: Path, encoding: str) -> tuple[int, int] | None:

@@ -18,12 +18,13 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from minibert.io.columns import find_columns, is_header
-from minibert.io.encodings import not_utf8
+from minibert.io.encodings import remedy_for
 from minibert.io.file_layout import Layout, advice, is_row, layout_of
 from minibert.io.opening import ending_of, opened, opened_text
 from minibert.options import Reading
@@ -106,8 +107,13 @@ class Lines:
         if len(line) == LONGEST:
             raise ValueError(f"the line is longer than {LONGEST - 1} characters; cut it")
         if not line.isascii() and (stray := NOT_UTF8.search(line)):
-            raise ValueError(not_utf8(self.path, ord(stray[0]) - 0xDC00))
+            raise ValueError(f"byte 0x{ord(stray[0]) - 0xDC00:02x} is not UTF-8; {self.remedy}")
         return line
+
+    @cached_property
+    def remedy(self) -> str:
+        """Of a byte that is not UTF-8: told once for all rows, as the whole file is judged for it."""
+        return remedy_for(self.path)
 
     @property
     def digest(self) -> hashlib.blake2b:

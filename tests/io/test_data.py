@@ -856,3 +856,13 @@ def test_rows_and_hashes_do_not_depend_on_how_much_is_read_at_once(tmp_path, mon
         seen.append(rows_and_hashes(path))
     monkeypatch.setattr("minibert.io.rows.ordinary_rows", lambda lines, shape: [])
     assert seen == [rows_and_hashes(path)] * 4
+
+
+def test_a_file_of_broken_rows_is_judged_once(tmp_path, monkeypatch):
+    """Binary noise has thousands of them."""
+    (tmp_path / "r.tsv").write_bytes(b"label\ttext\n" + b"a\t\xff\xfe\x81 b\n" * 30)
+    judged, real = [], encodings.judged
+    monkeypatch.setattr(encodings, "judged", lambda lines: (judged.append(1), real(lines))[1])
+    with open_lines(tmp_path / "r.tsv", Reading()) as lines:
+        assert sum("is not UTF-8" in row.problem for row in read_rows(lines)) == 30
+    assert len(judged) <= 2, "once for the encoding, once for the remedy"

@@ -330,12 +330,6 @@ MUTATIONS = {
             "tests/test_silence.py::test_a_mistake_has_its_line",
         ),
         (
-            "jobs: a pipe among a model's files is waited for",
-            "if path.is_file() and any(path.match",
-            "if path.stat() and any(path.match",
-            "tests/inference/test_jobs.py::test_a_pipe_among_a_models_files_is_not_waited_for",
-        ),
-        (
             "jobs: what is kept is told as the process remembers it",
             "            rows = self._read_journal().rows if self.journal.exists() else 0\n",
             "            pass\n",

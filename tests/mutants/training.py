@@ -293,7 +293,7 @@ MUTATIONS = {
             "pretrain: a rank without examples trains on another's",
             "return made if len(mine) else made.without_answers()",
             "return made",
-            "tests/training/test_ranks.py::test_two_processes_are_one",
+            "tests/training/test_pretrain.py::test_a_rank_without_examples_of_a_batch_has_nothing_to_answer",
         ),
         (
             "pretrain: each rank sees all examples",

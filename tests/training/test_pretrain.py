@@ -143,6 +143,14 @@ def test_a_batch_without_a_hidden_token_has_no_loss(text, tmp_path):
     losses.sum().backward()
 
 
+def test_a_rank_without_examples_of_a_batch_has_nothing_to_answer(text, tmp_path):
+    run = prepare(small(text, tmp_path).filled(), tmp_path)
+    planned, _ = run.epoch_batches(0)
+    run.ranks = Ranks(rank=1, world=2)
+    assert len(run.make(planned, [0, 1]).labels) > 0
+    assert len(run.make(planned, [0]).labels) == 0
+
+
 def test_the_masked_lm_alone_is_trained_without_pairs(text, tmp_path):
     scores, out = pretrain(small(text, tmp_path / "run", nsp="off", whole_word_mask=True, schedule="cosine"))
     assert "nsp_accuracy" not in scores
