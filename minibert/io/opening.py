@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 GZIP = b"\x1f\x8b"
-FREE, MOST = 1 << 28, 200  # bytes that any gzip may hold, and how many times its own size beyond that
+FREE, MOST = 1 << 27, 100  # bytes that any gzip may hold, and how many times its own size beyond that
 BLOCK = 1 << 17  # bytes
 SAVED = "save it as .csv or .jsonl by the program that wrote it"
 OTHERS = {  # how they begin -> what they are, what to do
