@@ -27,6 +27,7 @@ import transformers
 from minibert.core import attention, weights
 from minibert.core.attention import Padded
 from minibert.core.config import BertConfig
+from minibert.fast import products
 from minibert.fast.attention import BACKENDS, add_backend
 from minibert.fast.attention.backend import Case
 from minibert.fast.models import BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel
@@ -147,6 +148,12 @@ def usable_backends(head_size: int, dropout_p: float = 0.0, needs_grad: bool = T
     """Those that can run on a CPU, with a backward pass and without padding."""
     case = Case(torch.device("cpu"), torch.float32, head_size, Padded(None), dropout_p, needs_grad)
     return [name for name, backend in BACKENDS.items() if backend.obstacle(case) is None]
+
+
+@pytest.fixture
+def plain_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prepared models multiply by `F.linear`, as core's do: where bits are compared."""
+    monkeypatch.setattr(products, "OPERATOR", None)
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
-"""The same model by faster modules: one product for queries, keys and values of packed rows, cheap dropout on a CPU.
+"""The same model by faster modules: on a CPU oneDNN's products and cheap dropout, elsewhere one product for queries,
+keys and values of packed rows.
 
-`prepare` exchanges whole SelfAttention, FeedForward and Embeddings modules for twins with the same state. At each
-forward a twin looks whether all that it would pass over is still plain; where a Linear has a hook, an adapter, a
-quantised or pruned weight, it calls core/model.py.
+`prepare` exchanges whole modules of core/model.py for twins with the same state. At each forward a twin looks whether
+all that it would pass over is still plain; a Linear that has a hook, an adapter, a quantised or pruned weight is called
+as core/model.py calls it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn.modules import module as every_module
 
 from minibert.core.attention import Batch
-from minibert.core.model import Embeddings, FeedForward, SelfAttention, activation
+from minibert.core.model import Embeddings, FeedForward, MaskedLMHead, SelfAttention, activation
+from minibert.fast import products
 from minibert.fast.dropout import dropout
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -61,8 +63,18 @@ def joinable(linear: nn.Module) -> bool:
     return untouched(linear, nn.Linear) and type(linear.weight) is type(linear.bias) is nn.Parameter
 
 
-def project(linears: Sequence[nn.Linear], x: Tensor) -> tuple[Tensor, ...]:
-    """What each of several Linears makes of x, by one larger matrix product. [T, E] -> [T, E] for each."""
+def applied(linear: nn.Module, x: Tensor, act: str | None = None) -> Tensor:
+    """`linear(x)`, then the activation of that name. […, E] -> […, F]."""
+    if joinable(linear):
+        return products.linear(x, linear.weight, linear.bias, act)
+    return linear(x) if act is None else activation(act, linear(x))
+
+
+def project(linears: Sequence[nn.Module], x: Tensor) -> tuple[Tensor, ...]:
+    """What each of several Linears makes of x; of packed tokens by one larger product where there is no oneDNN, which
+    gains nothing from that. […, E] -> […, E] for each."""
+    if x.dim() != 2 or not all(map(joinable, linears)) or products.usable(x, linears[0].weight):
+        return tuple(applied(linear, x) for linear in linears)
     weight = torch.cat([linear.weight for linear in linears])
     bias = torch.cat([linear.bias for linear in linears])
     return F.linear(x, weight, bias).split([len(linear.weight) for linear in linears], dim=-1)
@@ -76,6 +88,14 @@ def dropped(part: nn.Module, x: Tensor) -> Tensor:
     return part.dropout(x)
 
 
+def added(part: nn.Module, x: Tensor, inner: Tensor) -> Tensor:
+    """`part.norm(x + part.dropout(part.output(inner)))`. […, E], […, F] -> […, E]."""
+    still = untouched(part.dropout, nn.Dropout) and not (part.dropout.training and part.dropout.p)
+    if still and joinable(part.output):
+        return part.norm(products.linear_plus(inner, part.output.weight, part.output.bias, x))
+    return part.norm(x + dropped(part, applied(part.output, inner)))
+
+
 class FastEmbeddings(Embeddings):
     """Embeddings with cheap dropout."""
 
@@ -86,22 +106,21 @@ class FastEmbeddings(Embeddings):
 
 
 class FastSelfAttention(SelfAttention):
-    """Self-attention with one product for q, k and v of packed rows; where the first tokens alone ask, for k and v."""
+    """Self-attention by the products of `project`; where the first tokens alone ask, of keys and values."""
 
     def forward(self, x: Tensor, batch: Batch, last: bool = False) -> Tensor:
         """See SelfAttention.forward."""
-        linears = self.query, self.key, self.value
-        if x.dim() != 2 or not all(map(joinable, linears)):
-            return super().forward(x, batch, last)
         asking = batch.asking(x, last)
         if asking is x:
-            q, k, v = project(linears, x)  # [T, E]
+            q, k, v = project((self.query, self.key, self.value), x)  # [T, E]
         else:
-            q, (k, v) = self.query(asking), project(linears[1:], x)
+            q, (k, v) = applied(self.query, asking), project((self.key, self.value), x)
             asking = batch.asking(x, last)  # once more, so that gradients add up in the order of release 0.1.0
         q, k, v = map(self.split_heads, (q, k, v))  # [T, H, D]
-        answer = self.output(self.attend(q, k, v, batch).flatten(-2))
-        return self.residual(asking, answer)
+        context = self.attend(q, k, v, batch).flatten(-2)  # [T, E]
+        if "residual" in vars(self):  # compiled, or watched
+            return self.residual(asking, applied(self.output, context))
+        return added(self, asking, context)
 
     def residual(self, x: Tensor, answer: Tensor) -> Tensor:
         """See SelfAttention.residual."""
@@ -109,17 +128,26 @@ class FastSelfAttention(SelfAttention):
 
 
 class FastFeedForward(FeedForward):
-    """The feed-forward network with cheap dropout."""
+    """The feed-forward network by oneDNN's products, GELU in the first of them, with cheap dropout."""
 
     def forward(self, x: Tensor) -> Tensor:
         """See FeedForward.forward."""
-        return self.norm(x + dropped(self, self.output(activation(self.act, self.inner(x)))))
+        return added(self, x, applied(self.inner, x, self.act))
+
+
+class FastMaskedLMHead(MaskedLMHead):
+    """The head of the masked LM by oneDNN's products."""
+
+    def forward(self, x: Tensor, token_embedding: Tensor) -> Tensor:
+        """See MaskedLMHead.forward."""
+        return products.linear(self.norm(applied(self.dense, x, self.act)), token_embedding, self.bias)
 
 
 TWINS: dict[type[nn.Module], type[nn.Module]] = {
     Embeddings: FastEmbeddings,
     SelfAttention: FastSelfAttention,
     FeedForward: FastFeedForward,
+    MaskedLMHead: FastMaskedLMHead,
 }
 
 

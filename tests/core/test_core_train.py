@@ -92,7 +92,7 @@ def assert_equal(found: tuple, wanted: tuple) -> None:
 
 @pytest.mark.numeric
 @pytest.mark.parametrize(("decay", "clip"), [(0.01, 1.0), (5.0, 0.3)])
-def test_without_dropout_the_loop_is_the_engine_bit_for_bit(files, tmp_path, monkeypatch, decay, clip):
+def test_without_dropout_the_loop_is_the_engine_bit_for_bit(files, tmp_path, monkeypatch, plain_products, decay, clip):
     """Order, loss, clipping, decay, schedule, and the smaller batch at an epoch's end."""
     monkeypatch.setattr(loop, "DECAY", decay)
     monkeypatch.setattr(loop, "CLIP", clip)
@@ -104,12 +104,20 @@ def test_without_dropout_the_loop_is_the_engine_bit_for_bit(files, tmp_path, mon
 
 
 @pytest.mark.numeric
-def test_with_dropout_the_loop_is_the_engine_bit_for_bit_where_steps_are_not_seeded(files, tmp_path, monkeypatch):
+def test_with_dropout_the_loop_is_the_engine_bit_for_bit_where_steps_are_not_seeded(
+    files, tmp_path, monkeypatch, plain_products
+):
     """The engine seeds every step, so that a resumed run draws the same; the loop draws on from where it is."""
     monkeypatch.setattr(minibert.training.engine, "seed_step", lambda *numbers: None)
     engine = by_engine(files, tmp_path / "run", monkeypatch, layout="padded", dropout=0.3, lr=1e-3, seed=3)
     assert_equal(by_loop(files, 0.3, seed=3, lr=1e-3), engine)
     assert engine[0] != by_loop(files, 0.0, seed=3, lr=1e-3)[0], "nothing was dropped"
+
+
+@pytest.mark.numeric
+def test_by_onednn_the_engines_losses_are_the_loops_up_to_float_noise(files, tmp_path, monkeypatch):
+    engine = by_engine(files, tmp_path / "run", monkeypatch, layout="padded", dropout=0.0, lr=1e-3, seed=3)
+    assert engine[0] == pytest.approx(by_loop(files, 0.0, seed=3, lr=1e-3)[0], rel=0, abs=1e-6)
 
 
 @pytest.mark.numeric

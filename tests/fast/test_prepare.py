@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 
 from minibert import capture, intervene
-from minibert.core.model import Embeddings, FeedForward, SelfAttention
+from minibert.core.model import Embeddings, FeedForward, MaskedLMHead, SelfAttention
 from minibert.fast.models import BertForMaskedLM, BertForSequenceClassification, BertModel
-from minibert.fast.twins import FastEmbeddings, FastFeedForward, FastSelfAttention, prepare
+from minibert.fast.twins import FastEmbeddings, FastFeedForward, FastMaskedLMHead, FastSelfAttention, prepare
 from minibert.inference.text_models import TextClassifier
 from minibert.text.tokenizer import Tokenizer
 
@@ -28,7 +28,12 @@ pytestmark = pytest.mark.numeric
 
 LENGTHS = [5, 1, 13, 5]
 NO_DROPOUT = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, classifier_dropout=0.0)
-TWINS = {SelfAttention: FastSelfAttention, FeedForward: FastFeedForward, Embeddings: FastEmbeddings}
+TWINS = {
+    SelfAttention: FastSelfAttention,
+    FeedForward: FastFeedForward,
+    Embeddings: FastEmbeddings,
+    MaskedLMHead: FastMaskedLMHead,
+}
 
 
 def classifier(**changes: object) -> BertForSequenceClassification:
@@ -79,13 +84,13 @@ def test_a_prepared_model_has_the_same_gradients_of_packed_rows(name, form):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_padded_batches_stay_the_same_bit_for_bit(name):
+def test_padded_batches_stay_the_same_bit_for_bit(name, plain_products):
     model = stir(MODELS[name](small_config()))
     padded, _ = rectangle(packed_batch(LENGTHS))
     assert all(map(torch.equal, answers(prepare(model), padded), answers(model, padded)))
 
 
-def test_padded_dropout_stays_the_same_bit_for_bit():
+def test_padded_dropout_stays_the_same_bit_for_bit(plain_products):
     model = classifier().train()
     padded, _ = rectangle(packed_batch(LENGTHS))
     found = []
@@ -95,8 +100,7 @@ def test_padded_dropout_stays_the_same_bit_for_bit():
     assert torch.equal(*found)
 
 
-def test_queries_keys_and_values_of_packed_rows_come_from_one_product(monkeypatch):
-    """Else nothing here would have been prepared."""
+def test_without_onednn_queries_keys_and_values_of_packed_rows_come_from_one_product(monkeypatch, plain_products):
     sizes = []
     linear = F.linear
 

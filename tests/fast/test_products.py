@@ -1,0 +1,205 @@
+"""Proves that a product by oneDNN is `F.linear`: its values, its gradients, and that it stands aside where it must.
+Run: pytest tests/fast/test_products.py
+"""
+
+import copy
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import assert_near, outputs, small_config, stir
+from test_model import loss_of, packed_batch, rectangle
+from torch import Tensor
+
+from minibert.core.model import activation
+from minibert.fast import products
+from minibert.fast.models import BertForPreTraining
+from minibert.fast.twins import prepare
+
+pytestmark = pytest.mark.numeric
+
+ACTS = [None, "relu", "gelu", "gelu_new", "gelu_pytorch_tanh"]
+needs_onednn = pytest.mark.skipif(
+    products.OPERATOR is None or not products.FAST_ENOUGH, reason="PyTorch has no oneDNN here, or the CPU no AVX2"
+)
+
+
+@pytest.fixture
+def calls(monkeypatch) -> list[str]:
+    """The activation, or "add", of each product that oneDNN is asked for."""
+    asked = []
+
+    class Watched:
+        def __call__(self, *given: object) -> Tensor:
+            asked.append(given[3])
+            return torch.ops.mkldnn._linear_pointwise(*given)
+
+        def binary(self, *given: object) -> Tensor:
+            asked.append(given[4])
+            return torch.ops.mkldnn._linear_pointwise.binary(*given)
+
+    if products.OPERATOR is not None:
+        monkeypatch.setattr(products, "OPERATOR", Watched())
+    return asked
+
+
+def given(*shape: int) -> tuple[Tensor, Tensor, Tensor]:
+    """x of this shape, a weight [41, E] and a bias [41]."""
+    torch.manual_seed(0)
+    return torch.randn(*shape), torch.randn(41, shape[-1]), torch.randn(41)
+
+
+def wanted(x: Tensor, weight: Tensor, bias: Tensor, act: str | None = None) -> Tensor:
+    y = F.linear(x, weight, bias)
+    return y if act is None else activation(act, y)
+
+
+FORMS = {
+    "packed": lambda: given(53, 37),
+    "padded": lambda: given(5, 7, 37),
+    "one token": lambda: given(1, 37),
+    "no token": lambda: given(0, 37),
+    "every other row": lambda: (given(53, 37)[0][::2], *given(53, 37)[1:]),
+    "columns of a wider table": lambda: (given(53, 74)[0][:, 37:], *given(53, 37)[1:]),
+    "rows and columns turned": lambda: (given(5, 7, 37)[0].transpose(0, 1), *given(53, 37)[1:]),
+    "one row many times": lambda: (given(1, 37)[0].expand(11, 37), *given(1, 37)[1:]),
+    "a turned weight": lambda: (given(53, 37)[0], given(53, 37)[1].t().contiguous().t(), given(53, 37)[2]),
+}
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("form", FORMS)
+@torch.no_grad()
+def test_a_product_and_its_activation_are_those_of_linear(form, act):
+    parts = FORMS[form]()
+    found = products.linear(*parts, act)
+    assert found.shape == wanted(*parts).shape
+    if found.numel():
+        assert_near([found], [wanted(*parts, act)], limit=3e-6)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@torch.no_grad()
+def test_a_sum_with_a_product_is_the_sum(form):
+    x, weight, bias = FORMS[form]()
+    other = torch.randn(len(bias), *x.shape[:-1]).movedim(0, -1)
+    found = products.linear_plus(x, weight, bias, other)
+    assert found.shape == other.shape
+    if found.numel():
+        assert_near([found], [other + wanted(x, weight, bias)], limit=3e-6)
+
+
+def differentiated(
+    product: object, parts: tuple[Tensor, ...], asked: tuple[bool, ...], spread: bool
+) -> list[Tensor | None]:
+    """The gradients of x, weight and bias. spread: of the plain sum, whose gradient is one number seen many times."""
+    leaves = [part.detach().clone().requires_grad_(wish) for part, wish in zip(parts, asked, strict=True)]
+    y = product(*leaves)
+    (y.sum() if spread else y.pow(2).sum()).backward()
+    return [leaf.grad for leaf in leaves]
+
+
+@pytest.mark.parametrize("spread", [False, True])
+@pytest.mark.parametrize(
+    "asked", [(True, True, True), (True, False, False), (False, True, False), (False, False, True)]
+)
+@pytest.mark.parametrize("form", [form for form in FORMS if form != "no token"])
+def test_gradients_are_those_of_linear_and_no_others_are_made(form, asked, spread, calls):
+    parts = FORMS[form]()
+    found, true = (differentiated(f, parts, asked, spread) for f in (products.linear, wanted))
+    assert [gradient is None for gradient in found] == [not wish for wish in asked]
+    assert_near([x for x in found if x is not None], [x for x in true if x is not None], limit=3e-6)
+    if calls:  # where oneDNN is
+        assert len(calls) == 1 + asked[0] + asked[1]
+
+
+@needs_onednn
+def test_a_gradient_of_a_gradient_is_refused():
+    x, weight, bias = given(5, 37)
+    (gradient,) = torch.autograd.grad(
+        products.linear(x.requires_grad_(), weight, bias).pow(2).sum(), x, create_graph=True
+    )
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+def under_autocast(parts: tuple[Tensor, ...]) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        return products.linear(*parts)
+
+
+def turned_off(parts: tuple[Tensor, ...]) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a setting of other machines that this one sets back
+        with torch.backends.mkldnn.flags(enabled=False):
+            return products.linear(*parts)
+
+
+def with_tangents(parts: tuple[Tensor, ...]) -> Tensor:
+    x, weight, bias = parts
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's own, of its torch.jit
+        return torch.func.jvp(lambda x: products.linear(x, weight, bias), (x,), (x,))[1] + bias
+
+
+OTHERS = {
+    "in another type": lambda parts: products.linear(*(part.double() for part in parts)).float(),
+    "under autocast": under_autocast,
+    "where oneDNN is turned off": turned_off,
+    "with a tangent beside": with_tangents,
+    "without numbers": lambda parts: products.linear(*(part.to("meta") for part in parts)),
+    "while it is compiled": lambda parts: torch.compile(products.linear, backend="eager", fullgraph=True)(*parts),
+    "for another CPU": lambda parts: products.linear(*parts),
+}
+
+
+@needs_onednn
+@pytest.mark.parametrize("how", OTHERS)
+def test_elsewhere_it_is_linear_itself(how, calls, monkeypatch):
+    if how == "for another CPU":
+        monkeypatch.setattr(products, "FAST_ENOUGH", False)
+    parts = given(53, 37)
+    found = OTHERS[how](parts)
+    assert calls == []
+    if how != "without numbers":
+        assert_near([found.float()], [wanted(*parts)], limit=1e-2 if how == "under autocast" else 1e-5)
+
+
+# ---- a whole model ----
+
+
+def gradients(model: torch.nn.Module, batch: dict) -> list[Tensor]:
+    loss_of(outputs(model(**batch))).backward()
+    return [parameter.grad for parameter in model.parameters()]
+
+
+@needs_onednn
+@pytest.mark.parametrize("act", ACTS[1:])
+@pytest.mark.parametrize("padded", [False, True])
+@torch.no_grad()
+def test_a_prepared_model_has_all_products_of_its_layers_and_of_the_masked_lm_from_onednn(act, padded, calls):
+    model = stir(BertForPreTraining(small_config(hidden_act=act)))
+    batch = packed_batch([5, 1, 13, 5])
+    if padded:
+        batch, _ = rectangle(batch)
+    assert_near(outputs(prepare(model)(**batch)), outputs(model(**batch)), limit=3e-6)
+    fused = "relu" if act == "relu" else "gelu"
+    assert calls == ["none", "none", "none", "add", fused, "add"] * 2 + [fused, "none"]
+
+
+def test_a_step_of_a_prepared_model_is_that_of_the_model(calls):
+    """In float64's eyes: neither is nearer to it than float32 allows."""
+    model = stir(BertForPreTraining(small_config())).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    for layer in model.bert.layers:
+        layer.attention.dropout_p = 0.0
+    batch = packed_batch([5, 1, 13, 5])
+    exact, plain = copy.deepcopy(model).double(), copy.deepcopy(model)
+    found, near, true = (gradients(each, batch) for each in (prepare(model), plain, exact))
+    for a, b, c in zip(found, near, true, strict=True):
+        size = max(c.abs().max().item(), 1e-2)
+        distances = [(x - c).abs().max().item() / size for x in (a, b)]
+        assert distances[0] <= max(1e-5, 3 * distances[1])
