@@ -2,13 +2,14 @@
 which is MKL's there. The activation and the residual sum are done while the product is still in the cache.
 
 The operator is the one that torch.compile's freezing puts in the place of a Linear (torch/_inductor, mkldnn_fusion). It
-takes weights as they are: oneDNN arranges them for its kernels on the way, which at 128 tokens costs a twentieth of the
-product; so there is no copy that could be out of date. Which library computes is a matter of rule, never of timing:
-`usable`. `torch.backends.mkldnn.flags(enabled=False)` turns all this off.
+takes weights as they are and arranges them for its kernels on the way, at a cost that few tokens feel; so a weight that
+is used again without gradients gets a copy that is arranged already, and loses it when it changes. Which library
+computes is a matter of rule (`usable`), never of timing; `torch.backends.mkldnn.flags(enabled=False)` turns it off.
 """
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import torch
@@ -19,18 +20,33 @@ from torch.autograd.function import once_differentiable
 
 from minibert.core.model import activation
 
-ACTIVATIONS = {"relu": ("relu", ""), "gelu": ("gelu", "none")}  # by oneDNN's names; the other two are both "tanh"
-TANH = "gelu", "tanh"
-OPERATOR = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
+ACTIVATIONS = {  # by oneDNN's names
+    "relu": ("relu", ""),
+    "gelu": ("gelu", "none"),
+    "gelu_new": ("gelu", "tanh"),
+    "gelu_pytorch_tanh": ("gelu", "tanh"),
+}
+HAS_ONEDNN = torch.backends.mkldnn.is_available()
+OPERATOR = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if HAS_ONEDNN else None
+ARRANGE = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None) if HAS_ONEDNN else None
 FAST_ENOUGH = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")  # below, MKL is the faster one
+SPOTS = 4  # numbers of a weight that are compared
+COPIES: dict[int, Copy] = {}  # by the weight's id
 
 
-def usable(*tensors: Tensor) -> bool:
-    """Whether oneDNN may multiply these: plain float32 on a CPU, with nothing around them that looks at `F.linear`."""
+def usable(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
+    """Whether oneDNN is to multiply these: several rows of plain float32 on a CPU, and nothing around them that changes
+    what `F.linear` does. For one row MKL is the faster one.
+    """
     return (
-        OPERATOR is not None
+        x.dtype is weight.dtype is bias.dtype is torch.float32
+        and x.is_cpu
+        and weight.is_cpu
+        and bias.is_cpu
+        and x.numel() > x.shape[-1]
+        and OPERATOR is not None
         and FAST_ENOUGH
-        and all(x.dtype is torch.float32 and x.device.type == "cpu" and x.layout is torch.strided for x in tensors)
+        and x.layout is weight.layout is torch.strided
         and torch.backends.mkldnn.enabled
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
@@ -40,21 +56,52 @@ def usable(*tensors: Tensor) -> bool:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor, act: str | None = None) -> Tensor:
     """`F.linear(x, weight, bias)`, then the activation of that name. […, E], [F, E], [F] -> […, F]."""
-    if not x.numel() or not usable(x, weight, bias):
+    if not usable(x, weight, bias):
         y = F.linear(x, weight, bias)
     elif torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or bias.requires_grad):
+        if weight.requires_grad:
+            COPIES.pop(id(weight), None)  # it is about to change
         y = Product.apply(x, weight, bias)
     else:
-        name, algorithm = ("none", "") if act is None else ACTIVATIONS.get(act, TANH)
-        return OPERATOR(x, weight, bias, name, [], algorithm)
+        name, algorithm = ("none", "") if act is None else ACTIVATIONS[act]
+        return OPERATOR(x, arranged(weight), bias, name, [], algorithm)
     return y if act is None else activation(act, y)
 
 
 def linear_plus(x: Tensor, weight: Tensor, bias: Tensor, other: Tensor) -> Tensor:
     """`other + F.linear(x, weight, bias)`. […, E], [F, E], [F], […, F] -> […, F]."""
-    if x.numel() and not torch.is_grad_enabled() and usable(x, weight, bias, other):
-        return OPERATOR.binary(x, other, weight, bias, "add")
+    if not torch.is_grad_enabled() and usable(x, weight, bias) and other.dtype is x.dtype and other.is_cpu:
+        return OPERATOR.binary(x, other, arranged(weight), bias, "add")
     return other + linear(x, weight, bias)
+
+
+class Copy:
+    """Of a weight, made when it is used for the second time, and what tells that the weight is as it was then."""
+
+    def __init__(self, weight: Tensor) -> None:
+        numbers, number = weight.detach().numpy().reshape(-1), id(weight)
+        self.weight = weakref.ref(weight, lambda _: COPIES.pop(number, None))
+        self.state = weight._version, weight.data_ptr()
+        self.spots = numbers[:: max(1, len(numbers) // SPOTS)]  # a view: `weight.data` changes without a new version
+        self.seen = self.spots.tobytes()
+        self.form: Tensor | None = None
+
+    def holds(self, weight: Tensor) -> bool:
+        state = weight._version, weight.data_ptr()
+        return self.weight() is weight and self.state == state and self.seen == self.spots.tobytes()
+
+
+def arranged(weight: Tensor) -> Tensor:
+    """The weight, or its copy. [F, E] -> [F, E]."""
+    if ARRANGE is None or weight.is_inference() or not weight.is_contiguous():
+        return weight
+    copy = COPIES.get(id(weight))
+    if copy is None or not copy.holds(weight):
+        COPIES[id(weight)] = Copy(weight)
+        return weight
+    if copy.form is None:
+        copy.form = ARRANGE(weight.detach())
+    return copy.form
 
 
 class Product(torch.autograd.Function):

@@ -23,8 +23,6 @@ from minibert.fast.dropout import dropout
 
 Model = TypeVar("Model", bound=nn.Module)
 
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-
 
 def prepare(model: Model) -> Model:
     """A copy of the model that shares its parameters and computes the same, faster where rows are packed.
@@ -50,30 +48,36 @@ def _object(kind: type[Model], state: dict[str, Any]) -> Model:
 
 def untouched(module: nn.Module, kind: type[nn.Module]) -> bool:
     """Whether a module is a plain one of its kind without any hook, so that its work may be done without calling it."""
+    state = vars(module)
     return (
         type(module) is kind
-        and "forward" not in vars(module)
-        and not any(getattr(module, hooks) for hooks in HOOKS)
+        and not (state["_forward_hooks"] or state["_forward_pre_hooks"])
+        and not (state["_backward_hooks"] or state["_backward_pre_hooks"])
+        and "forward" not in state
         and not every_module._has_any_global_hook()
     )
 
 
 def joinable(linear: nn.Module) -> bool:
     """Whether a Linear is no more than its weight and bias: untouched, and both are there and plain."""
-    return untouched(linear, nn.Linear) and type(linear.weight) is type(linear.bias) is nn.Parameter
+    if not untouched(linear, nn.Linear):
+        return False
+    own = linear._parameters
+    return type(own.get("weight")) is type(own.get("bias")) is nn.Parameter
 
 
 def applied(linear: nn.Module, x: Tensor, act: str | None = None) -> Tensor:
     """`linear(x)`, then the activation of that name. […, E] -> […, F]."""
     if joinable(linear):
-        return products.linear(x, linear.weight, linear.bias, act)
+        own = linear._parameters
+        return products.linear(x, own["weight"], own["bias"], act)
     return linear(x) if act is None else activation(act, linear(x))
 
 
 def project(linears: Sequence[nn.Module], x: Tensor) -> tuple[Tensor, ...]:
     """What each of several Linears makes of x; of packed tokens by one larger product where there is no oneDNN, which
     gains nothing from that. […, E] -> […, E] for each."""
-    if x.dim() != 2 or not all(map(joinable, linears)) or products.usable(x, linears[0].weight):
+    if x.dim() != 2 or not all(map(joinable, linears)) or products.usable(x, linears[0].weight, linears[0].bias):
         return tuple(applied(linear, x) for linear in linears)
     weight = torch.cat([linear.weight for linear in linears])
     bias = torch.cat([linear.bias for linear in linears])
@@ -92,7 +96,8 @@ def added(part: nn.Module, x: Tensor, inner: Tensor) -> Tensor:
     """`part.norm(x + part.dropout(part.output(inner)))`. […, E], […, F] -> […, E]."""
     still = untouched(part.dropout, nn.Dropout) and not (part.dropout.training and part.dropout.p)
     if still and joinable(part.output):
-        return part.norm(products.linear_plus(inner, part.output.weight, part.output.bias, x))
+        own = part.output._parameters
+        return part.norm(products.linear_plus(inner, own["weight"], own["bias"], x))
     return part.norm(x + dropped(part, applied(part.output, inner)))
 
 

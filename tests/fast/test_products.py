@@ -3,6 +3,7 @@ Run: pytest tests/fast/test_products.py
 """
 
 import copy
+import pickle
 import warnings
 
 import pytest
@@ -164,6 +165,92 @@ def test_elsewhere_it_is_linear_itself(how, calls, monkeypatch):
     assert calls == []
     if how != "without numbers":
         assert_near([found.float()], [wanted(*parts)], limit=1e-2 if how == "under autocast" else 1e-5)
+
+
+# ---- copies of weights ----
+
+COPYING = products.ARRANGE is not None and products.FAST_ENOUGH
+needs_copies = pytest.mark.skipif(not COPYING, reason="PyTorch has no oneDNN here, or the CPU no AVX2")
+
+
+def copied(weight: Tensor) -> bool:
+    known = products.COPIES.get(id(weight))
+    return known is not None and known.form is not None
+
+
+@needs_copies
+@torch.no_grad()
+def test_a_weight_is_copied_when_it_is_used_for_the_second_time():
+    x, weight, bias = given(53, 37)
+    products.linear(x, weight, bias)
+    assert not copied(weight)
+    assert_near([products.linear(x, weight, bias)], [wanted(x, weight, bias)], limit=3e-6)
+    assert copied(weight)
+
+
+CHANGES = {
+    "in place": lambda weight: weight.mul_(2),
+    "through its data": lambda weight: weight.data.mul_(2),
+    "through a view of NumPy's": lambda weight: weight.detach().numpy().__imul__(2),
+    "by other data": lambda weight: setattr(weight, "data", weight.data * 2),
+    "by an optimizer": lambda weight: torch.optim.SGD([weight], lr=0.5).step(),
+    "by a fused optimizer": lambda weight: torch.optim.AdamW([weight], lr=0.1, fused=True).step(),
+}
+
+
+@needs_copies
+@pytest.mark.parametrize("how", CHANGES)
+@torch.no_grad()
+def test_a_changed_weight_is_seen(how):
+    x, weight, bias = given(53, 37)
+    weight = torch.nn.Parameter(weight)
+    weight.grad = weight.detach().clone()
+    for _ in range(3):
+        before = products.linear(x, weight, bias)
+    CHANGES[how](weight)
+    for _ in range(3):
+        found = products.linear(x, weight, bias)
+        assert_near([found], [wanted(x, weight, bias)], limit=3e-6)
+    assert not torch.allclose(found, before)
+
+
+@needs_copies
+def test_a_copy_goes_with_its_weight_and_where_the_weight_is_trained():
+    x, weight, bias = given(53, 37)
+    number = id(weight)
+    with torch.no_grad():
+        [products.linear(x, weight, bias) for _ in range(2)]
+    products.linear(x, weight.requires_grad_(), bias)
+    assert number not in products.COPIES
+    with torch.no_grad():
+        [products.linear(x, weight, bias) for _ in range(2)]
+    assert copied(weight)
+    del weight
+    assert number not in products.COPIES
+
+
+@torch.no_grad()
+def test_a_weight_made_in_inference_mode_and_one_that_is_turned_have_no_copy():
+    x, weight, bias = given(53, 37)
+    turned = weight.t().contiguous().t()
+    with torch.inference_mode():
+        made = weight.clone()
+    for each in (turned, made):
+        for _ in range(3):
+            assert_near([products.linear(x, each, bias)], [wanted(x, weight, bias)], limit=3e-6)
+        assert not copied(each)
+
+
+def test_a_prepared_model_that_is_copied_pickled_or_moved_answers_the_same():
+    model = stir(BertForPreTraining(small_config()))
+    batch = packed_batch([5, 1, 13, 5])
+    with torch.no_grad():
+        first, second = (outputs(prepare(model)(**batch)) for _ in range(2))
+        others = [copy.deepcopy(model), pickle.loads(pickle.dumps(model)), model.double().float()]
+        for other in others:
+            for _ in range(2):
+                assert_near(outputs(prepare(other)(**batch)), first, limit=3e-6)
+        assert_near(second, first, limit=3e-6)
 
 
 # ---- a whole model ----

@@ -258,6 +258,24 @@ MUTATIONS = {
             "tests/fast/test_products.py::test_a_product_and_its_activation_are_those_of_linear",
         ),
         (
+            "products: a copy outlives a change",
+            "self.weight() is weight and self.state == state and self.seen",
+            "self.weight() is weight and self.seen",
+            "tests/fast/test_products.py::test_a_changed_weight_is_seen",
+        ),
+        (
+            "products: weight.data changes unseen",
+            " and self.seen == self.spots.tobytes()",
+            "",
+            "tests/fast/test_products.py::test_a_changed_weight_is_seen",
+        ),
+        (
+            "products: a trained weight keeps its copy",
+            "            COPIES.pop(id(weight), None)  # it is about to change\n",
+            "            pass\n",
+            "tests/fast/test_products.py::test_a_copy_goes_with_its_weight_and_where_the_weight_is_trained",
+        ),
+        (
             "products: a tangent is lost",
             "        and forward_ad._current_level < 0\n",
             "",
@@ -297,8 +315,8 @@ MUTATIONS = {
         ),
         (
             "prepare: what is attached to a Linear is passed over",
-            "    if joinable(linear):\n        return products",
-            "    if True:\n        return products",
+            "    if joinable(linear):\n        own",
+            "    if True:\n        own",
             "tests/fast/test_prepare.py::test_what_is_attached_shows_in_packed_rows_as_in_padded_ones",
         ),
         (
@@ -315,8 +333,8 @@ MUTATIONS = {
         ),
         (
             "prepare: backward hooks are no hooks",
-            '"_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")',
-            '"_forward_pre_hooks")',
+            '        and not (state["_backward_hooks"] or state["_backward_pre_hooks"])\n',
+            "",
             "tests/fast/test_prepare.py::test_a_backward_hook_changes_packed_gradients_as_padded_ones",
         ),
         (
@@ -327,8 +345,8 @@ MUTATIONS = {
         ),
         (
             "prepare: a weight of any kind is joined",
-            "type(linear.weight) is type(linear.bias) is nn.Parameter",
-            "linear.bias is not None",
+            'type(own.get("weight")) is type(own.get("bias")) is nn.Parameter',
+            'own.get("bias") is not None',
             "tests/fast/test_prepare.py::test_what_is_attached_shows_in_packed_rows_as_in_padded_ones",
         ),
         (
