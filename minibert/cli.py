@@ -281,7 +281,8 @@ def repeat_pair(pair: str | None, texts: Sequence[str]) -> list[str] | None:
 
 def load(kind: Any, options: Any, **more: Any) -> Any:
     """A TextClassifier or TextEncoder from the options' directory, its weights mapped and not copied."""
-    return kind.from_pretrained(options.directory, options.attention, options.device, mapped=True, **more)
+    loaded = options.directory, options.attention, options.device
+    return kind.from_pretrained(*loaded, mapped=True, precision=options.precision, **more)
 
 
 def show(options: Any, answer: object, lines: Iterable[str]) -> None:

@@ -34,15 +34,16 @@ OPTIONS = {
         " --tensorboard"
     ),
     "evaluate": (
-        "--data --columns --quoting --max-length --tokens-per-batch --attention --device --json --threshold --report"
+        "--data --columns --quoting --max-length --tokens-per-batch --attention --device --precision --json --threshold"
+        " --report"
     ),
     "predict": (
-        "--data --out --on-error --columns --quoting --max-length --tokens-per-batch --attention --device --json --pair"
-        " --top --threshold --probabilities --keep"
+        "--data --out --on-error --columns --quoting --max-length --tokens-per-batch --attention --device --json"
+        " --precision --pair --top --threshold --probabilities --keep"
     ),
     "embed": (
         "--data --out --on-error --columns --quoting --max-length --tokens-per-batch --attention --device --json"
-        " --pooling --normalize --no-normalize"
+        " --precision --pooling --normalize --no-normalize"
     ),
     "encode": "--pair --model --max-length --truncation --padding --split-special-tokens --json",
     "parity": "--lengths --layers --seed --json",

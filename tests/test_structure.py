@@ -223,12 +223,12 @@ BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more
     "core": (2395, 2300),
     "io": (2236, 500),
     "text": (2713, 1450),
-    "fast": (2148, 1850),
-    "inference": (1757, 700),
-    "training": (3552, 2750),
+    "fast": (2153, 1850),
+    "inference": (1794, 700),
+    "training": (3553, 2750),
     "look": (1473, 1300),
     "check": (1075, 900),
-    "top": (551, 450),
+    "top": (552, 450),
 }
 
 

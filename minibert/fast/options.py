@@ -9,4 +9,5 @@ ATTENTION = (  # backends
     *("flex", "varlen", "triton"),
 )
 PRECISIONS = ("fp32", "bf16")
+ANSWERING = (*PRECISIONS, "auto")  # precisions of a model that answers; auto: bf16 where the device is made for it
 LAYOUTS = ("packed", "padded")

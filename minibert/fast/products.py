@@ -29,17 +29,20 @@ ACTIVATIONS = {  # by oneDNN's names
 HAS_ONEDNN = torch.backends.mkldnn.is_available()
 OPERATOR = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if HAS_ONEDNN else None
 ARRANGE = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None) if HAS_ONEDNN else None
+BF16 = HAS_ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+BF16_IN_HARDWARE = BF16 and getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
 FAST_ENOUGH = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")  # below, MKL is the faster one
 SPOTS = 4  # numbers of a weight that are compared
 COPIES: dict[int, Copy] = {}  # by the weight's id
 
 
 def usable(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
-    """Whether oneDNN is to multiply these: several rows of plain float32 on a CPU, and nothing around them that changes
-    what `F.linear` does. For one row MKL is the faster one.
+    """Whether oneDNN is to multiply these: several rows of plain float32 (bfloat16 where the CPU has it) on a CPU, and
+    nothing around them that changes what `F.linear` does. For one row MKL is the faster one.
     """
     return (
-        x.dtype is weight.dtype is bias.dtype is torch.float32
+        x.dtype is weight.dtype is bias.dtype
+        and (x.dtype is torch.float32 or (x.dtype is torch.bfloat16 and BF16))
         and x.is_cpu
         and weight.is_cpu
         and bias.is_cpu
@@ -64,14 +67,14 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor, act: str | None = None) -> T
         y = Product.apply(x, weight, bias)
     else:
         name, algorithm = ("none", "") if act is None else ACTIVATIONS[act]
-        return OPERATOR(x, arranged(weight), bias, name, [], algorithm)
+        return OPERATOR(x.contiguous(), arranged(weight), bias, name, [], algorithm)
     return y if act is None else activation(act, y)
 
 
 def linear_plus(x: Tensor, weight: Tensor, bias: Tensor, other: Tensor) -> Tensor:
     """`other + F.linear(x, weight, bias)`. […, E], [F, E], [F], […, F] -> […, F]."""
     if not torch.is_grad_enabled() and usable(x, weight, bias) and other.dtype is x.dtype and other.is_cpu:
-        return OPERATOR.binary(x, other, arranged(weight), bias, "add")
+        return OPERATOR.binary(x.contiguous(), other.contiguous(), arranged(weight), bias, "add")
     return other + linear(x, weight, bias)
 
 
@@ -79,7 +82,8 @@ class Copy:
     """Of a weight, made when it is used for the second time, and what tells that the weight is as it was then."""
 
     def __init__(self, weight: Tensor) -> None:
-        numbers, number = weight.detach().numpy().reshape(-1), id(weight)
+        plain = weight.detach().view({2: torch.int16, 4: torch.int32}[weight.itemsize])  # NumPy has no bfloat16
+        numbers, number = plain.numpy().reshape(-1), id(weight)
         self.weight = weakref.ref(weight, lambda _: COPIES.pop(number, None))
         self.state = weight._version, weight.data_ptr()
         self.spots = numbers[:: max(1, len(numbers) // SPOTS)]  # a view: `weight.data` changes without a new version
@@ -109,7 +113,7 @@ class Product(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return OPERATOR(x, weight, bias, "none", [], "")
+        return OPERATOR(x.contiguous(), weight, bias, "none", [], "")
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:

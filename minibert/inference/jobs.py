@@ -33,7 +33,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import torch
 from numpy.lib import format as npy
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from minibert.core import hub
@@ -257,8 +257,9 @@ def predict_file(options: PredictOptions) -> Done:
         KeyboardInterrupt: Ctrl-C or SIGTERM; the same.
     """
     kind = checked_kind(options, (".tsv", ".csv", ".jsonl"))
-    classifier = TextClassifier.from_pretrained(options.directory, options.attention, options.device)
-    config, settings = classifier.config, {"command": "predict"}
+    loaded = options.directory, options.attention, options.device
+    classifier = TextClassifier.from_pretrained(*loaded, precision=options.precision)
+    config, settings = classifier.config, {"command": "predict", **unlike_float32(classifier.model)}
     if (activation := activation_of(config)) != "softmax":
         settings["activation"] = activation  # releases that knew none have begun such jobs with another
     check_asked(config, options.top, options.threshold)
@@ -354,7 +355,8 @@ def embed_file(options: JobOptions, pooling: str | None = None, normalize: bool 
     normalize: None, as the model's files say. See predict_file for what is raised."""
     checked_kind(options, (".npy",))
     loaded = options.directory, options.attention, options.device
-    encoder = TextEncoder.from_pretrained(*loaded, pooling=pooling, normalize=normalize)
+    more = {"pooling": pooling, "normalize": normalize, "precision": options.precision}
+    encoder = TextEncoder.from_pretrained(*loaded, **more)
     E = encoder.config.hidden_size
 
     def answer(encoding: Encoding, tokens: int) -> Tensor:
@@ -371,10 +373,16 @@ def embed_file(options: JobOptions, pooling: str | None = None, normalize: bool 
         return file.getvalue()
 
     settings = {"command": "embed", "pooling": encoder.pooling, "normalize": encoder.normalize}
+    settings |= unlike_float32(encoder.model)
     directory = hub.resolve(options.directory)
     if (folder := read_files(directory, encoder.pooling).folder) != directory:
         settings["folders"] = model_digest(directory) + model_digest(folder)
     return run(options, settings, encoder, answer, head, body)
+
+
+def unlike_float32(model: nn.Module) -> dict[str, str]:
+    """What a journal says of the precision; nothing of float32's, as releases that had no other."""
+    return {"precision": "bf16"} if next(model.parameters()).dtype is torch.bfloat16 else {}
 
 
 def checked_kind(options: JobOptions, kinds: Sequence[str]) -> str:

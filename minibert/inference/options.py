@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass
 
-from minibert.fast.options import ATTENTION
+from minibert.fast.options import ANSWERING, ATTENTION
 from minibert.io.bundled import BUNDLED
 from minibert.options import Reading, argument, check_options, option
 
 EVERY = "*"  # what --keep alone means
+PRECISION = "fp32, bf16, or auto: bf16 where the device has instructions for it"
 THRESHOLD = "of a multi-label model: the probability from which a label is given"
 POOLINGS = ("cls", "mean", "max", "mean-sqrt", "weighted-mean", "last")
 
@@ -21,12 +22,14 @@ class EvaluateOptions(Reading):
     tokens_per_batch: int | None = option(None, "tokens of a batch (default: what suits model and device)")
     attention: str = option("auto", f"attention backend: auto, {', '.join(ATTENTION)}")
     device: str = option("auto", "auto, cpu, cuda, cuda:1 …")
+    precision: str = option("fp32", PRECISION)
     max_length: int | None = option(None, "tokens of a text that are read (default: as the model's files say)")
     threshold: float = option(0.5, THRESHOLD)
     report: str | None = option(None, "write a page too, FILE.html: tables, and the worst mistakes")
     json: bool = option(False, "print one JSON object")
 
     def __post_init__(self) -> None:
+        check_options(self, (), {}, {"precision": ANSWERING})
         self.check_reading()
         check_threshold(self.threshold)
         if self.report is not None and not self.report.lower().endswith(".html"):
@@ -54,10 +57,11 @@ class JobOptions(Reading):
     tokens_per_batch: int | None = option(None, "tokens of a batch (default: what suits model and device)")
     attention: str = option("auto", f"attention backend: auto, {', '.join(ATTENTION)}")
     device: str = option("auto", "auto, cpu, cuda, cuda:1 …")
+    precision: str = option("fp32", PRECISION)
     json: bool = option(False, "print one JSON object")
 
     def __post_init__(self) -> None:
-        check_options(self, (), {}, {"on_error": ("stop", "skip")})
+        check_options(self, (), {}, {"on_error": ("stop", "skip"), "precision": ANSWERING})
         self.check_reading()
         if (self.data is None) != (self.out is None):
             given, missing = ("out", "data") if self.data is None else ("data", "out")

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from minibert.core.config import BertConfig
 from minibert.core.tokenizer import as_list
+from minibert.fast import products
 from minibert.fast.batches import Batch, by_length, check_vocabulary, collate_packed, token_chunks
 from minibert.fast.models import BertForSequenceClassification
+from minibert.fast.options import ANSWERING
 from minibert.fast.twins import prepare
 from minibert.inference.answers import activated, answers, for_cross_encoders, read_config
 from minibert.io.bundled import resolve
@@ -50,6 +52,22 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """What a model is to answer in. "bf16": weights and activations in bfloat16, which has 8 bits where float32 has 24.
+
+    Raises:
+        ValueError: a precision that is unknown, or that the device does not have.
+    """
+    gpu = device.type == "cuda"
+    known = torch.cuda.is_bf16_supported() if gpu else products.BF16 or device.type != "cpu"
+    native = torch.cuda.is_bf16_supported(including_emulation=False) if gpu else products.BF16_IN_HARDWARE
+    if precision not in ANSWERING:
+        raise ValueError(f"precision {precision!r} is unknown; choose {', '.join(ANSWERING)}")
+    if precision == "bf16" and not known:
+        raise ValueError(f"precision bf16: this {device.type} cannot compute in bfloat16; choose fp32")
+    return torch.bfloat16 if precision == "bf16" or (precision == "auto" and native) else torch.float32
+
+
 class TrainedModel:
     """Loads a model of `model_class` and its tokenizer from one directory or hub name."""
 
@@ -63,19 +81,25 @@ class TrainedModel:
 
     @classmethod
     def from_pretrained(
-        cls, name: str | Path, attention: str = "auto", device: str = "auto", mapped: bool = False
+        cls,
+        name: str | Path,
+        attention: str = "auto",
+        device: str = "auto",
+        mapped: bool = False,
+        precision: str = "fp32",
     ) -> Self:
-        """mapped: see Pretrained.from_pretrained.
+        """mapped: see Pretrained.from_pretrained. precision: "fp32", "bf16" or "auto", see pick_dtype.
 
         Raises:
-            ValueError: model or vocabulary cannot be used, or do not belong together.
+            ValueError: model or vocabulary cannot be used, or do not belong together; the device lacks the precision.
         """
+        dtype = pick_dtype(precision, pick_device(device))
         directory = resolve(name)
         tokenizer = Tokenizer.from_pretrained(directory)
         config = cls.read_config(directory, tokenizer)
         check_vocabulary(tokenizer, config, str(name))
         model = cls.model_class.from_pretrained(directory, attention, config=config, fresh_heads=False, mapped=mapped)
-        return cls(model, tokenizer, device)
+        return cls(model.to(dtype), tokenizer, device)
 
     @staticmethod
     def read_config(directory: Path, tokenizer: Tokenizer) -> BertConfig:

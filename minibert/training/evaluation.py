@@ -40,7 +40,8 @@ def evaluate(options: EvaluateOptions) -> tuple[dict[str, Any], list[str]]:
     Raises:
         ValueError: model or data cannot be used, or do not go together.
     """
-    classifier = TextClassifier.from_pretrained(options.directory, options.attention, options.device, mapped=True)
+    loaded = options.directory, options.attention, options.device
+    classifier = TextClassifier.from_pretrained(*loaded, mapped=True, precision=options.precision)
     labels, task = classifier.labels, task_of(classifier.config)
     check_asked(classifier.config, None, options.threshold)
     rows, line = read_as(options.data, options, LABELLED[task])

@@ -143,6 +143,24 @@ MUTATIONS = {
     ],
     "minibert/inference/text_models.py": [
         (
+            "precision: a model stays as it was read",
+            "return cls(model.to(dtype), tokenizer, device)",
+            "return cls(model, tokenizer, device)",
+            "tests/inference/test_precision.py::test_a_classifier_in_bfloat16_gives_nearly_the_same_probabilities",
+        ),
+        (
+            "precision: auto takes bfloat16 wherever it can be had",
+            'precision == "bf16" or (precision == "auto" and native)',
+            'precision == "bf16" or (precision == "auto" and known)',
+            "tests/inference/test_precision.py::test_what_auto_takes_depends_on_the_instructions_alone",
+        ),
+        (
+            "precision: bfloat16 that is not there is computed all the same",
+            '    if precision == "bf16" and not known:\n',
+            '    if precision == "bf16" and not known and gpu:\n',
+            "tests/inference/test_precision.py::test_bfloat16_where_there_is_none_and_other_words_are_refused_in_a_line",
+        ),
+        (
             "texts: a model of pairs answers single texts",
             'own.get("pairs") is not (not pairs)',
             'own.get("pairs") is not (pairs)',
@@ -323,6 +341,12 @@ MUTATIONS = {
         ),
     ],
     "minibert/inference/jobs.py": [
+        (
+            "jobs: a job goes on in another precision",
+            ".dtype is torch.bfloat16 else {}",
+            ".dtype is torch.float16 else {}",
+            "tests/inference/test_precision.py::test_a_job_begun_in_one_precision_does_not_go_on_in_another",
+        ),
         (
             "jobs: the kind of rows is not compared",
             "trained.check_shape(pairs is not None, str(lines.path))",
