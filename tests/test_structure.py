@@ -222,7 +222,7 @@ FILES = 15  # that core/train.py reaches
 BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more only in the commit that needs it
     "core": (2395, 2300),
     "io": (2236, 500),
-    "text": (2713, 1450),
+    "text": (2720, 1450),
     "fast": (2153, 1850),
     "inference": (1794, 700),
     "training": (3553, 2750),

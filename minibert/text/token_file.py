@@ -47,6 +47,7 @@ from minibert.io.encodings import TO_UTF8, encoding_of, not_utf8
 from minibert.io.locks import held
 from minibert.io.opening import opened
 from minibert.io.rows import LONGEST, checked_paths
+from minibert.io.stderr import say
 
 IDS, OFFSETS, INFO = "ids.npy", "offsets.npy", "tokens.json"
 VERSION = 1  # of the three files together
@@ -194,16 +195,17 @@ def write(
     processes: int = 1,
     read: Reader = lines_of,
 ) -> TokenFile:
-    """Encodes the lines of UTF-8 files, one file after the other, into the directory `out`, whole or not at all.
+    """Encodes the lines of text files, one file after the other, into the directory `out`, whole or not at all. A file
+    may be gzip; one that is not UTF-8 is read as what it looks like, which is said.
 
     An `out` that holds a former result is replaced when the new one is complete. With several processes, call this
     under `if __name__ == "__main__":` (each begins by importing the program anew).
 
     read: gives the lines of a file, some at a time, and tells of the bytes it has read.
 
-    Raises ValueError for a file that is missing, no file or not UTF-8, for an `out` that holds anything else or that
-    another process is writing, and for processes < 1, or more where semaphores cannot be made; OSError if the disk is
-    full.
+    Raises ValueError for a file that is missing, no file or in no known encoding, for an `out` that holds anything else
+    or that another process is writing, and for processes < 1, or more where semaphores cannot be made; OSError if the
+    disk is full.
     """
     if processes < 1:
         raise ValueError(f"processes {processes}: at least 1 must do the work")
@@ -213,6 +215,9 @@ def write(
     with held(out):
         try:
             temporary.mkdir()
+            for path in paths if read is lines_of else ():
+                if path.is_file() and (encoding := encoding_of(path)) != "utf-8-sig":
+                    say(f"{path}: read as {encoding}")
             _write_files(tokenizer, paths, temporary, processes, read)
             _move_into_place(temporary, out)
             for left in out.parent.glob(f".{escape(out.name)}.{'[0-9a-f]' * 8}*"):  # by processes that were killed

@@ -129,7 +129,7 @@ class Tokenizer(tokenizer.Tokenizer):
 
         processes: more than 1 needs `if __name__ == "__main__":` around the call in a script.
 
-        Raises ValueError for files that are missing or not UTF-8, and an `out` that holds something else.
+        Raises ValueError for files that are missing or in no known encoding, and an `out` that holds something else.
         """
         from minibert.text import token_file  # with what it needs for processes and a progress bar
 
@@ -150,7 +150,9 @@ class Tokenizer(tokenizer.Tokenizer):
             files = read_files(path)
             tokenizer = cls(**settings_of(files))
         for finding in doubts(files) if path.suffix not in (".txt", ".json") else ():
-            logger.warning("%s; %s", finding.what, finding.remedy)
+            from minibert.io.stderr import one_line  # rarely, and it loads a progress bar
+
+            logger.warning("%s", one_line(f"{finding.what}; {finding.remedy}"))
         return tokenizer
 
     def save_pretrained(self, directory: str | Path) -> None:

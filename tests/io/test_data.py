@@ -180,7 +180,9 @@ def test_a_text_of_ten_million_characters_is_read_in_bounded_time(tmp_path, name
     long = "很长" * 5_000_000
     delimiter = "," if name == "r.csv" else "\t"
     content = f"label{delimiter}text\n1{delimiter}{long}\n"
-    path = written(tmp_path, name, json.dumps({"label": 1, "text": long}) if name == "r.jsonl" else content)
+    path = written(
+        tmp_path, name, json.dumps({"label": 1, "text": long}, ensure_ascii=False) if name == "r.jsonl" else content
+    )
     assert read_examples(path).texts == [long]
 
 

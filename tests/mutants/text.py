@@ -390,6 +390,13 @@ MUTATIONS = {
     ],
     "minibert/text/tokenizer.py": [
         (
+            "tokenizer: what a file names reaches the terminal as it is",
+            'one_line(f"{finding.what}; {finding.remedy}")',
+            'f"{finding.what}; {finding.remedy}"',
+            "tests/text/test_added_tokens.py"
+            "::test_what_a_file_names_is_shown_in_one_short_line_without_control_characters",
+        ),
+        (
             "tokenizer: True is no word of transformers",
             "if habits.are_theirs(options, theirs):",
             "if theirs:",

@@ -354,6 +354,19 @@ def test_an_added_token_that_is_a_word_is_a_line_and_a_finding(tmp_path, caplog)
     agree(own, AutoTokenizer.from_pretrained(directory), ["hotel hotels ahotel HOTEL"])
 
 
+def test_what_a_file_names_is_shown_in_one_short_line_without_control_characters(tmp_path, caplog):
+    base(tmp_path)
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps({"mask_token": "[MASK]"}), encoding="utf-8")
+    for token in ("[MASK]\x00\x1b[31m", "\ud800", "x" * 9000):
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"mask_token": token}), encoding="utf-8")
+        caplog.clear()
+        Tokenizer.from_pretrained(tmp_path)
+        (line,) = caplog.messages
+        assert "mask_token is [MASK], tokenizer_config.json says " in line
+        assert line.isprintable()
+        assert len(line) <= 600
+
+
 def test_white_space_in_a_vocabulary_is_a_line_and_a_finding(tmp_path, caplog):
     path = base(tmp_path) / "vocab.txt"
     path.write_text("".join(f"{token}\r\n" for token in [*VOCAB, "bar ", "\u2028", "##\u2028", "qux"]), newline="")

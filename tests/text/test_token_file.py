@@ -167,6 +167,19 @@ def test_a_byte_order_mark_is_skipped(tmp_path):
     assert rows(encoded(tmp_path, b"\xef\xbb\xbfab")) == line_by_line("ab")
 
 
+def test_another_encoding_is_said_and_utf_8_is_not(tmp_path, capsys):
+    found = []
+    for name, encoding in (("a", "utf-8"), ("b", "utf-16"), ("c", "gb18030")):
+        path = tmp_path / f"{name}.txt"
+        path.write_text("房间很干净，下次还会再来住\n" * 30, encoding=encoding)
+        found.append(rows(TOKENIZER.encode_file(path, tmp_path / name)))
+    assert found[0] == found[1] == found[2]
+    assert capsys.readouterr().err.splitlines() == [
+        f"{tmp_path / 'b.txt'}: read as utf-16",
+        f"{tmp_path / 'c.txt'}: read as gb18030",
+    ]
+
+
 def test_a_last_line_without_a_break_counts(tmp_path):
     assert rows(encoded(tmp_path, "a\nb")) == rows(encoded(tmp_path, "a\nb\n")) == line_by_line("a\nb")
 
