@@ -14,6 +14,9 @@ bert-base at most. What is not a product (GELU, LayerNorm, sums) keeps everybody
 Cases:
     classification  logits from token ids; making and padding batches is in the time of all
     vectors         sentence vectors from texts, tokenising included, against sentence-transformers' `encode`
+    engines         sentence vectors against OpenVINO, CTranslate2 and ONNX Runtime, each at the best of a sweep of
+                    batch sizes and orders: from token ids; from texts, by everybody's own tokenizer; one sentence at
+                    a time. With --precision bf16 against what they have that is no float32
     waterfall       what each step brought: a step's speed relative to transformers (sdpa) in random order
     capture         the same padded batches of 32 while `minibert.capture` looks at attention probabilities
     memory          by how much the process (on a GPU: its memory) grows, weights included; each in a process of its own
@@ -50,10 +53,13 @@ from statistics import median
 
 import torch
 import torch.nn.functional as F
+import transformers
 from torch import Tensor, nn
 
+from benchmarks.engines import Engine, Setting, engines, sweep, written
 from benchmarks.race import (
     BATCH,
+    MAX_LENGTH,
     MINILM,
     Contestant,
     Plan,
@@ -81,7 +87,7 @@ from minibert.fast.batches import collate
 from minibert.fast.layout import Packed
 from minibert.fast.models import BertForSequenceClassification
 from minibert.inference.jobs import PredictOptions, predict_file
-from minibert.inference.text_encoder import TextEncoder
+from minibert.inference.text_encoder import TextEncoder, sentence_vectors
 from minibert.inference.text_models import classify
 from minibert.look.activations import capture
 from minibert.text.tokenizer import Tokenizer
@@ -108,6 +114,13 @@ FLOORS = {
     ("cuda", "bert-base", "chnsenticorp"): (4, 1.5, None),
 }
 GEMM_FLOORS = {("cpu", "cfimdb"): 0.9, ("cpu", "chnsenticorp"): 0.9, ("cuda", "full"): 0.5}  # of bert-base
+ENGINE_FLOORS = {  # of every engine: of texts, and one at a time
+    ("texts", "sst"): 1.05,
+    ("texts", "cfimdb"): 1.1,
+    ("texts", "chnsenticorp"): 1.1,
+    **{("one sentence", corpus): 1 / 1.1 for corpus in ("sst", "cfimdb", "chnsenticorp")},
+}
+SHORT, SENTENCES = range(8, 33), 16  # tokens of a single sentence; how many
 VECTORS_FLOOR, COLD_FLOOR, GPU_MEMORY_FLOOR = 1.1, 0.6, 0.6
 CAPTURE_LIMIT = 1.1  # times the forward pass, with one layer's probabilities
 ONNX = "ONNX Runtime, exact lengths"
@@ -320,6 +333,60 @@ def vectors_case(plan: Plan) -> Iterator[Row]:
         own.model, theirs = own.model.float(), theirs.float()
 
 
+def engines_case(plan: Plan) -> Iterator[Row]:
+    """From ids, from texts, and of single sentences."""
+    for work in works(plan, TEXTS) if plan.device.type == "cpu" else ():
+        with tempfile.TemporaryDirectory() as folder:
+            own = TextEncoder(written(work, Path(folder)).to(plan.dtype), Tokenizer(work.vocab), "cpu")
+            their_tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+            for threads in plan.each_threads(last=work.size != "minilm"):
+                found = engines(Path(folder), torch.get_num_threads(), plan.precision)
+                yield from engine_races(plan, work, own, found, their_tokenizer, threads)
+
+
+def engine_races(
+    plan: Plan, work: Work, own: TextEncoder, found: list[Engine], their_tokenizer: Callable, threads: str
+) -> Iterator[Row]:
+    E, size = own.config.hidden_size, work.size
+    kind = threads if plan.precision == "fp32" else f"{plan.precision}, {threads}"
+
+    def tokens(texts: list[str]) -> list[list[int]]:
+        return their_tokenizer(texts, truncation=True, max_length=MAX_LENGTH)["input_ids"]
+
+    rows = tokens(work.texts)
+    short = [text for text, row in zip(work.texts, rows, strict=True) if len(row) in SHORT][:SENTENCES]
+    swept = {engine.name: {} if engine.obstacle else sweep(engine, rows, size, E) for engine in found}
+    best = {name: next(iter(settings), None) for name, settings in swept.items()}
+
+    def from_ids(engine: Engine) -> Tensor:
+        return engine.vectors(rows, best[engine.name], E)
+
+    def from_texts(engine: Engine) -> Tensor:
+        return engine.vectors(tokens(work.texts), best[engine.name], E)
+
+    def one_by_one(engine: Engine) -> Tensor:
+        return torch.cat([engine.vectors(tokens([text]), Setting(1, "sorted"), E) for text in short])
+
+    ways = {
+        "ids": (lambda: sentence_vectors(own.model, work.encoding), from_ids),
+        "texts": (lambda: own.embed(work.texts, max_length=MAX_LENGTH), from_texts),
+        "one sentence": (lambda: torch.cat([own.embed([text]) for text in short]), one_by_one),
+    }
+    for way, (ours, theirs) in ways.items():
+        if way == "one sentence" and not short:
+            continue
+        floor = None if plan.precision != "fp32" else ENGINE_FLOORS.get((way, work.corpus))
+        who = [Contestant("minibert", ours)]
+        who += [Contestant(e.name, partial(theirs, e), at_least(floor), e.obstacle) for e in found]
+        truth = sentence_vectors(copy.deepcopy(own.model).float(), work.encoding)
+        truth = truth if way != "one sentence" else truth[[work.texts.index(text) for text in short]]
+        seconds = take_times(who, plan, judged_by(truth, plan.precision))
+        cost = {"asked": flops(own.config, work.encoding.length.tolist())} if way != "one sentence" else {}
+        for row in race(f"engines, {way}, {size}, {kind}", work, seconds, who, cost):
+            settings = swept[row.against] if way != "one sentence" else {}
+            yield replace(row, facts={**row.facts, **{f"seconds {s}": taken for s, taken in settings.items()}})
+
+
 def their_encoding(model: nn.Module, texts: list[str]) -> Callable[[], Tensor]:
     return lambda: model.encode(texts, convert_to_tensor=True, show_progress_bar=False).float().cpu()
 
@@ -525,6 +592,7 @@ def seconds_and_peak(directory: str, data: Path, plan: Plan) -> tuple[float, int
 CASES = {
     "classification": classification_case,
     "vectors": vectors_case,
+    "engines": engines_case,
     "waterfall": waterfall_case,
     "capture": capture_case,
     "memory": memory_case,

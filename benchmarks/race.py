@@ -7,8 +7,8 @@ time; one that cannot run here says why.
 
 Work counts real tokens only, and all layers for all of them, whether a contestant computes them or not: 2 operations
 for each weight of a Linear, and the two products of attention over a row's own length. The GEMM rate it is compared
-with is measured in every round before and after minibert, on a square product as large as the machine likes: what
-others take from a shared machine meanwhile, they take from both.
+with is measured in every round before and after minibert, on a square product as large as the machine likes, by the
+faster of the libraries: what others take from a shared machine meanwhile, they take from both.
 
 transformers' sdpa runs without cuDNN, which plans its attention anew for each new padded length, up to a second each
 time; where a contestant has it, its name says so.
@@ -22,6 +22,7 @@ import functools
 import importlib.metadata
 import importlib.util
 import json
+import os
 import platform
 import random
 import statistics
@@ -61,6 +62,7 @@ from minibert.core.data import chunks
 from minibert.core.files import atomic_write
 from minibert.core.vocabulary import SPECIAL_TOKENS
 from minibert.core.weights import export_weights
+from minibert.fast import products
 from minibert.fast.batches import by_length
 from minibert.fast.models import BertForSequenceClassification
 from minibert.text.tokenizer import Encoding, Tokenizer
@@ -73,6 +75,7 @@ MINILM_SIZES = dict(num_hidden_layers=6, hidden_size=384, num_attention_heads=12
 SIZES = ("minilm", "bert-base")  # by default; any of PRESETS may be asked for
 BATCH, MAX_LENGTH = 32, 512
 TOLERANCE = {"fp32": 1e-5, "bf16": 0.05}  # bf16: of the largest answer, for the rounding of the whole model
+LIMITS = ("ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "ATEN_CPU_CAPABILITY")  # of the instructions that are used
 GEMM_SIZE, GEMM_CALLS = {"cpu": 1536, "cuda": 8192}, 10
 JOINED = 40  # texts that make one of 512 tokens, for the corpus `full`
 SEED = 0
@@ -314,13 +317,31 @@ def gemm_operations(plan: Plan) -> int:
 
 
 def gemm_seconds(plan: Plan) -> float:
-    """Of GEMM_CALLS square matrix products."""
+    """Of GEMM_CALLS square matrix products, by the library that is the fastest here."""
+    return min(seconds_of_libraries(plan).values())
+
+
+def seconds_of_libraries(plan: Plan) -> dict[str, float]:
+    """The same of each: PyTorch's own choice, and on a CPU that has it oneDNN."""
     n = GEMM_SIZE[plan.device.type]
     a, b = (torch.randn(n, n, device=plan.device, dtype=plan.dtype) for _ in range(2))
-    for _ in range(2):  # warms up
-        a @ b
-    synchronize(plan.device)
-    return timed(lambda: ([a @ b for _ in range(GEMM_CALLS)], synchronize(plan.device)))
+    bias = torch.zeros(n, device=plan.device, dtype=plan.dtype)
+    ways = {"a @ b": lambda: a @ b}
+    if products.usable(a, b, bias):
+        ways["oneDNN"] = lambda: products.linear(a, b, bias)
+    found = {}
+    with torch.no_grad():
+        for name, product in ways.items():
+            for _ in range(2):  # warms up
+                product()
+            synchronize(plan.device)
+            found[name] = timed(lambda p=product: ([p() for _ in range(GEMM_CALLS)], synchronize(plan.device)))
+    return found
+
+
+def rates(plan: Plan) -> dict[str, int]:
+    """GFLOP/s of each library with as many threads as PyTorch has."""
+    return {name: round(gemm_operations(plan) / s / 1e9) for name, s in seconds_of_libraries(plan).items()}
 
 
 @contextmanager
@@ -427,14 +448,14 @@ def run(name: str, doc: str, cases: dict[str, Case], default_threads: Sequence[i
     rows = {key(row): row for row in (Row(**row) for row in before.pop("rows"))}
     if arguments.resume:
         plan = replace(plan, done=frozenset((row.case, row.corpus) for row in rows.values()))
-    started, free = time.perf_counter(), free_cores()
+    started, free, gflops = time.perf_counter(), free_cores(), rates(plan)
     with cudnn_attention(False):
         for row in (row for case in chosen for row in cases[case](plan)):
             row = replace(row, bound=None, met=None) if arguments.small else row
             rows[key(row)] = row
             print(line(row), flush=True)
             if out:
-                facts = facts_of(plan, time.perf_counter() - started, free)
+                facts = facts_of(plan, time.perf_counter() - started, free, gflops)
                 facts |= {"rows": [rounded(asdict(row)) for row in rows.values()], "before": before}
                 atomic_write(out, (json.dumps(facts, indent=1) + "\n").encode())
     if out and (drawn := picture(list(rows.values()))):
@@ -446,13 +467,21 @@ def key(row: Row) -> tuple[str, ...]:
     return row.case, row.against, row.unit, row.corpus
 
 
-def facts_of(plan: Plan, seconds: float, free: float) -> dict[str, object]:
+def facts_of(plan: Plan, seconds: float, free: float, gflops: dict[str, int]) -> dict[str, object]:
     gpu = torch.cuda.get_device_name(plan.device) if plan.device.type == "cuda" else None
-    packages = ("torch", "transformers", "sentence-transformers", "onnxruntime", "numpy")
+    packages = ("torch", "transformers", "sentence-transformers", "onnxruntime", "openvino", "ctranslate2", "numpy")
     return {
         "date": str(datetime.date.today()),
         "commit": commit(),
-        "machine": {"cpu": cpu_model(), "cores": CORES, "free_cores": round(free, 1), "gpu": gpu},
+        "machine": {
+            "cpu": cpu_model(),
+            "instructions": torch.backends.cpu.get_cpu_capability(),
+            "limits": {name: os.environ[name] for name in LIMITS if name in os.environ},
+            "gflops": gflops,
+            "cores": CORES,
+            "free_cores": round(free, 1),
+            "gpu": gpu,
+        },
         "versions": {"python": platform.python_version(), **{name: installed_version(name) for name in packages}},
         "flags": {**asdict(plan), "device": str(plan.device), "done": len(plan.done)},
         "texts": "../shared/data" if SHARED.is_dir() else NO_TEXTS,

@@ -10,18 +10,21 @@ import sys
 from timeit import timeit
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from conftest import small_config, stir
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import attention_cases, encoder, race, training
+from benchmarks import attention_cases, encoder, engines, race, training
 from benchmarks.attention_cases import HISTOGRAMS
+from benchmarks.engines import Setting
 from benchmarks.race import Contestant, Plan, flops, judged_by, make_work, share, take_times
 from benchmarks.tokenizer import Bound, Corpus, Row
 from minibert.fast import twins
 from minibert.fast.layout import Packed
 from minibert.fast.models import BertForSequenceClassification
+from minibert.inference.text_encoder import sentence_vectors
 from minibert.inference.text_models import classify
 from minibert.text.tokenizer import Tokenizer
 from minibert.text.vocab import learn_vocabulary
@@ -53,6 +56,50 @@ def clock(monkeypatch, seconds: list[float]) -> None:
     ticks = iter(seconds)
     monkeypatch.setattr(race, "timed", lambda run: (run(), next(ticks))[1])
     monkeypatch.setattr(race, "gemm_seconds", lambda plan: race.gemm_operations(plan) / 10e9)
+
+
+# ---- engines ----
+
+
+@pytest.mark.parametrize("order", engines.ORDERS)
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_a_setting_has_every_row_once_and_keeps_its_word(batch, order):
+    lengths = [5, 3, 5, 9, 3, 5, 5, 1]
+    groups = list(Setting(batch, order).batches(lengths))
+    assert sorted(row for rows in groups for row in rows) == list(range(len(lengths)))
+    assert max(map(len, groups)) <= batch
+    if order == "exact":
+        assert all(len({lengths[row] for row in rows}) == 1 for rows in groups)
+
+
+def test_an_engine_averages_what_it_gives_for_real_tokens():
+    """The hidden state of a token is its id, in every column."""
+    engine = engines.Engine("its own ids", lambda ids, mask: np.repeat(ids[..., None], 2, axis=2).astype(np.float32))
+    rows = [[3], [1, 2, 6], [4, 8]]
+    for setting in (Setting(1, "sorted"), Setting(3, "sorted"), Setting(2, "exact")):
+        assert engine.vectors(rows, setting, 2).tolist() == [[3, 3], [3, 3], [6, 6]]
+
+
+def test_the_fastest_setting_of_a_sweep_comes_first(monkeypatch):
+    monkeypatch.setitem(engines.BATCHES, "tiny", (1, 2, 64))
+    seconds = iter([3.0, 3.0, 1.0, 2.0, 5.0, 5.0])
+    monkeypatch.setattr(engines, "timed", lambda run: (run(), next(seconds))[1])
+    engine = engines.Engine("zeros", lambda ids, mask: np.zeros((*ids.shape, 2), np.float32))
+    found = engines.sweep(engine, [[1, 2], [3], [4]], "tiny", 2)
+    assert [*found.items()] == [
+        (Setting(2, "sorted"), 1.0),
+        (Setting(1, "exact"), 3.0),
+        (Setting(2, "exact"), 5.0),
+    ]
+
+
+@pytest.mark.slow
+def test_transformers_itself_is_an_engine_of_our_vectors(work, tmp_path):
+    own = engines.written(work, tmp_path)
+    (theirs,) = (e for e in engines.engines(tmp_path, 1, "fp32") if e.name == "transformers sdpa")
+    rows = [row.tolist() for row in work.encoding.input_ids]
+    found = theirs.vectors(rows, Setting(8, "sorted"), own.config.hidden_size)
+    torch.testing.assert_close(found, sentence_vectors(own, work.encoding), rtol=0, atol=1e-5)
 
 
 # ---- counting ----
@@ -354,7 +401,7 @@ plan = race.Plan(race.torch.device("cpu"), "fp32", (1,), 1, 1, False, ("sst",), 
 work = race.make_work(plan, "sst", "minilm", 50)
 model = race.own_model(work)
 print(model.config.hidden_size, len(work.vocab), work.encoding.length.max() <= 512)
-print(race.facts_of(plan, 0.0, 0.0)["weights"])
+print(race.facts_of(plan, 0.0, 0.0, {})["weights"])
 """
 
 
