@@ -33,7 +33,7 @@ Forward = Callable[[NDArray, NDArray], NDArray]  # ids and mask [B, S] -> hidden
 BATCHES = {"minilm": (1, 4, 8, 16, 32, 64), "bert-base": (1, 4, 8, 16)}  # rows
 ORDERS = ("sorted", "exact")
 PACKAGES = {"OpenVINO": "openvino", "CTranslate2": "ctranslate2", "ONNX Runtime": "onnxruntime"}
-TIMES = 2  # that a setting is tried; the faster counts
+TIMES = 1  # that a setting is tried; the faster counts
 
 
 class Setting(NamedTuple):

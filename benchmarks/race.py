@@ -76,6 +76,7 @@ SIZES = ("minilm", "bert-base")  # by default; any of PRESETS may be asked for
 BATCH, MAX_LENGTH = 32, 512
 TOLERANCE = {"fp32": 1e-5, "bf16": 0.05}  # bf16: of the largest answer, for the rounding of the whole model
 LIMITS = ("ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "ATEN_CPU_CAPABILITY")  # of the instructions that are used
+STILL = 0.3  # seconds before each run: threads of OpenMP and of the engines spin for 0.2 s after their work
 GEMM_SIZE, GEMM_CALLS = {"cpu": 1536, "cuda": 8192}, 10
 JOINED = 40  # texts that make one of 512 tokens, for the corpus `full`
 SEED = 0
@@ -258,6 +259,7 @@ def take_times(contestants: list[Contestant], plan: Plan, judge: Callable[[Tenso
     for _ in range(plan.rounds):
         gemm = gemm_seconds(plan)
         for name, run in good.items():
+            time.sleep(STILL)
             found.seconds[name].append(timed(lambda run=run: (run(), synchronize(plan.device))))
             if name == contestants[0].name:
                 gemm += gemm_seconds(plan)

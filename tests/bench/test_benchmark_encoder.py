@@ -41,6 +41,7 @@ def _small(monkeypatch):
     monkeypatch.setitem(race.GEMM_SIZE, "cpu", 32)
     monkeypatch.setattr(race, "timed", lambda run: timeit(run, number=1))  # the real one collects garbage, at length
     monkeypatch.setattr(race, "free_cores", lambda: 2.0)
+    monkeypatch.setattr(race, "STILL", 0)
     for module in (encoder, training):
         monkeypatch.setattr(module, "TEXTS", {("tiny", "reviews"): 40})
     monkeypatch.setattr(encoder, "MINILM_TEXTS", {("tiny", "reviews"): 40})
