@@ -83,6 +83,7 @@ from benchmarks.tokenizer import Bound, Row, in_child, resident, timed
 from minibert.core.config import PRESETS, BertConfig
 from minibert.core.data import chunks
 from minibert.core.model import SelfAttention
+from minibert.fast import products
 from minibert.fast.batches import collate
 from minibert.fast.layout import Packed
 from minibert.fast.models import BertForSequenceClassification
@@ -449,10 +450,13 @@ def steps_of(own: BertForSequenceClassification, work: Work, plan: Plan) -> list
     steps = {
         "minibert, padded, random order": padded(work.random_batches()),
         "+ sorted by length": padded(work.sorted_batches()),
-        "+ packed": packed(every_row(own, fused=False)),
-        "+ fused q, k, v": packed(every_row(own)),
+        "+ packed": by_f_linear(packed(every_row(own, fused=False))),
+        "+ fused q, k, v": by_f_linear(packed(every_row(own))),
+        "+ oneDNN's products": packed(every_row(own)),
         "+ last layer for [CLS] alone": packed(own),
     }
+    if plan.device.type != "cpu" or products.OPERATOR is None:
+        del steps["+ oneDNN's products"]
     if plan.precision == "bf16":
         steps["+ bf16"] = packed(copy.deepcopy(own).to(torch.bfloat16))
     if plan.compile:
@@ -461,6 +465,19 @@ def steps_of(own: BertForSequenceClassification, work: Work, plan: Plan) -> list
             layer.ffn.compile(dynamic=True)
         steps["+ compiled feed-forward"] = packed(compiled)
     return [Contestant(name, run) for name, run in steps.items()]
+
+
+def by_f_linear(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """The same without oneDNN's products."""
+
+    def plain() -> Tensor:
+        operator, products.OPERATOR = products.OPERATOR, None
+        try:
+            return run()
+        finally:
+            products.OPERATOR = operator
+
+    return plain
 
 
 def capture_case(plan: Plan) -> Iterator[Row]:

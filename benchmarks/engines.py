@@ -33,7 +33,6 @@ Forward = Callable[[NDArray, NDArray], NDArray]  # ids and mask [B, S] -> hidden
 BATCHES = {"minilm": (1, 4, 8, 16, 32, 64), "bert-base": (1, 4, 8, 16)}  # rows
 ORDERS = ("sorted", "exact")
 PACKAGES = {"OpenVINO": "openvino", "CTranslate2": "ctranslate2", "ONNX Runtime": "onnxruntime"}
-TIMES = 1  # that a setting is tried; the faster counts
 
 
 class Setting(NamedTuple):
@@ -190,5 +189,5 @@ def sweep(engine: Engine, rows: Sequence[Sequence[int]], size: str, width: int) 
     found = {}
     for setting in (Setting(batch, order) for batch in sizes for order in ORDERS[batch == 1 :]):
         engine.vectors(rows[:2], setting, width)
-        found[setting] = min(timed(lambda s=setting: engine.vectors(rows, s, width)) for _ in range(TIMES))
+        found[setting] = timed(lambda s=setting: engine.vectors(rows, s, width))
     return dict(sorted(found.items(), key=lambda item: item[1]))

@@ -38,10 +38,11 @@ COPIES: dict[int, Copy] = {}  # by the weight's id
 
 def usable(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
     """Whether oneDNN is to multiply these: several rows of plain float32 (bfloat16 where the CPU has it) on a CPU, and
-    nothing around them that changes what `F.linear` does. For one row MKL is the faster one.
+    nothing around them that changes or watches what `F.linear` does. For one row MKL is the faster one.
     """
     return (
-        x.dtype is weight.dtype is bias.dtype
+        type(x) is Tensor
+        and x.dtype is weight.dtype is bias.dtype
         and (x.dtype is torch.float32 or (x.dtype is torch.bfloat16 and BF16))
         and x.is_cpu
         and weight.is_cpu
@@ -54,6 +55,7 @@ def usable(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
         and forward_ad._current_level < 0
+        and not torch._C._len_torch_dispatch_stack()  # counters of operations, tensors without numbers
     )
 
 
