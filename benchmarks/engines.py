@@ -183,11 +183,18 @@ def engines(folder: Path, threads: int, precision: str) -> list[Engine]:
     return found
 
 
+def settings_of(engine: str, size: str, rows: int) -> list[Setting]:
+    """What is tried. A batch as large as all rows is the last; transformers pads, and is known to want it so."""
+    sizes = [batch for batch in BATCHES[size] if batch == 1 or batch < 2 * rows]
+    if engine.startswith("transformers"):
+        return [Setting(batch, "sorted") for batch in sizes if batch >= 8] or [Setting(sizes[-1], "sorted")]
+    return [Setting(batch, order) for batch in sizes for order in ORDERS[batch == 1 :]]
+
+
 def sweep(engine: Engine, rows: Sequence[Sequence[int]], size: str, width: int) -> dict[Setting, float]:
-    """Seconds of each setting, the fastest first. A batch as large as all rows is the last that is tried."""
-    sizes = [batch for batch in BATCHES[size] if batch == 1 or batch < 2 * len(rows)]
+    """Seconds of each setting, the fastest first."""
     found = {}
-    for setting in (Setting(batch, order) for batch in sizes for order in ORDERS[batch == 1 :]):
+    for setting in settings_of(engine.name, size, len(rows)):
         engine.vectors(rows[:2], setting, width)
         found[setting] = timed(lambda s=setting: engine.vectors(rows, s, width))
     return dict(sorted(found.items(), key=lambda item: item[1]))
