@@ -178,8 +178,11 @@ def engines(folder: Path, threads: int, precision: str) -> list[Engine]:
         package = PACKAGES.get(name.split(",")[0], "transformers")
         if importlib.util.find_spec(package) is None:
             found.append(Engine(name, None, f"skipped: {package} not installed"))
-        else:
+            continue
+        try:
             found.append(Engine(name, make()))
+        except ValueError as error:  # CTranslate2: this CPU does not have the type
+            found.append(Engine(name, None, f"skipped: {error}"))
     return found
 
 
