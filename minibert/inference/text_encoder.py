@@ -138,7 +138,7 @@ def sentence_vectors(
     vectors, model = torch.empty(len(encoding.length), model.config.hidden_size), prepare(model)
     for rows, batch in batches(encoding, tokens_per_batch, model, first_only=first):
         hidden = model(*batch[:-1]).last_hidden_state  # [T, E]; of [CLS] alone [B, E]
-        vectors[rows] = (hidden if first else pooled(hidden, batch.layout, pooling)).float().cpu()
+        vectors[rows] = (hidden if first else pooled(hidden.float(), batch.layout, pooling)).float().cpu()
     return vectors
 
 

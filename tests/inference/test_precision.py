@@ -3,6 +3,7 @@ cannot be has one line. benchmarks/encoder.py measures fine-tuned models. Run: p
 """
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,8 +13,9 @@ from test_inference import saved, texts
 from minibert import cli
 from minibert.fast import products
 from minibert.fast.models import BertForSequenceClassification, BertModel
-from minibert.inference.text_encoder import TextEncoder
+from minibert.inference.text_encoder import TextEncoder, sentence_vectors
 from minibert.inference.text_models import TextClassifier, pick_dtype
+from minibert.text.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.numeric
 
@@ -50,6 +52,21 @@ def test_vectors_in_bfloat16_point_the_same_way(tmp_path):
     )
     assert found.dtype is torch.float32
     assert F.cosine_similarity(found, wanted).min() > 0.999
+
+
+@needs_bf16
+@pytest.mark.parametrize("pooling", ["mean", "mean-sqrt"])
+def test_long_rows_are_summed_in_float32(pooling):
+    """In bfloat16 a sum of some hundred numbers stops growing."""
+    hidden = torch.full((512, 3), 0.7).bfloat16()
+    model = SimpleNamespace(config=SimpleNamespace(hidden_size=3, intermediate_size=8))
+    encoding = Tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"])(["a " * 510], padding="none")
+    answers = torch.nn.Module()
+    answers.weight, answers.config = torch.nn.Parameter(torch.zeros(1)), model.config
+    answers.forward = lambda *given: SimpleNamespace(last_hidden_state=hidden)
+    (found,) = sentence_vectors(answers, encoding, pooling)
+    true = hidden.double().sum(0) / (512 if pooling == "mean" else 512**0.5)
+    torch.testing.assert_close(found.double(), true, rtol=1e-5, atol=0)
 
 
 def test_what_auto_takes_depends_on_the_instructions_alone(monkeypatch):
