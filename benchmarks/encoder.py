@@ -43,7 +43,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -56,7 +55,7 @@ import torch.nn.functional as F
 import transformers
 from torch import Tensor, nn
 
-from benchmarks.engines import Engine, Setting, engines, sweep, written
+from benchmarks.engines import Engine, Setting, engines, export, session, sweep, written
 from benchmarks.race import (
     BATCH,
     MAX_LENGTH,
@@ -197,37 +196,18 @@ class Onnx:
     def __init__(self, model: nn.Module, folder: Path) -> None:
         self.file, self.labels = folder / "model.onnx", model.config.num_labels
         model.set_attn_implementation("eager")  # plain products, which the optimiser knows
-        free = torch.export.Dim.DYNAMIC
-        ids = torch.ones(2, 7, dtype=torch.long)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-            torch.onnx.export(
-                Unmasked(model),
-                (ids, torch.zeros_like(ids)),
-                self.file,
-                input_names=["ids", "segments"],
-                output_names=["logits"],
-                dynamic_shapes=({0: free, 1: free},) * 2,
-                dynamo=True,
-                verbose=False,
-            )
+        export(Unmasked(model), self.file, ["ids", "segments"])
 
     def contestant(self, work: Work) -> Contestant:
         """With as many threads as PyTorch has now."""
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        session = onnxruntime.InferenceSession(str(self.file), options, providers=["CPUExecutionProvider"])
+        model = session(self.file, torch.get_num_threads())
         groups = equal_lengths(work)
 
         def answer() -> Tensor:
             logits = torch.empty(len(work.texts), self.labels)
             for rows in groups:
                 ids, _, segments, *_ = collate(work.encoding, None, rows, 0)
-                (out,) = session.run(None, {"ids": ids.numpy(), "segments": segments.numpy()})
+                (out,) = model.run(None, {"ids": ids.numpy(), "segments": segments.numpy()})
                 logits[rows] = torch.from_numpy(out)
             return logits
 

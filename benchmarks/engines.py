@@ -1,6 +1,5 @@
 """What people take for serving BERT on a CPU, as contestants of benchmarks/encoder.py: OpenVINO, CTranslate2 and ONNX
-Runtime, each with the model's last hidden states averaged over real tokens, each at the best of SETTINGS, which
-`sweep` finds for every row anew.
+Runtime, each with the model's last hidden states averaged over real tokens, each at the best setting of a `sweep`.
 
 A batch is padded to its longest row; "sorted" batches are filled with rows in the order of their lengths, "exact" ones
 with rows of one length.
@@ -13,7 +12,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +26,9 @@ from minibert.core.weights import export_weights
 from minibert.fast.batches import by_length
 from minibert.fast.models import BertModel
 from minibert.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 Forward = Callable[[NDArray, NDArray], NDArray]  # ids and mask [B, S] -> hidden states [B, S, E] float32
 
@@ -93,21 +95,36 @@ def written(work: Work, folder: Path) -> BertModel:
     theirs.load_state_dict(export_weights(own))
     theirs.save_pretrained(folder)
     Tokenizer(work.vocab).save_pretrained(folder)
+    export(Hidden(theirs), folder / "model.onnx", ["ids", "mask"])
+    return own
+
+
+def export(model: nn.Module, file: Path, inputs: list[str]) -> None:
+    """As ONNX, for any two dimensions of its two inputs."""
     free, ids = torch.export.Dim.DYNAMIC, torch.ones(2, 7, dtype=torch.long)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         torch.onnx.export(
-            Hidden(theirs),
+            model,
             (ids, torch.ones_like(ids)),
-            folder / "model.onnx",
-            input_names=["ids", "mask"],
-            output_names=["hidden"],
+            file,
+            input_names=inputs,
+            output_names=["answers"],
             dynamic_shapes=({0: free, 1: free},) * 2,
             dynamo=True,
             verbose=False,
         )
-    return own
+
+
+def session(file: Path, threads: int, arena: bool = True) -> onnxruntime.InferenceSession:
+    """With all graph optimisations. arena: whether it keeps the memory that it has used."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.enable_cpu_mem_arena = threads, arena
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
 
 def openvino(folder: Path, threads: int, precision: str) -> Forward:
@@ -137,14 +154,9 @@ def ctranslate2(folder: Path, threads: int, precision: str) -> Forward:
 
 
 def onnx_runtime(folder: Path, threads: int, arena: bool = True) -> Forward:
-    """arena: whether it keeps the memory that it has used."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.enable_cpu_mem_arena = threads, arena
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
-    return lambda ids, mask: session.run(None, {"ids": ids, "mask": mask})[0]
+    """arena: see `session`."""
+    model = session(folder / "model.onnx", threads, arena)
+    return lambda ids, mask: model.run(None, {"ids": ids, "mask": mask})[0]
 
 
 def transformers_itself(folder: Path, precision: str) -> Forward:
@@ -186,18 +198,12 @@ def engines(folder: Path, threads: int, precision: str) -> list[Engine]:
     return found
 
 
-def settings_of(engine: str, size: str, rows: int) -> list[Setting]:
-    """What is tried. A batch as large as all rows is the last; transformers pads, and is known to want it so."""
-    sizes = [batch for batch in BATCHES[size] if batch == 1 or batch < 2 * rows]
-    if engine.startswith("transformers"):
-        return [Setting(batch, "sorted") for batch in sizes if batch >= 8] or [Setting(sizes[-1], "sorted")]
-    return [Setting(batch, order) for batch in sizes for order in ORDERS[batch == 1 :]]
-
-
 def sweep(engine: Engine, rows: Sequence[Sequence[int]], size: str, width: int) -> dict[Setting, float]:
-    """Seconds of each setting, the fastest first."""
+    """Seconds of each setting, the fastest first. A batch as large as all rows is the last that is tried; before it is
+    timed a setting runs once, as engines prepare their kernels for each new shape."""
+    sizes = [batch for batch in BATCHES[size] if batch == 1 or batch < 2 * len(rows)]
     found = {}
-    for setting in settings_of(engine.name, size, len(rows)):
-        engine.vectors(rows[:2], setting, width)
+    for setting in (Setting(batch, order) for batch in sizes for order in ORDERS[batch == 1 :]):
+        engine.vectors(rows, setting, width)
         found[setting] = timed(lambda s=setting: engine.vectors(rows, s, width))
     return dict(sorted(found.items(), key=lambda item: item[1]))

@@ -4,7 +4,7 @@ which is MKL's there. The activation and the residual sum are done while the pro
 The operator is the one that torch.compile's freezing puts in the place of a Linear (torch/_inductor, mkldnn_fusion). It
 takes weights as they are and arranges them for its kernels on the way, at a cost that only few tokens feel: so there is
 no copy that could be out of date. Which library computes is a matter of rule (`usable`), never of timing;
-`torch.backends.mkldnn.flags(enabled=False)` turns it off.
+`torch.backends.mkldnn.set_flags(False)` turns it off.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FAST_ENOUGH = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")  # b
 
 def usable(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
     """Whether oneDNN is to multiply these: several rows of plain float32 (bfloat16 where the CPU has it) on a CPU, and
-    nothing around them that changes or watches what `F.linear` does. For one row MKL is the faster one.
+    nothing around them that changes or counts what `F.linear` does. For one row MKL is the faster one.
     """
     return (
         type(x) is Tensor

@@ -81,7 +81,8 @@ class TextEncoder(TrainedModel):
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Writes what `from_pretrained` and sentence_transformers.SentenceTransformer(directory) load, with equal
-        vectors. Model and tokenizer come last: what an interruption leaves is no model without its pooling."""
+        vectors; of a model in bfloat16 the weights as they are rounded, which are then read as float32. Model and
+        tokenizer come last: what an interruption leaves is no model without its pooling."""
         directory = Path(directory)
         E = self.config.hidden_size
         write_files(directory, self.pooling, self.normalize, self.max_length, self.prompt, E)

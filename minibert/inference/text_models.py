@@ -64,7 +64,7 @@ def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision not in ANSWERING:
         raise ValueError(f"precision {precision!r} is unknown; choose {', '.join(ANSWERING)}")
     if precision == "bf16" and not known:
-        raise ValueError(f"precision bf16: this {device.type} cannot compute in bfloat16; choose fp32")
+        raise ValueError(f"precision bf16: on this {device.type} PyTorch has no fast bfloat16; choose fp32")
     return torch.bfloat16 if precision == "bf16" or (precision == "auto" and native) else torch.float32
 
 

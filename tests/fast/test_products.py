@@ -134,10 +134,11 @@ def under_autocast(parts: tuple[Tensor, ...]) -> Tensor:
 
 
 def turned_off(parts: tuple[Tensor, ...]) -> Tensor:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a setting of other machines that this one sets back
-        with torch.backends.mkldnn.flags(enabled=False):
-            return products.linear(*parts)
+    torch.backends.mkldnn.set_flags(False)
+    try:
+        return products.linear(*parts)
+    finally:
+        torch.backends.mkldnn.set_flags(True)
 
 
 def with_tangents(parts: tuple[Tensor, ...]) -> Tensor:

@@ -84,7 +84,7 @@ def test_bfloat16_where_there_is_none_and_other_words_are_refused_in_a_line(
     (tmp_path / "rows.tsv").write_text("label\ttext\nnegative\ta b\n", encoding="utf-8")
     given = ["--data", str(tmp_path / "rows.tsv")] if command == "evaluate" else ["a b"]
     for precision, words in (
-        ("bf16", "minibert: precision bf16: this cpu cannot compute in bfloat16; choose fp32\n"),
+        ("bf16", "minibert: precision bf16: on this cpu PyTorch has no fast bfloat16; choose fp32\n"),
         ("fp16", "precision 'fp16' is unknown; choose fp32, bf16, auto\n"),
     ):
         assert cli.main([command, str(directory), *given, "--device", "cpu", "--precision", precision]) == 2
