@@ -435,7 +435,7 @@ def steps_of(own: BertForSequenceClassification, work: Work, plan: Plan) -> list
         "+ oneDNN's products": packed(every_row(own)),
         "+ last layer for [CLS] alone": packed(own),
     }
-    if plan.device.type != "cpu" or products.OPERATOR is None:
+    if not has_onednn(plan):
         del steps["+ oneDNN's products"]
     if plan.precision == "bf16":
         steps["+ bf16"] = packed(copy.deepcopy(own).to(torch.bfloat16))
@@ -445,6 +445,11 @@ def steps_of(own: BertForSequenceClassification, work: Work, plan: Plan) -> list
             layer.ffn.compile(dynamic=True)
         steps["+ compiled feed-forward"] = packed(compiled)
     return [Contestant(name, run) for name, run in steps.items()]
+
+
+def has_onednn(plan: Plan) -> bool:
+    """Whether minibert's products are oneDNN's."""
+    return plan.device.type == "cpu" and products.OPERATOR is not None and products.FAST_ENOUGH
 
 
 def by_f_linear(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
