@@ -5,10 +5,14 @@ The operator is the one that torch.compile's freezing puts in the place of a Lin
 takes weights as they are and arranges them for its kernels on the way, at a cost that only few tokens feel: so there is
 no copy that could be out of date. Which library computes is a matter of rule (`usable`), never of timing;
 `torch.backends.mkldnn.set_flags(False)` turns it off.
+
+PyTorch keeps a kernel for every number of rows it has seen, up to 1,024 of them, and with each up to as much memory as
+the weights have. Batches without padding have ever new numbers: so here it keeps CACHES (see `bound_caches`).
 """
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
@@ -30,6 +34,26 @@ OPERATOR = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if HAS_ONEDNN el
 BF16 = HAS_ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 BF16_IN_HARDWARE = BF16 and getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
 FAST_ENOUGH = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")  # below, MKL is the faster one
+
+# oneDNN's own cache of kernels and ideep's above it. Forward, a model asks for four, and its layers share them.
+CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16", "LRU_CACHE_CAPACITY": "16"}
+
+
+def bound_caches() -> None:
+    """Has both read their sizes now, at their first product, where the user has not set them. The variables are taken
+    back after it: other libraries in this process and its children, which may bring their own oneDNN, have theirs.
+    """
+    ours = [name for name in CACHES if name not in os.environ]
+    os.environ.update({name: CACHES[name] for name in ours})
+    try:
+        OPERATOR(torch.zeros(2, 16), torch.zeros(16, 16), torch.zeros(16), "none", [], "")
+    finally:
+        for name in ours:
+            del os.environ[name]
+
+
+if OPERATOR is not None and FAST_ENOUGH:
+    bound_caches()
 
 
 def usable(x: Tensor, weight: Tensor, bias: Tensor) -> bool:

@@ -3,6 +3,7 @@ Run: pytest tests/fast/test_products.py
 """
 
 import copy
+import os
 import pickle
 import warnings
 
@@ -278,3 +279,28 @@ def test_a_step_of_a_prepared_model_is_that_of_the_model(calls):
         size = max(c.abs().max().item(), 1e-2)
         distances = [(x - c).abs().max().item() / size for x in (a, b)]
         assert distances[0] <= max(1e-5, 3 * distances[1])
+
+
+@needs_onednn
+def test_only_a_few_kernels_are_kept_however_many_numbers_of_rows_there_were(capfd):
+    _, weight, bias = given(2, 37)
+    for T in range(2, 43):
+        products.linear(torch.ones(T, 37), weight, bias)
+    with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON_CREATION):
+        for _ in range(2):
+            products.linear(torch.ones(2, 37), weight, bias)
+    said = [line for line in capfd.readouterr().out.splitlines() if "inner_product" in line]
+    assert [hit for line in said for hit in ("create:cache_miss", "create:cache_hit") if hit in line] == [
+        "create:cache_miss",  # the 41 others had taken its place
+        "create:cache_hit",
+    ]
+
+
+@needs_onednn
+def test_other_libraries_are_not_told_how_many_kernels_to_keep(monkeypatch):
+    first, *others = products.CACHES
+    monkeypatch.setenv(first, "33")
+    for name in others:
+        monkeypatch.delenv(name, raising=False)
+    products.bound_caches()
+    assert {name: os.environ.get(name) for name in products.CACHES} == {first: "33"} | dict.fromkeys(others)

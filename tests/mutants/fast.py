@@ -246,6 +246,12 @@ MUTATIONS = {
     ],
     "minibert/fast/products.py": [
         (
+            "products: every kernel there was is kept",
+            '"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16"',
+            '"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024"',
+            "tests/fast/test_products.py::test_only_a_few_kernels_are_kept_however_many_numbers_of_rows_there_were",
+        ),
+        (
             "products: the gradient of x is made by the weight unturned",
             "dx = OPERATOR(g, weight.t(), None",
             "dx = OPERATOR(g, weight.t().contiguous().view(weight.shape).t(), None",
