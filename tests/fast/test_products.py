@@ -304,3 +304,13 @@ def test_other_libraries_are_not_told_how_many_kernels_to_keep(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     products.bound_caches()
     assert {name: os.environ.get(name) for name in products.CACHES} == {first: "33"} | dict.fromkeys(others)
+
+
+@needs_onednn
+def test_kernels_are_bounded_whatever_tensors_are_by_default():
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            products.bound_caches()
+    finally:
+        torch.set_default_dtype(torch.float32)
