@@ -70,7 +70,8 @@ def test_the_wheel_is_small(built):
 
 
 def test_the_sdist_holds_what_the_wheel_is_made_of(built, tracked):
-    names = {name.split("/", 1)[1] for name in tarfile.open(built["sdist"]).getnames() if "/" in name}
+    with tarfile.open(built["sdist"]) as archive:
+        names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
     assert names >= {name for name in tracked if name.startswith("minibert/")}
     assert names >= {"LICENSE", "README.md", "pyproject.toml"}
 
