@@ -150,10 +150,14 @@ def send(number: int) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_is_a_request(number, capsys):
-    with Interrupt() as interrupt:
-        assert not interrupt.requested
-        send(number)
-        assert interrupt.requested
+    before = signal.signal(number, signal.default_int_handler)  # these tests may run under nohup themselves
+    try:
+        with Interrupt() as interrupt:
+            assert not interrupt.requested
+            send(number)
+            assert interrupt.requested
+    finally:
+        signal.signal(number, before)
     assert "once more to stop at once" in capsys.readouterr().err
 
 
