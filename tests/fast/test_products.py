@@ -307,10 +307,13 @@ def test_other_libraries_are_not_told_how_many_kernels_to_keep(monkeypatch):
 
 
 @needs_onednn
-def test_kernels_are_bounded_whatever_tensors_are_by_default():
+def test_kernels_are_bounded_whatever_tensors_are_by_default(monkeypatch):
+    made = []
+    monkeypatch.setattr(products, "OPERATOR", lambda x, *rest: made.append((x.dtype, x.device.type)))
     torch.set_default_dtype(torch.float64)
     try:
         with torch.device("meta"):
             products.bound_caches()
     finally:
         torch.set_default_dtype(torch.float32)
+    assert made == [(torch.float32, "cpu")]
