@@ -217,12 +217,12 @@ DENSE = {  # formulas over arrays and tables, nearly all names and brackets: as 
     "options": 9.8,
     "training.options": 9.9,
 }
-LINES = {"core": 2395, "its reading path": 1539}  # aims: 2300, 1550. More only in the commit that needs it
+LINES = {"core": 2406, "its reading path": 1539}  # aims: 2300, 1550. More only in the commit that needs it
 FILES = 15  # that core/train.py reaches
 BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more only in the commit that needs it
-    "core": (2395, 2300),
+    "core": (2406, 2300),
     "io": (2236, 500),
-    "text": (2720, 1450),
+    "text": (2805, 1450),
     "fast": (2150, 1850),
     "inference": (1795, 700),
     "training": (3553, 2750),

@@ -3,8 +3,8 @@
 N texts or pairs, S positions, T positions in all, every row unpadded. No torch in here.
 """
 
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -71,75 +71,84 @@ class Options(NamedTuple):
             raise ValueError(f"pad_to_multiple_of {self.multiple} must be 1 or more")
 
 
-def truncated_lengths(first: Ints, second: Ints, budget: int, truncation: str) -> tuple[Ints, Ints]:
-    """How many tokens of each text stay when both together may have `budget`; first, second: [N].
+class Place(NamedTuple):
+    """One position of a row. segment: 0 in the first text, 1 in the second. span: of the token in its text."""
+
+    token_id: int
+    segment: int
+    special: bool  # whether the tokenizer has put it there
+    span: tuple[int, int] = (0, 0)
+
+
+Text = list[tuple[int, tuple[int, int]]]  # each token's id and its span
+
+
+def join(first: Text, second: Text | None, cls_id: int, sep_id: int) -> list[Place]:
+    """[CLS] first [SEP], or [CLS] first [SEP] second [SEP], of which the second text and its [SEP] have segment 1."""
+    row = [Place(cls_id, 0, True)]
+    row += [Place(token_id, 0, False, span) for token_id, span in first]
+    row.append(Place(sep_id, 0, True))
+    if second is not None:
+        row += [Place(token_id, 1, False, span) for token_id, span in second]
+        row.append(Place(sep_id, 1, True))
+    return row
+
+
+def fill_up(rows: list[list[Place]], width: int, pad_id: int) -> tuple[list[list[Place]], list[list[int]]]:
+    """Rows of at least `width` places by [PAD] at their ends, and their masks: 1 where a token is real, 0 at [PAD]."""
+    missing = [max(0, width - len(row)) for row in rows]
+    masks = [[1] * len(row) + [0] * many for row, many in zip(rows, missing, strict=True)]
+    return [row + [Place(pad_id, 0, True)] * many for row, many in zip(rows, missing, strict=True)], masks
+
+
+def truncated(first: int, second: int, budget: int, truncation: str) -> tuple[int, int]:
+    """How many tokens of each text stay when both together may have `budget`.
 
     longest_first shortens the longer text to the shorter one's length, then both alike; an odd token stays with the
     longer text, with the second where they are equal. (Google's tokenization.py leaves it to the first.)
 
-    >>> truncated_lengths(np.array([400]), np.array([400]), 509, "longest_first")
-    (array([254]), array([255]))
+    >>> truncated(400, 400, 509, "longest_first")
+    (254, 255)
     """
     excess = first + second - budget
-    over = excess > 0
-    if truncation == "none" or not over.any():
+    if truncation == "none" or excess <= 0:
         return first, second
     if truncation == "longest_first" or budget == 0:
-        shorter = np.minimum(np.minimum(first, second), budget // 2)
-        kept = np.where(first > second, budget - shorter, shorter)
-        return np.where(over, kept, first), np.where(over, budget - kept, second)
-    cut = first if truncation == "only_first" else second
-    for row in np.flatnonzero(over & (cut <= excess)):  # one token must stay
-        many = f"{excess[row]} tokens are more than {truncation} can take"
-        raise ValueError(f"text {row}: {many}; use longest_first or a larger max_length")
-    removed = np.where(over, excess, 0)
-    return (first - removed, second) if truncation == "only_first" else (first, second - removed)
+        shorter = min(first, second, budget // 2)
+        return (budget - shorter, shorter) if first > second else (shorter, budget - shorter)
+    if (first if truncation == "only_first" else second) <= excess:  # one token must stay
+        many = f"{excess} tokens are more than {truncation} can take"
+        raise ValueError(f"{many}; use longest_first or a larger max_length")
+    return (first - excess, second) if truncation == "only_first" else (first, second - excess)
 
 
 def arrange(flat: Flat, pairs: bool, options: Options, cls_id: int, sep_id: int, pad_id: int) -> Encoding:
     """flat: N texts, or 2 N with each text's pair behind it. ValueError: truncation cannot make a row short enough."""
-    specials = 3 if pairs else 2
-    counts = flat.lengths.reshape(-1, specials - 1)  # [N, 1 or 2] tokens of each text
-    first, second = counts[:, 0], counts[:, 1] if pairs else np.zeros(len(counts), np.int64)
-    n, m = truncated_lengths(first, second, options.max_length - specials, options.truncation)
-    tokens, spans = flat.ids, flat.spans
-    if n.sum() + m.sum() < len(tokens):
-        kept = ranges(np.cumsum(flat.lengths) - flat.lengths, np.column_stack((n, m) if pairs else (n,)).ravel())
-        tokens, spans = tokens[kept], None if spans is None else spans[kept]
-    # A row is [CLS], n tokens, [SEP]; of a pair m more and another [SEP]. All places are counted through all rows.
-    length = n + m + specials
-    if options.padding in ("none", "packed"):
-        starts = np.cumsum(length) - length  # where each row begins
-        real = np.ones(length.sum(), bool)  # [T]
-    else:
+    spans = [(0, 0)] * len(flat.ids) if flat.spans is None else map(tuple, flat.spans.tolist())
+    tokens = zip(flat.ids.tolist(), spans, strict=True)
+    texts = [[next(tokens) for _ in range(length)] for length in flat.lengths]
+    budget = options.max_length - (3 if pairs else 2)  # what [CLS] and [SEP] leave
+    rows = []
+    for first, second in zip(texts[::2], texts[1::2], strict=True) if pairs else ((text, None) for text in texts):
+        try:
+            n, m = truncated(len(first), len(second or ()), budget, options.truncation)
+        except ValueError as error:
+            raise ValueError(f"text {len(rows)}: {error}") from None
+        rows.append(join(first[:n], second and second[:m], cls_id, sep_id))
+    length = np.array([len(row) for row in rows], np.int64)
+    width = 0
+    if options.padding in ("longest", "max_length"):
         width = max(length.max(initial=0), options.max_length if options.padding == "max_length" else 0)
         width += -width % (options.multiple or 1)
-        starts = np.arange(len(length)) * width
-        real = np.arange(width) < length[:, None]  # [N, S]
-    is_text = real.copy()
-    for special in (starts, starts + n + 1, starts + length - 1):  # [CLS], [SEP], and a pair's other [SEP]
-        is_text.ravel()[special] = False
-    ids = np.where(real, sep_id, pad_id)
-    ids.ravel()[starts] = cls_id
-    ids[is_text] = tokens
-    types = np.zeros(real.shape, np.int64)
-    types.ravel()[ranges(starts + n + 2, length - n - 2)] = 1
-    offsets = None
-    if spans is not None:
-        offsets = np.zeros((*real.shape, 2), np.int64)
-        offsets[is_text] = spans
-    encoding = Encoding(ids, types, (~is_text).astype(np.int64), length, real.astype(np.int64), offsets)
-    return rows(encoding) if options.padding == "none" else encoding
+    rows, masks = fill_up(rows, width, pad_id)
 
+    def gather(columns: list[list], *size: int) -> Rows:
+        if options.padding == "none":
+            return [np.array(column, np.int64) for column in columns]
+        if options.padding == "packed":
+            return np.array(list(chain.from_iterable(columns)), np.int64).reshape(-1, *size)
+        return np.array(columns, np.int64).reshape(len(rows), width, *size)
 
-def rows(packed: Encoding) -> Encoding:
-    """The same, each array cut into the list of its rows."""
-    cuts = [slice(*ends) for ends in pairwise([0, *np.cumsum(packed.length).tolist()])]
-    arrays = {name: array for name, array in vars(packed).items() if name != "length" and array is not None}
-    return replace(packed, **{name: [array[cut] for cut in cuts] for name, array in arrays.items()})
-
-
-def ranges(starts: NDArray, counts: NDArray) -> Ints:
-    """ranges([5, 20], [3, 2]) -> [5, 6, 7, 20, 21]"""
-    ends = counts.cumsum()
-    return (starts - ends + counts).repeat(counts) + np.arange(ends[-1] if len(ends) else 0)
+    ids, segments, special = (gather([[place[i] for place in row] for row in rows]) for i in range(3))
+    offsets = None if flat.spans is None else gather([[place.span for place in row] for row in rows], 2)
+    return Encoding(ids, segments, special, length, gather(masks), offsets)

@@ -87,7 +87,7 @@ class Tokenizer:
         most = max_length - 2 if pairs is None and truncation != "none" else None
         both = texts if pairs is None else list(chain.from_iterable(zip(texts, pairs, strict=True)))
         flat = self._flat(both, names, split_special_tokens, return_offsets, most)
-        return arrange(flat, pairs is not None, options, self.cls_id, self.sep_id, self.pad_id)
+        return self._arrange(flat, pairs is not None, options, self.cls_id, self.sep_id, self.pad_id)
 
     def encode(self, text: str, split_special_tokens: bool = False) -> list[int]:
         """The ids of one text, [CLS] and [SEP] included, whatever its length."""
@@ -96,6 +96,8 @@ class Tokenizer:
     def tokenize(self, text: str, split_special_tokens: bool = False) -> list[str]:
         """The tokens of one text, without [CLS] and [SEP], whatever its length."""
         return self.ids_to_tokens(self.encode(text, split_special_tokens)[1:-1])
+
+    _arrange = staticmethod(arrange)  # a faster tokenizer may have another, as of `_flat`
 
     def _flat(
         self,

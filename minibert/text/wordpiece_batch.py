@@ -28,9 +28,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from minibert.core.encoding import Flat, ranges
+from minibert.core.encoding import Flat
 from minibert.core.wordpiece import CONTINUES, MAX_WORD
 from minibert.text import symbols
+from minibert.text.arranging import ranges
 from minibert.text.cuts import border
 
 BLOCK = 1 << 18  # characters at once: too many to feel numpy's overhead, few enough for the cache

@@ -337,34 +337,28 @@ MUTATIONS = {
     "minibert/core/encoding.py": [
         (
             "odd token of a truncated pair to the first text",
-            "np.where(first > second, budget",
-            "np.where(first >= second, budget",
+            "if first > second else",
+            "if first >= second else",
             "tests/text/test_tokenizer.py"
             "::test_the_odd_token_stays_with_the_longer_text_where_google_gives_it_to_the_first",
         ),
         (
-            "truncation forgets the special tokens",
-            "options.max_length - specials",
+            "specification's truncation forgets the special tokens",
+            "options.max_length - (3 if pairs else 2)",
             "options.max_length - 2",
-            "tests/text/test_tokenizer.py::test_every_small_pair_is_truncated_as_by_tokenizers",
+            "tests/core/test_core_tokenizer.py::test_every_option_does_the_same_or_is_refused_with_the_same_words",
         ),
         (
-            "special tokens in a text masked",
-            "(~is_text).astype(np.int64), length",
-            "np.isin(ids, [cls_id, sep_id, pad_id]).astype(np.int64), length",
-            "tests/text/test_tokenizer.py::test_special_tokens_in_a_text_are_not_masked_as_special",
+            "specification's one segment for both texts",
+            "Place(token_id, 1, False, span)",
+            "Place(token_id, 0, False, span)",
+            "tests/core/test_core_tokenizer.py::test_any_batch_is_encoded_alike",
         ),
         (
-            "one segment for both texts",
-            "length - n - 2)] = 1",
-            "length - n - 2)] = 0",
-            "tests/text/test_tokenizer.py::test_a_pair_has_a_second_segment",
-        ),
-        (
-            "padding attended to",
-            "length, real.astype(np.int64), offsets",
-            "length, np.ones_like(ids), offsets",
-            "tests/text/test_tokenizer.py::test_shorter_rows_are_padded",
+            "specification's padding attended to",
+            "[1] * len(row) + [0] * many",
+            "[1] * len(row) + [1] * many",
+            "tests/core/test_core_tokenizer.py::test_any_batch_is_encoded_alike",
         ),
     ],
     "minibert/core/files.py": [

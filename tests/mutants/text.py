@@ -1,6 +1,38 @@
 """Mutations of the fast twin of WordPiece, its files and tables."""
 
 MUTATIONS = {
+    "minibert/text/arranging.py": [
+        (
+            "odd token of truncated pairs to the first text",
+            "np.where(first > second, budget",
+            "np.where(first >= second, budget",
+            "tests/text/test_tokenizer.py::test_every_small_pair_is_truncated_as_by_tokenizers",
+        ),
+        (
+            "truncation forgets the special tokens",
+            "options.max_length - specials",
+            "options.max_length - 2",
+            "tests/text/test_tokenizer.py::test_every_small_pair_is_truncated_as_by_tokenizers",
+        ),
+        (
+            "special tokens in a text masked",
+            "(~is_text).astype(np.int64), length",
+            "np.isin(ids, [cls_id, sep_id, pad_id]).astype(np.int64), length",
+            "tests/text/test_tokenizer.py::test_special_tokens_in_a_text_are_not_masked_as_special",
+        ),
+        (
+            "one segment for both texts",
+            "length - n - 2)] = 1",
+            "length - n - 2)] = 0",
+            "tests/text/test_tokenizer.py::test_a_pair_has_a_second_segment",
+        ),
+        (
+            "padding attended to",
+            "length, real.astype(np.int64), offsets",
+            "length, np.ones_like(ids), offsets",
+            "tests/text/test_tokenizer.py::test_shorter_rows_are_padded",
+        ),
+    ],
     "minibert/text/cuts.py": [
         (
             "border: a special token is cut in two",

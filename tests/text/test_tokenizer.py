@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers.models import WordPiece
 
-from minibert.core.encoding import truncated_lengths
+from minibert.core.encoding import truncated
 from minibert.text import tokenizer as module
 from minibert.text.tokenizer import Tokenizer
 from minibert.text.tokenizer_files import read_vocabulary
@@ -195,8 +195,7 @@ def test_no_truncation_reads_a_long_text_to_its_end(tok):
     ],
 )
 def test_the_odd_token_stays_with_the_longer_text_where_google_gives_it_to_the_first(lengths, budget, kept):
-    found = truncated_lengths(*np.array(lengths)[:, None], budget, "longest_first")
-    assert tuple(found) == kept
+    assert truncated(*lengths, budget, "longest_first") == kept
 
 
 @pytest.mark.parametrize("chars_per_token", [1, 3])
