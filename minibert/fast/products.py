@@ -35,8 +35,10 @@ BF16 = HAS_ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 BF16_IN_HARDWARE = BF16 and getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
 FAST_ENOUGH = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")  # below, MKL is the faster one
 
+FEW, ROUND = 48, 8  # rows: of a sentence alone so many are computed that all lengths share six numbers of rows
+
 # oneDNN's own cache of kernels and ideep's above it. Forward, a model asks for four, and its layers share them.
-CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16", "LRU_CACHE_CAPACITY": "16"}
+CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "24", "LRU_CACHE_CAPACITY": "24"}
 
 
 def bound_caches() -> None:
@@ -91,7 +93,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor, act: str | None = None) -> T
         y = Product.apply(x, weight, bias)
     else:
         name, algorithm = ACTIVATIONS.get(act, ("none", ""))
-        y = OPERATOR(x.contiguous(), weight, bias, name, [], algorithm)
+        y = cut(OPERATOR(filled(x), weight, bias, name, [], algorithm), x)
         act = None if act in ACTIVATIONS else act
     return y if act is None else activation(act, y)
 
@@ -99,8 +101,20 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor, act: str | None = None) -> T
 def linear_plus(x: Tensor, weight: Tensor, bias: Tensor, other: Tensor) -> Tensor:
     """`other + F.linear(x, weight, bias)`. […, E], [F, E], [F], […, F] -> […, F]."""
     if not torch.is_grad_enabled() and usable(x, weight, bias) and other.dtype is x.dtype and other.is_cpu:
-        return OPERATOR.binary(x.contiguous(), other.contiguous(), weight, bias, "add")
+        return cut(OPERATOR.binary(filled(x), filled(other), weight, bias, "add"), x)
     return other + linear(x, weight, bias)
+
+
+def filled(x: Tensor) -> Tensor:
+    """FEW rows and less with zeros up to a multiple of ROUND. [T, E] -> [more, E]; others stay as they are."""
+    if x.dim() == 2 and len(x) <= FEW and len(x) % ROUND:
+        return F.pad(x, (0, 0, 0, -len(x) % ROUND))
+    return x.contiguous()
+
+
+def cut(y: Tensor, x: Tensor) -> Tensor:
+    """Of a product of `filled(x)` the rows that are of x."""
+    return y if len(y) == len(x) else y[: len(x)]
 
 
 class Product(torch.autograd.Function):

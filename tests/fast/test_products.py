@@ -62,6 +62,7 @@ def wanted(x: Tensor, weight: Tensor, bias: Tensor, act: str | None = None) -> T
 
 FORMS = {
     "packed": lambda: given(53, 37),
+    "a sentence": lambda: given(13, 37),
     "padded": lambda: given(5, 7, 37),
     "one token": lambda: given(1, 37),
     "no token": lambda: given(0, 37),
@@ -284,16 +285,33 @@ def test_a_step_of_a_prepared_model_is_that_of_the_model(calls):
 @needs_onednn
 def test_only_a_few_kernels_are_kept_however_many_numbers_of_rows_there_were(capfd):
     _, weight, bias = given(2, 37)
-    for T in range(2, 43):
+    for T in range(51, 92):
         products.linear(torch.ones(T, 37), weight, bias)
+    made = kernels_made(capfd, lambda: [products.linear(torch.ones(51, 37), weight, bias) for _ in range(2)])
+    assert made == ["create:cache_miss", "create:cache_hit"]  # the 40 others had taken its place
+
+
+def kernels_made(capfd, run) -> list[str]:
+    """What oneDNN says of the kernels that it is asked for."""
     with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON_CREATION):
-        for _ in range(2):
-            products.linear(torch.ones(2, 37), weight, bias)
+        run()
     said = [line for line in capfd.readouterr().out.splitlines() if "inner_product" in line]
-    assert [hit for line in said for hit in ("create:cache_miss", "create:cache_hit") if hit in line] == [
-        "create:cache_miss",  # the 41 others had taken its place
-        "create:cache_hit",
-    ]
+    return [hit for line in said for hit in ("create:cache_miss", "create:cache_hit") if hit in line]
+
+
+@needs_onednn
+@torch.no_grad()
+def test_sentences_of_nearly_one_length_share_their_kernels(capfd):
+    _, weight, bias = given(2, 41)
+    products.linear(torch.ones(17, 41), weight, bias)
+    products.linear_plus(torch.ones(17, 41), weight, bias, torch.ones(17, len(bias)))
+
+    def run() -> None:
+        for T in range(18, 25):
+            products.linear(torch.ones(T, 41), weight, bias)
+            products.linear_plus(torch.ones(T, 41), weight, bias, torch.ones(T, len(bias)))
+
+    assert set(kernels_made(capfd, run)) <= {"create:cache_hit"}
 
 
 @needs_onednn

@@ -247,9 +247,21 @@ MUTATIONS = {
     "minibert/fast/products.py": [
         (
             "products: every kernel there was is kept",
-            '"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16"',
+            '"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "24"',
             '"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024"',
             "tests/fast/test_products.py::test_only_a_few_kernels_are_kept_however_many_numbers_of_rows_there_were",
+        ),
+        (
+            "products: a sentence of every length has kernels of its own",
+            "if x.dim() == 2 and len(x) <= FEW",
+            "if x.dim() == 2 and len(x) <= 0",
+            "tests/fast/test_products.py::test_sentences_of_nearly_one_length_share_their_kernels",
+        ),
+        (
+            "products: the zeros below a sentence stay",
+            "    return y if len(y) == len(x) else y[: len(x)]",
+            "    return y",
+            "tests/fast/test_products.py::test_a_product_and_its_activation_are_those_of_linear",
         ),
         (
             "products: the gradient of x is made by the weight unturned",
