@@ -173,17 +173,28 @@ def run_doctor(options: DoctorOptions) -> int:
     return 1 if findings.is_wrong(found) else 0
 
 
-def run_course(options: CourseOptions) -> None:
-    """List the bugs that people make, or put one in and show at which stage it begins: minibert course 3 --answer."""
+def run_course(options: CourseOptions) -> int:
+    """Write a BERT of your own: course build DIR, course check DIR; course break DIR puts a slip into it, course grade
+    DIR… looks at a class. Or the bugs that people make: course lists them, course 3 --answer shows at which stage one
+    begins, course 3 --repair DIR has you mend it."""
     from minibert.check import course
 
-    bugs = [course.chosen(name) for name in options.bug]
+    chinese = options.chinese
+    if options.command or options.repair:
+        from minibert.check.building import workshop
+
+        status, answer, lines = workshop.commanded(options, chinese)
+        for line in [json.dumps(answer, ensure_ascii=False)] if options.json else lines:
+            print(line, flush=True)  # a class takes a while
+        return status
+    bugs = [course.chosen(name) for name in options.what]
     if options.json:
         show(options, {"bugs": [course.to_dict(bug) for bug in bugs or course.BUGS]}, ())
     elif not bugs:
-        print(course.contents(options.chinese))
+        print(course.contents(chinese))
     else:
-        print("\n\n".join(course.lesson(bug, options.chinese, options.answer) for bug in bugs))
+        print("\n\n".join(course.lesson(bug, chinese, options.answer) for bug in bugs))
+    return 0
 
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {

@@ -57,7 +57,7 @@ OPTIONS = {
     ),
     "fill-mask": "--model --top-k --attention --device --json",
     "explain": "--pair --model --target --out --max-length --attention --json",
-    "course": "--answer --chinese --json",
+    "course": "--answer --repair --hint --solution --stage --undo --chinese --json",
     "doctor": "--data --dev --test --columns --quoting --max-length --json",
 }
 READING = " --text-column --pair-column --label-column --delimiter --format --encoding"

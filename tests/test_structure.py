@@ -189,6 +189,12 @@ def test_an_unknown_name_of_a_folder_is_an_attribute_error_that_lists_the_known(
 READING_PATH = ["wordpiece", "tokenizer", "encoding", "attention", "model", "weights", "masking", "data", "train"]
 DENSITY = 9.5  # lexical tokens a non-blank line that a file may have at most
 DENSE = {  # formulas over arrays and tables, nearly all names and brackets: as measured, not to grow
+    "check.adam": 9.8,
+    "check.building.examination": 9.9,
+    "check.building.exercises": 12.1,
+    "check.building.functions": 11.5,
+    "check.building.workshop": 11.0,
+    "core.encoding": 10.0,
     "core.reference": 11.3,
     "fast.attention.eager": 10.7,
     "fast.attention.flex": 11.7,
@@ -198,6 +204,7 @@ DENSE = {  # formulas over arrays and tables, nearly all names and brackets: as 
     "fast.products": 10.6,
     "fast.replay": 9.9,
     "fast.twins": 10.0,
+    "text.arranging": 12.7,
     "text.data_doubts": 10.5,
     "text.symbols": 9.6,
     "text.tokenizer": 9.8,
@@ -217,18 +224,18 @@ DENSE = {  # formulas over arrays and tables, nearly all names and brackets: as 
     "options": 9.8,
     "training.options": 9.9,
 }
-LINES = {"core": 2406, "its reading path": 1539}  # aims: 2300, 1550. More only in the commit that needs it
+LINES = {"core": 2406, "its reading path": 1550}  # aims: 2300, 1550. More only in the commit that needs it
 FILES = 15  # that core/train.py reaches
 BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more only in the commit that needs it
     "core": (2406, 2300),
     "io": (2236, 500),
     "text": (2805, 1450),
-    "fast": (2150, 1850),
+    "fast": (2164, 1850),
     "inference": (1795, 700),
     "training": (3553, 2750),
-    "look": (1473, 1300),
-    "check": (1075, 900),
-    "top": (552, 450),
+    "look": (1476, 1300),
+    "check": (2408, 900),
+    "top": (563, 450),
 }
 
 

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from minibert.check import adam
 from minibert.core import attention as formula
 from minibert.core import model as bert
 from minibert.core import wordpiece
@@ -48,6 +49,7 @@ class Bug:
     experiment: Callable[[], Stages]
     place: tuple[object, str]  # the module or class, and the name in it, of what is exchanged
     wrong: object  # what for
+    repair: Mapping[str, str]  # the same in the source: file, old, new
 
     def put_in(self) -> AbstractContextManager[None]:
         """The bug is in the running package inside, and gone afterwards."""
@@ -117,24 +119,12 @@ def losses() -> Stages:
     return {"mlm loss": mlm.numpy(), "nsp loss": nsp.numpy()}
 
 
-def adam_step(p: Tensor, g: Tensor, m: Tensor, v: Tensor, t: int) -> None:
-    """Kingma & Ba 2015, algorithm 1, in place, learning rate 0.01; t counts from 1. p, g, m, v: of one shape, any."""
-    m.lerp_(g, 0.1)
-    v.lerp_(g * g, 0.001)
-    p -= 0.01 * (m / bias_correction(0.9, t)) / ((v / bias_correction(0.999, t)).sqrt() + 1e-8)
-
-
-def bias_correction(beta: float, t: int) -> float:
-    """m and v start at zero, so after t steps they are too small by this factor."""
-    return 1 - beta**t
-
-
 def steps() -> Stages:
     """Three steps of Adam from the same weights, minimising the sum of squares."""
     p, m, v = torch.linspace(-1, 1, 7), torch.zeros(7), torch.zeros(7)
     seen = {}
     for t in range(1, 4):
-        adam_step(p, 2 * p, m, v, t)
+        adam.adam_step(p, 2 * p, m, v, t)
         seen[f"weights after step {t}"] = p.clone().numpy()
     return seen
 
@@ -197,14 +187,16 @@ CODE: dict[str, tuple[Callable[[], Stages], tuple[object, str], object]] = {  # 
     ),
     "hashes": (text, (wordpiece, "CONTINUES"), ""),
     "ignore-index": (losses, (HERE, "IGNORED"), 0),
-    "bias-correction": (steps, (HERE, "bias_correction"), lambda beta, t: 1.0),
+    "bias-correction": (steps, (adam, "bias_correction"), lambda beta, t: 1.0),
 }
 
 
 def read_bugs() -> tuple[Bug, ...]:
     """The bugs in the order of assets/course.json."""
     rows = json.loads((ASSETS / "course.json").read_text(encoding="utf-8"))
-    return tuple(Bug(row["name"], row["stage"], row["test"], row["texts"], *CODE[row["name"]]) for row in rows)
+    return tuple(
+        Bug(row["name"], row["stage"], row["test"], row["texts"], *CODE[row["name"]], row["repair"]) for row in rows
+    )
 
 
 BUGS = read_bugs()

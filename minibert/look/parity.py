@@ -166,8 +166,11 @@ def record_stages(model: nn.Module, batch: Batch) -> Stages:
 
 
 @contextmanager
-def recording(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """What the modules of a model of transformers take and give; not scores and probabilities, which are of none."""
+def recording(model: nn.Module, name_of: Callable[[str], str | None] | None = None) -> Iterator[dict[str, Tensor]]:
+    """What a model's modules take and give; not scores and probabilities, which are of none.
+
+    name_of: the reference's name for what a module gives; None: for those of transformers.
+    """
     seen: dict[str, Tensor] = {}
 
     def keep(stage: str, module: nn.Module, inputs: tuple, output: object) -> None:
@@ -179,7 +182,7 @@ def recording(model: nn.Module) -> Iterator[dict[str, Tensor]]:
 
     with ExitStack() as stack:
         for name, module in model.named_modules():
-            if stage := stage_name(name):
+            if stage := (name_of or stage_name)(name):
                 stack.callback(module.register_forward_hook(partial(keep, stage)).remove)
         yield seen
 

@@ -15,16 +15,24 @@ MUTATIONS = {
             "tests/check/test_course.py::test_the_command_lists_and_shows",
         ),
         (
-            "lesson: Adam's second moment corrected like the first",
-            "bias_correction(0.999, t)",
-            "bias_correction(0.9, t)",
-            "tests/check/test_course.py::test_the_losses_and_adam_equal_pytorchs",
-        ),
-        (
             "lesson: it begins everywhere but there",
             "if rung.stage == first else",
             "if rung.stage != first else",
             "tests/check/test_course.py::test_the_command_lists_and_shows",
+        ),
+    ],
+    "minibert/check/options.py": [
+        (
+            "course: any option goes with any command",
+            "            if getattr(self, name) and command != owner:",
+            "            if getattr(self, name) and False:",
+            "tests/check/test_building.py::test_a_command_that_makes_no_sense_is_one_line",
+        ),
+        (
+            "course: of several directories the first is taken",
+            "len(self.what) != 2:",
+            "len(self.what) < 2:",
+            "tests/check/test_building.py::test_a_command_that_makes_no_sense_is_one_line",
         ),
     ],
     "minibert/check/data_checks.py": [
@@ -69,6 +77,106 @@ MUTATIONS = {
             "labelled=None)",
             "labelled=True)",
             "tests/check/test_doctor.py::test_rows_without_labels_are_no_error",
+        ),
+    ],
+    "minibert/check/adam.py": [
+        (
+            "lesson: Adam's second moment corrected like the first",
+            "bias_correction(0.999, t)",
+            "bias_correction(0.9, t)",
+            "tests/check/test_course.py::test_the_losses_and_adam_equal_pytorchs",
+        ),
+    ],
+    "minibert/check/building/functions.py": [
+        (
+            "course: a docstring is taken out with the body",
+            "function.body[ast.get_docstring(function, clean=False) is not None :]",
+            "function.body",
+            "tests/check/test_building.py::test_a_body_is_taken_out_and_its_docstring_stays",
+        ),
+        (
+            "course: every slip stands in brackets, which betray it",
+            "if isinstance(node, ast.stmt) or tree_of(put(text))",
+            "if isinstance(node, ast.stmt) or not tree_of(put(text))",
+            "tests/check/test_building.py::test_slips_change_one_place_each_and_stay_python",
+        ),
+        (
+            "course: no summand is ever left out",
+            "        if isinstance(node.op, ast.Add | ast.Mult):\n            yield node.right",
+            "        if isinstance(node.op, ast.Add | ast.Mult):\n            yield node",
+            "tests/check/test_building.py::test_slips_change_one_place_each_and_stay_python",
+        ),
+    ],
+    "minibert/check/building/exercises.py": [
+        (
+            "course: the last stage that differs is called the first",
+            "if off and first is None:",
+            "if off:",
+            "tests/check/test_building.py::test_a_plausible_wrong_body_is_named_at_its_stage",
+        ),
+        (
+            "course: a dropout that is forgotten is not seen",
+            "            module.p = 1.0\n",
+            "            module.p = 0.0\n",
+            "tests/check/test_building.py::test_a_plausible_wrong_body_is_named_at_its_stage",
+        ),
+        (
+            "course: hidden tokens of any share do",
+            "5 * (wanted * (1 - wanted) / max(1, count)) ** 0.5",
+            "1.0",
+            "tests/check/test_building.py::test_a_plausible_wrong_body_is_named_at_its_stage",
+        ),
+        (
+            "course: the loop's modes are not looked at",
+            "[rows for training, rows in modes if training]",
+            "[rows for training, rows in modes]",
+            "tests/check/test_building.py::test_a_plausible_wrong_body_is_named_at_its_stage",
+        ),
+    ],
+    "minibert/check/building/examination.py": [
+        (
+            "course: one unsolved body spoils the others",
+            "tree = functions.mixed(source, theirs, names, str(file))",
+            "tree = ast.parse(source, str(file))",
+            "tests/check/test_building.py::test_an_unsolved_body_fails_its_own_check_and_no_other",
+        ),
+        (
+            "course: fused attention is allowed",
+            "                forbid(stack, name)\n",
+            "                pass\n",
+            "tests/check/test_building.py::test_a_fused_function_of_torch_is_refused_and_its_line_is_named",
+        ),
+        (
+            "course: what a body prints is lost",
+            "            stack.enter_context(redirect_stdout(printed))\n",
+            "",
+            "tests/check/test_building.py::test_what_a_body_prints_is_kept_apart",
+        ),
+    ],
+    "minibert/check/building/workshop.py": [
+        (
+            "course: a directory of something else is written into",
+            "    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):\n        raise",
+            "    if directory.exists() and not directory.is_dir():\n        raise",
+            "tests/check/test_building.py::test_a_directory_that_holds_something_else_is_left_alone",
+        ),
+        (
+            "course: what a learner has written is written over",
+            "if not (directory / place).exists()}",
+            "}",
+            "tests/check/test_building.py::test_a_file_that_was_removed_is_named_and_put_back",
+        ),
+        (
+            "course: a slip is taken back over later changes",
+            '    if workshop.source(file) != slip["source"]:',
+            "    if False:",
+            "tests/check/test_building.py::test_an_answer_that_is_wrong_says_on_which_side_the_slip_is",
+        ),
+        (
+            "course: any answer is the right one",
+            '    if stage == slip["first"]:',
+            "    if stage in stages:",
+            "tests/check/test_building.py::test_an_answer_that_is_wrong_says_on_which_side_the_slip_is",
         ),
     ],
     "minibert/check/doctor.py": [
