@@ -105,12 +105,14 @@ def _header(run: Report) -> str:
     """Title, the results, and the facts of the run."""
     total, tiles = sum(map(sum, run.confusion)) or run.rows, []
     for name, value in run.result.items():
-        note = say(f"note.{name}") if f"note.{name}" in SAID else ""
+        note = ""
         if name == RIGHT.get(run.task):
             low, high = (_percent(edge, 1) for edge in _wilson(value, total))
             note = say("interval", low=low, high=high)
-        if name == "loss":
+        elif name == "loss":
             note = say(f"loss.{run.task}")
+        elif f"note.{name}" in SAID:
+            note = say(f"note.{name}")
         tiles.append((say(f"score.{name}"), _shown(name, value), note))
     (name, value, note), *rest = tiles
     on = say("on", total=f"{total:,}", split=named("split", _esc(run.split)))
@@ -123,11 +125,11 @@ def _top(run: Report | PretrainingReport, tiles: Iterable[tuple[str, str, str]])
     for name, value, note in tiles:
         results += f"<div><dt>{name}</dt><dd>{value}<small>{note}</small></dd></div>"
     for name, value in run.summary.items():
+        shown = _esc(value)
         if isinstance(value, dict):
-            value = " · ".join(say(f"count.{part}", count=f"{count:,}") for part, count in value.items())
-        else:
-            value = _esc(value)
-        facts += f"<div><dt>{pair(named('fact', _esc(name)))}</dt><dd>{value}</dd></div>"
+            shown = " · ".join(say(f"count.{part}", count=f"{count:,}") for part, count in value.items())
+        name = pair(named("fact", _esc(name)))
+        facts += f"<div><dt>{name}</dt><dd>{shown}</dd></div>"
     warnings = "".join(f"<p><b>!</b> {_esc(warning)}</p>\n" for warning in run.warnings)
     lists = f'<dl class="results">{results}</dl>\n{warnings}<dl>{facts}</dl>\n'
     return f'<header>\n<h1 dir="auto">{_esc(run.title)}</h1>\n{lists}</header>\n'
@@ -145,7 +147,7 @@ def _curves(run: Report | PretrainingReport, figures: str) -> str:
         (step, peak), (last, end) = run.rates
         said = say("rates", peak=f"{peak:.3g}", step=f"{step:,}", end=f"{end:.3g}", last=f"{last:,}")
         note = f"<p>{said}</p>\n"
-    return _section(say("training"), f'<div class="pair">\n{figures}</div>\n{note}')
+    return _section("training", f'<div class="pair">\n{figures}</div>\n{note}')
 
 
 def _epochs(run: Report) -> str:
@@ -160,7 +162,7 @@ def _epochs(run: Report) -> str:
     for name in names:
         part, _, score = name.partition("_")
         heads.append(say(f"of.{part}", score=both(f"score.{score}")))
-    return _section(say("epochs"), _table("epochs", [say("epoch"), *heads, say("seconds")], rows))
+    return _section("epochs", _table("epochs", [say("epoch"), *heads, say("seconds")], rows))
 
 
 def _classes(run: Report) -> str:
@@ -189,13 +191,15 @@ def _labels(run: Report, kind: str = "labels", before: str = "") -> str:
     for k in shown:
         *shares, true, predicted = ratios(*run.counts[k])
         rows.append([_label(run.labels[k]), *map(_number, shares), f"{true:,}", f"{predicted:,}"])
-    tables = before + _table(kind, [say(f"{kind}.one"), *(say(f"ratio.{name}") for name in RATIOS)], rows)
+    heads = [say(f"{kind}.one")]
+    heads += [say(f"ratio.{name}") for name in RATIOS]
+    tables = before + _table(kind, heads, rows)
     if before and len(shown) < 6:
         tables = f'<div class="pair">\n{tables}</div>\n'
     if len(shown) < len(run.labels):
-        largest_of = say(f"{kind}.largest", shown=str(len(shown)), count=f"{len(run.labels):,}")
-        tables = f"<p>{largest_of}</p>\n{tables}"
-    return _section(say(f"{kind}.on", split=named("split", _esc(run.split))), tables)
+        sentence = say(f"{kind}.largest", shown=f"{len(shown)}", count=f"{len(run.labels):,}")
+        tables = f"<p>{sentence}</p>\n{tables}"
+    return _section(f"{kind}.on", tables, run.split)
 
 
 def _baselines(run: Report) -> str:
@@ -213,10 +217,10 @@ def _baselines(run: Report) -> str:
         bar = f'<div class="bar{own}" style="width:{100 * accuracy:.2f}%"></div>'
         rows.append([name, bar, _percent(accuracy)])
     heads = [say("baselines.one"), say("baselines.scale"), say(f"score.{right}")]
-    name = {language: f"<bdi>{said}</bdi>" for language, said in named("baseline", _esc(best)).items()}
-    sentence = f"<p>{say(f'baselines.{verdict}', points=f'{abs(points):.2f}', name=name)}</p>\n"
     table = _table("baselines", heads, rows, "bars")
-    return _section(say("baselines.on", split=named("split", _esc(run.split))), sentence + table)
+    name = named("baseline", _esc(best))
+    sentence = say(f"baselines.{verdict}", points=f"{abs(points):.2f}", name=name)
+    return _section("baselines.on", f"<p>{sentence}</p>\n{table}", run.split)
 
 
 def _mean(run: Report) -> str:
@@ -227,7 +231,7 @@ def _mean(run: Report) -> str:
     loss, name = run.result["loss"], named("baseline", _esc(name))
     verdict = "baseline.below" if loss < guess else "baseline.not below"
     sentence = say(verdict, loss=_number(loss), name=name, guess=_number(guess))
-    return _section(say("baseline.on", split=named("split", _esc(run.split))), f"<p>{sentence}</p>\n")
+    return _section("baseline.on", f"<p>{sentence}</p>\n", run.split)
 
 
 # By task: what stands between the epochs and the mistakes
@@ -237,7 +241,7 @@ OWN = {"classification": (_classes, _baselines), "multi-label": (_labels, _basel
 def _mistakes(run: Report) -> str:
     """The wrong answers given with the most confidence, or furthest off."""
     if not run.mistakes:
-        return _section(say("mistakes"), f"<p>{say('mistakes.none')}</p>\n")
+        return _section("mistakes", f"<p>{say('mistakes.none')}</p>\n")
     wrong, items = run.rows, ""
     if run.task == "classification":
         wrong = round((1 - run.result["accuracy"]) * (sum(map(sum, run.confusion)) or run.rows))
@@ -251,7 +255,7 @@ def _mistakes(run: Report) -> str:
         texts = "".join(_text(text) for text in (m["text"], m["pair"]) if text is not None)
         items += f"<li><p>{verdict}</p>\n{texts}</li>\n"
     count = say(f"mistakes.{run.task}", shown=f"{len(run.mistakes):,}", wrong=f"{wrong:,}")
-    return _section(say("mistakes"), f"<p>{count}</p>\n<ol>\n{items}</ol>\n")
+    return _section("mistakes", f"<p>{count}</p>\n<ol>\n{items}</ol>\n")
 
 
 def _options(run: Report) -> str:
@@ -259,7 +263,7 @@ def _options(run: Report) -> str:
     rows = [[_esc(name), f"<code>{_esc(value)}</code>"] for name, value in run.options.items()]
     table = _table("options", [say("options.one"), say("options.value")], rows, "options")
     details = f"<details>\n<summary>{say('options.all', count=str(len(rows)))}</summary>\n{table}</details>\n"
-    return _section(say("again"), f"<pre><code>{_esc(run.command)}</code></pre>\n{details}")
+    return _section("again", f"<pre><code>{_esc(run.command)}</code></pre>\n{details}")
 
 
 # What the page of a pretraining run has of its own.
@@ -297,7 +301,7 @@ def _measurements(run: PretrainingReport) -> str:
         cells = [_number(row[name]) if name == "loss" else _percent(row[name]) for name in names]
         rows.append([f"{row['measured']:,}", *cells])
     head = [say(f"measured.{name}") for name in ("step", *names)]
-    return _section(say("measured"), _table("measured.table", head, rows))
+    return _section("measured", _table("measured.table", head, rows))
 
 
 # The line chart, in units of its viewBox; the style sheet enlarges its text on narrow screens.
@@ -325,13 +329,13 @@ def _figure(run: Report | PretrainingReport, metric: str, unit: str) -> str:
         legend.append(f'<span class="key raw"></span>{say("legend.each")}')
     if raw:
         lines.append(axes.path("mean", _running_mean(raw, width)))
-        each = say("legend.mean", width=str(width)) if width > 1 else say("legend.each")
-        legend.append(f'<span class="key"></span>{each}')
+        each = "legend.mean" if width > 1 else "legend.each"
+        legend.append(f'<span class="key"></span>{say(each, width=f"{width}")}')
     if dev:
         lines.append(axes.path("dev", [point[:2] for point in dev]))
         best, show = _best_epoch(run) if epochs else None, _percent if percent else _number
         for x, y, e in dev:
-            name = both(f"dot.{kind}", at=str(e["epoch"]), value=show(y))
+            name = both(f"dot.{kind}", at=f"{e['epoch']}", value=show(y))
             lines.append(axes.dot(x, y, name, e is best))
         legend.append(f'<span class="key dev"></span>{say(f"legend.{kind}")}')
     keys = "".join(f"<li>{entry}</li>" for entry in legend)
@@ -483,8 +487,10 @@ def _text(text: str, at: int = 300) -> str:
     return f"{begin}{_esc(text[:at])}…</p>\n{rest}"
 
 
-def _section(title: str, body: str) -> str:
-    return f"<section>\n<h2>{title}</h2>\n{body}</section>\n"
+def _section(title: str, body: str, split: str = "") -> str:
+    """title: the key of its words, which may name a split."""
+    heading = say(title, split=named("split", _esc(split)))
+    return f"<section>\n<h2>{heading}</h2>\n{body}</section>\n"
 
 
 def _table(name: str, head: list[str], rows: list[list[str]], kind: str = "plain") -> str:

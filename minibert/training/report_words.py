@@ -9,28 +9,38 @@ from minibert.io.bundled import ASSETS
 SAID = json.loads((ASSETS / "report-words.json").read_text(encoding="utf-8"))  # key -> language -> markup
 LANGUAGES = {"en": "en", "zh": "zh-Hans"}  # and what HTML calls them
 
+Both = dict[str, str]  # language -> markup
 
-def say(key: str, tag: str = "span", **values: str | dict[str, str]) -> str:
+
+def say(key: str, tag: str = "span", **values: str | Both) -> str:
     """Words as markup of both languages; see `both`. tag: that of each, in SVG "tspan"."""
     return pair(both(key, **values), tag)
 
 
-def both(key: str, **values: str | dict[str, str]) -> dict[str, str]:
+def both(key: str, **values: str | Both) -> Both:
     """Words in each language. values: markup for their {places}, one for both languages or one for each."""
     said = {}
     for language, text in SAID[key].items():
-        here = {name: value if isinstance(value, str) else value[language] for name, value in values.items()}
+        here = {}
+        for name, value in values.items():
+            here[name] = value[language] if isinstance(value, dict) else value
         said[language] = text.format(**here)
     return said
 
 
-def named(kind: str, name: str) -> dict[str, str]:
+def named(kind: str, name: str) -> Both:
     """A name in each language where it is among the words of this kind; any other, which is markup, as it is."""
-    return both(f"{kind}.{name}") if f"{kind}.{name}" in SAID else dict.fromkeys(LANGUAGES, name)
+    key = f"{kind}.{name}"
+    if key in SAID:
+        return both(key)
+    return dict.fromkeys(LANGUAGES, name)
 
 
-def pair(said: dict[str, str], tag: str = "span") -> str:
+def pair(said: Both, tag: str = "span") -> str:
     """Both languages one after the other; what is the same in both, once."""
-    if len({*said.values()}) == 1:
+    if said["en"] == said["zh"]:
         return said["en"]
-    return "".join(f'<{tag} lang="{LANGUAGES[language]}">{text}</{tag}>' for language, text in said.items())
+    parts = []
+    for language, text in said.items():
+        parts.append(f'<{tag} lang="{LANGUAGES[language]}">{text}</{tag}>')
+    return "".join(parts)
