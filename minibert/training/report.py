@@ -127,7 +127,7 @@ def _top(run: Report | PretrainingReport, tiles: Iterable[tuple[str, str, str]])
     for name, value in run.summary.items():
         shown = _esc(value)
         if isinstance(value, dict):
-            shown = " · ".join(say(f"count.{part}", count=f"{count:,}") for part, count in value.items())
+            shown = "<br>".join(say(f"count.{part}", count=f"{count:,}") for part, count in value.items())
         name = pair(named("fact", _esc(name)))
         facts += f"<div><dt>{name}</dt><dd>{shown}</dd></div>"
     warnings = "".join(f"<p><b>!</b> {_esc(warning)}</p>\n" for warning in run.warnings)
