@@ -11,7 +11,11 @@ import pytest
 from pages import ALL, BLOCK, PAGES, ROOT, cells
 
 PACKAGE = ROOT / "minibert"
-WORDS = json.loads((PACKAGE / "assets" / "explain" / "words.json").read_text(encoding="utf-8"))
+WORDS = [
+    said
+    for name in ("explain/words.json", "report-words.json")
+    for said in json.loads((PACKAGE / "assets" / name).read_text(encoding="utf-8")).values()
+]
 COURSE = (PACKAGE / "assets" / "course.json").read_text(encoding="utf-8")
 GLOSSARY = PAGES["glossary"]
 AWKWARD = re.split(
@@ -40,7 +44,7 @@ def chinese() -> list[str]:
     """All that is said in Chinese; of the glossary its meanings alone, of programs what stands in Chinese letters."""
     lines = [line for page in ALL if page is not GLOSSARY for line in prose(page.chinese)]
     lines += [row[3] for row in terms("\n".join(prose(GLOSSARY.chinese)))]
-    lines += [said["zh"] for said in WORDS.values()]
+    lines += [said["zh"] for said in WORDS]
     lines += re.findall(r'"\w+_zh": (".*")', COURSE)
     for path in PACKAGE.rglob("*"):
         if path.suffix in (".py", ".html"):
@@ -74,7 +78,7 @@ def test_every_term_stands_once(column):
 @pytest.mark.parametrize("row", terms(GLOSSARY.english), ids=lambda row: row[0])
 def test_every_term_is_in_use(row):
     used = [page for page in ALL if page is not GLOSSARY]
-    english = "\n".join([*(page.english for page in used), *(said["en"] for said in WORDS.values())])
+    english = "\n".join([*(page.english for page in used), *(said["en"] for said in WORDS)])
     assert row[0].lower() in english.lower()
     assert any(row[1] in text for text in [*LINES, *(page.chinese for page in used)])
 

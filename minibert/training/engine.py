@@ -180,12 +180,14 @@ class Task:
         ends = {"result": result, **more, "state": fingerprint(self.out), "seconds": seconds}
         write_json(self.out / RECORD, read_object(self.out / RECORD, needed=False) | self.facts() | ends)
 
-    def report(self, kind: type, seconds: float, sizes: dict[str, str], **own: Any) -> None:
+    def report(self, kind: type, seconds: float, sizes: dict[str, str | dict[str, int]], **own: Any) -> None:
         """Writes report.html. sizes: of model and data. own: what this kind of report has besides."""
         known, rows = self.facts(), [row for row in read_metrics(self.out) if "step" in row]
         summary = {
             **sizes,
-            "seconds": f"{seconds:.0f} on {known['device']}, threads: {known['threads']}",
+            "seconds": f"{seconds:.0f}",
+            "device": known["device"],
+            "threads": str(known["threads"]),
             "versions": ", ".join(f"{package} {version}" for package, version in known["versions"].items()),
         }
         last = self.done - 1

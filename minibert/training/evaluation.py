@@ -77,7 +77,7 @@ def write_page(options: EvaluateOptions, rows: Examples, labels: list[str], scor
     path = Path(options.report)
     data = Path(options.data)
     page = Report(
-        title=f"minibert: {Path(options.directory).name} on {data.name}",
+        title=f"minibert evaluate: {Path(options.directory).name}, {data.name}",
         summary={"model": Path(options.directory).name, "rows": f"{len(rows):,}"},
         labels=labels,
         steps=[],

@@ -320,10 +320,11 @@ class FineTuning(Task):
             *not_above(result, baselines, task, name),
         ]
         self.conclude({"split": name, **result}, seconds, baselines=baselines, warnings=warnings)
+        model, preset = self.options.model, self.options.preset
         sizes = {
-            "model": self.options.model or f"{self.options.preset}, from scratch",
+            **({"model": model} if model else {"model, from scratch": preset}),
             "parameters": f"{self.parameters:,}",
-            "rows": ", ".join(f"{count:,} {part}" for part, count in self.facts()["rows"].items()),
+            "rows": self.facts()["rows"],
         }
         self.report(
             Report,

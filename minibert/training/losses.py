@@ -16,11 +16,6 @@ from torch import Tensor
 from minibert.inference.answers import present
 
 RIGHT = {"classification": "accuracy", "multi-label": "exact_match"}  # what a share of right rows is called
-LOSSES = {  # and its unit
-    "classification": "cross-entropy, nats",
-    "multi-label": "binary cross-entropy, nats",
-    "regression": "mean squared error",
-}
 
 
 class Criterion(NamedTuple):

@@ -366,13 +366,14 @@ class Pretraining(Task):
         scores = {name: value for name, value in measured[-1].items() if name != "measured"} if measured else {}
         warnings = list(nothing_learned([row for row in rows if "step" in row], scores))
         self.conclude(scores, seconds, tokens=self.progress.tokens, warnings=warnings)
+        model, preset = self.options.model, self.options.preset
         sizes = {
-            "model": self.options.model or "from scratch",
+            **({"model": model} if model else {"model, from scratch": preset}),
             "parameters": f"{self.parameters:,}",
-            "documents": ", ".join(f"{count:,} {part}" for part, count in self.facts()["documents"].items()),
+            "documents": self.facts()["documents"],
             "tokens seen": f"{self.progress.tokens:,}",
         }
-        title = f"minibert: pretraining on {', '.join(Path(name).name for name in self.options.corpus)}"
+        title = f"minibert pretrain: {', '.join(Path(name).name for name in self.options.corpus)}"
         own = {"title": title, "measured": measured, "result": scores, "warnings": warnings}
         self.report(PretrainingReport, seconds, sizes, **own)
         for line in (f"report  {self.out / 'report.html'}", *warnings):

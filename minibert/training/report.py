@@ -1,28 +1,25 @@
 """The page a training run leaves behind: curves, confusion matrix, baselines, worst mistakes. One HTML string.
 
 Order: `Report`, `render`, the sections as they stand on the page, the line chart, small helpers.
-What comes from outside (labels, texts, options) is escaped where it enters the markup, by `_esc`.
+What comes from outside (labels, texts, options) is escaped where it enters the markup, by `_esc`. The page's own words
+come from report_words.py in both languages.
 No script and no network: the page opens from disk, and its Content-Security-Policy forbids anything more.
 """
 
 import html
 import math
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from minibert.inference.scores import RATIOS, WORDS, largest, ratios
+from minibert.inference.scores import RATIOS, largest, ratios
 from minibert.io.bundled import ASSETS
-from minibert.training.losses import LOSSES, RIGHT
+from minibert.training.losses import RIGHT
+from minibert.training.report_words import LANGUAGES, SAID, both, named, pair, say
 
 PERCENT = ("accuracy", "nsp_accuracy", "exact_match")
-NOTES = {
-    "macro_f1": "mean F1 of the classes",
-    "micro_f1": "F1 of all labels of all rows together",
-    "pearson": "correlation",
-    "spearman": "correlation of the ranks",
-}
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,7 @@ class Report:
     """All that the page shows. Losses are in nats (a regression's squared); shares lie between 0 and 1."""
 
     title: str
-    summary: dict[str, str]  # model, data, parameters, seconds, device, versions, …
+    summary: dict[str, str | dict[str, int]]  # model, parameters, rows (of each split), seconds, device, versions, …
     labels: list[str]  # class names, in the order of the confusion matrix
     steps: list[dict]  # a logged training step: step, loss, accuracy, lr
     epochs: list[dict]  # epoch (from 1), seconds (None: of another process); scores as train_NAME and dev_NAME
@@ -55,7 +52,7 @@ class PretrainingReport:
     """What the page of a pretraining run shows; as in Report where the names are the same."""
 
     title: str
-    summary: dict[str, str]
+    summary: dict[str, str | dict[str, int]]
     steps: list[dict]  # a logged training step: step, loss, accuracy, lr, and nsp_accuracy where that is trained
     measured: list[dict]  # on held-out documents: measured (the step), loss and accuracies by their names
     result: dict[str, float]  # the last of them; empty without held-out documents
@@ -75,15 +72,16 @@ class PretrainingReport:
 
 
 def render(run: Report | PretrainingReport) -> str:
-    """The whole page."""
+    """The whole page; it begins in the language of the locale, and its reader may choose the other."""
     if isinstance(run, Report):
         trained = (_training, _epochs) if run.epochs else ()  # or only evaluated
         sections = (_header, *trained, *OWN[run.task], _mistakes, _options)
     else:
         sections = (_pretraining_header, _pretraining_curves, _measurements, _options)
-    body = "".join(section(run) for section in sections)
+    body, begin = "".join(section(run) for section in sections), _chosen()
+    shown = {language: " checked" if language == begin else "" for language in LANGUAGES}
     return f"""<!doctype html>
-<html lang="en">
+<html lang="{LANGUAGES[begin]}">
 <head>
 <meta charset="utf-8">
 <title>{_esc(run.title)}</title>
@@ -94,6 +92,8 @@ def render(run: Report | PretrainingReport) -> str:
 {(ASSETS / "report.css").read_text(encoding="utf-8")}</style>
 </head>
 <body>
+<input type="radio" name="language" id="en"{shown["en"]}><label for="en" lang="en">English</label>
+<input type="radio" name="language" id="zh"{shown["zh"]}><label for="zh" lang="zh-Hans">中文</label>
 <main>
 {body}</main>
 </body>
@@ -105,15 +105,18 @@ def _header(run: Report) -> str:
     """Title, the results, and the facts of the run."""
     total, tiles = sum(map(sum, run.confusion)) or run.rows, []
     for name, value in run.result.items():
-        note = NOTES.get(name, "")
+        note = ""
         if name == RIGHT.get(run.task):
             low, high = (_percent(edge, 1) for edge in _wilson(value, total))
-            note = f"95% interval {low} to {high}"
-        if name == "loss":
-            note = LOSSES[run.task]
-        tiles.append((WORDS[name][0], _shown(name, value), note))
+            note = say("interval", low=low, high=high)
+        elif name == "loss":
+            note = say(f"loss.{run.task}")
+        elif f"note.{name}" in SAID:
+            note = say(f"note.{name}")
+        tiles.append((say(f"score.{name}"), _shown(name, value), note))
     (name, value, note), *rest = tiles
-    return _top(run, [(name, value, f"on {total:,} {_esc(run.split)} examples<br>{note}"), *rest])
+    on = say("on", total=f"{total:,}", split=named("split", _esc(run.split)))
+    return _top(run, [(name, value, f"{on}<br>{note}"), *rest])
 
 
 def _top(run: Report | PretrainingReport, tiles: Iterable[tuple[str, str, str]]) -> str:
@@ -122,7 +125,11 @@ def _top(run: Report | PretrainingReport, tiles: Iterable[tuple[str, str, str]])
     for name, value, note in tiles:
         results += f"<div><dt>{name}</dt><dd>{value}<small>{note}</small></dd></div>"
     for name, value in run.summary.items():
-        facts += f"<div><dt>{_esc(name)}</dt><dd>{_esc(value)}</dd></div>"
+        shown = _esc(value)
+        if isinstance(value, dict):
+            shown = "<br>".join(say(f"count.{part}", count=f"{count:,}") for part, count in value.items())
+        name = pair(named("fact", _esc(name)))
+        facts += f"<div><dt>{name}</dt><dd>{shown}</dd></div>"
     warnings = "".join(f"<p><b>!</b> {_esc(warning)}</p>\n" for warning in run.warnings)
     lists = f'<dl class="results">{results}</dl>\n{warnings}<dl>{facts}</dl>\n'
     return f'<header>\n<h1 dir="auto">{_esc(run.title)}</h1>\n{lists}</header>\n'
@@ -130,18 +137,17 @@ def _top(run: Report | PretrainingReport, tiles: Iterable[tuple[str, str, str]])
 
 def _training(run: Report) -> str:
     """Loss and accuracy side by side, and what the learning rate did."""
-    figures = _figure(run, "loss", f"{LOSSES[run.task].partition(', ')[2] or 'squared'}; lower is better")
-    other = RIGHT.get(run.task, "pearson")
-    return _curves(run, figures + _figure(run, other, "higher is better", WORDS[other][0]))
+    figures = _figure(run, "loss", f"unit.{run.task}")
+    return _curves(run, figures + _figure(run, RIGHT.get(run.task, "pearson"), "unit.higher"))
 
 
 def _curves(run: Report | PretrainingReport, figures: str) -> str:
     note = ""
     if run.rates:
         (step, peak), (last, end) = run.rates
-        note = f"peaked at {peak:.3g} in update {step:,} and ended at {end:.3g} in update {last:,}"
-        note = f"<p>The learning rate {note}.</p>\n"
-    return _section("Training", f'<div class="pair">\n{figures}</div>\n{note}')
+        said = say("rates", peak=f"{peak:.3g}", step=f"{step:,}", end=f"{end:.3g}", last=f"{last:,}")
+        note = f"<p>{said}</p>\n"
+    return _section("training", f'<div class="pair">\n{figures}</div>\n{note}')
 
 
 def _epochs(run: Report) -> str:
@@ -149,20 +155,20 @@ def _epochs(run: Report) -> str:
     best, rows = _best_epoch(run), []
     names = [name for name in run.epochs[0] if name.startswith(("train_", "dev_"))] if run.epochs else []
     for e in run.epochs:
-        cells = [f"{e['epoch']} <b>best</b>" if e is best else f"{e['epoch']}"]
+        cells = [f"{e['epoch']} <b>{say('best')}</b>" if e is best else f"{e['epoch']}"]
         cells += [_shown(name.partition("_")[2], e[name]) for name in names]
         rows.append([*cells, _number(e["seconds"], 1)])
     heads = []
     for name in names:
         part, _, score = name.partition("_")
-        heads.append(f"{part} {WORDS[score][0]}")
-    return _section("Epochs", _table("Epochs", ["epoch", *heads, "seconds"], rows))
+        heads.append(say(f"of.{part}", score=both(f"score.{score}")))
+    return _section("epochs", _table("epochs", [say("epoch"), *heads, say("seconds")], rows))
 
 
 def _classes(run: Report) -> str:
     """The confusion matrix, and what `_labels` shows of each class; of many the largest, in their order."""
     if not run.confusion:
-        return _labels(run, "Classes", f"<p>{len(run.labels):,} classes: too many for a confusion matrix.</p>\n")
+        return _labels(run, "classes", f"<p>{say('classes.many', count=f'{len(run.labels):,}')}</p>\n")
     matrix, shown = [], largest(run.counts)
     names = [_label(run.labels[k]) for k in shown]
     for k, name in zip(shown, names, strict=True):
@@ -174,23 +180,26 @@ def _classes(run: Report) -> str:
             percent = _percent(share if true else None, 1)
             cells.append(f'<div class="{kind}" style="--share:{share:.3f}">{count:,}<small>{percent}</small></div>')
         matrix.append([name, *cells])
-    head, kind = ["true ↓ predicted →", *names], "confusion" if len(shown) < 6 else "confusion many"
-    return _labels(run, "Classes", _table("Confusion matrix", head, matrix, kind))
+    head, kind = [say("confusion.head"), *names], "confusion" if len(shown) < 6 else "confusion many"
+    return _labels(run, "classes", _table("confusion", head, matrix, kind))
 
 
-def _labels(run: Report, kind: str = "Labels", before: str = "") -> str:
+def _labels(run: Report, kind: str = "labels", before: str = "") -> str:
     """Precision, recall and F1 of each class, or of each of several labels at once; a dash where a denominator is zero.
     before: what stands before the table, of few beside it."""
     rows, shown = [], largest(run.counts)
     for k in shown:
         *shares, true, predicted = ratios(*run.counts[k])
         rows.append([_label(run.labels[k]), *map(_number, shares), f"{true:,}", f"{predicted:,}"])
-    tables = before + _table(kind, ["class" if kind == "Classes" else "label", *RATIOS], rows)
+    heads = [say(f"{kind}.one")]
+    heads += [say(f"ratio.{name}") for name in RATIOS]
+    tables = before + _table(kind, heads, rows)
     if before and len(shown) < 6:
         tables = f'<div class="pair">\n{tables}</div>\n'
     if len(shown) < len(run.labels):
-        tables = f"<p>The {len(shown)} largest of {len(run.labels):,} {kind.lower()}.</p>\n{tables}"
-    return _section(f"{kind}, on the {_esc(run.split)} split", tables)
+        sentence = say(f"{kind}.largest", shown=f"{len(shown)}", count=f"{len(run.labels):,}")
+        tables = f"<p>{sentence}</p>\n{tables}"
+    return _section(f"{kind}.on", tables, run.split)
 
 
 def _baselines(run: Report) -> str:
@@ -199,18 +208,19 @@ def _baselines(run: Report) -> str:
         return ""
     right = RIGHT[run.task]
     ours, best = run.result[right], max(run.baselines, key=run.baselines.__getitem__)
-    points, verdict = round(100 * (ours - run.baselines[best]), 2), "level with"
-    if points:
-        verdict = f"{abs(points):.2f} points {'above' if points > 0 else 'below'}"
-    bars = [("BERT, this run", ours, " ours")]
-    bars += [(_esc(name), accuracy, "") for name, accuracy in run.baselines.items()]
+    points = round(100 * (ours - run.baselines[best]), 2)
+    verdict = "above" if points > 0 else "below" if points else "level"
+    bars = [(say("baselines.ours"), ours, " ours")]
+    bars += [(pair(named("baseline", _esc(name))), accuracy, "") for name, accuracy in run.baselines.items()]
     rows = []
     for name, accuracy, own in sorted(bars, key=lambda bar: -bar[1]):
         bar = f'<div class="bar{own}" style="width:{100 * accuracy:.2f}%"></div>'
         rows.append([name, bar, _percent(accuracy)])
-    table = _table("Baselines", ["classifier", "0 to 100%", WORDS[right][0]], rows, "bars")
-    sentence = f"<p>BERT is {verdict} the best baseline, <bdi>{_esc(best)}</bdi>.</p>\n"
-    return _section(f"Baselines, on the {_esc(run.split)} split", sentence + table)
+    heads = [say("baselines.one"), say("baselines.scale"), say(f"score.{right}")]
+    table = _table("baselines", heads, rows, "bars")
+    name = named("baseline", _esc(best))
+    sentence = say(f"baselines.{verdict}", points=f"{abs(points):.2f}", name=name)
+    return _section("baselines.on", f"<p>{sentence}</p>\n{table}", run.split)
 
 
 def _mean(run: Report) -> str:
@@ -218,46 +228,42 @@ def _mean(run: Report) -> str:
     if not run.baselines:
         return ""
     ((name, guess),) = run.baselines.items()
-    verdict = "below" if run.result["loss"] < guess else "not below"
-    sentence = f"<p>The mean squared error is {_number(run.result['loss'])}, {verdict} that of always answering the"
-    body = f"{sentence} {_esc(name)}, {_number(guess)}.</p>\n"
-    return _section(f"Baseline, on the {_esc(run.split)} split", body)
+    loss, name = run.result["loss"], named("baseline", _esc(name))
+    verdict = "baseline.below" if loss < guess else "baseline.not below"
+    sentence = say(verdict, loss=_number(loss), name=name, guess=_number(guess))
+    return _section("baseline.on", f"<p>{sentence}</p>\n", run.split)
 
 
-# By task: what stands between the epochs and the mistakes, and how these are ordered
+# By task: what stands between the epochs and the mistakes
 OWN = {"classification": (_classes, _baselines), "multi-label": (_labels, _baselines), "regression": (_mean,)}
-ORDERS = {
-    "classification": "the most confident first",
-    "multi-label": "the largest loss first",
-    "regression": "the largest error first",
-}
 
 
 def _mistakes(run: Report) -> str:
     """The wrong answers given with the most confidence, or furthest off."""
     if not run.mistakes:
-        return _section("Worst mistakes", "<p>None to show.</p>\n")
+        return _section("mistakes", f"<p>{say('mistakes.none')}</p>\n")
     wrong, items = run.rows, ""
     if run.task == "classification":
         wrong = round((1 - run.result["accuracy"]) * (sum(map(sum, run.confusion)) or run.rows))
     elif run.task == "multi-label":
         wrong = round((1 - run.result["exact_match"]) * run.rows)
     for m in run.mistakes:
-        verdict = f'true <bdi class="true">{_esc(m["label"])}</bdi> predicted <bdi>{_esc(m["predicted"])}</bdi>'
+        verdict = f'{say("mistakes.true")} <bdi class="true">{_esc(m["label"])}</bdi> '
+        verdict += f"{say('mistakes.predicted')} <bdi>{_esc(m['predicted'])}</bdi>"
         if "probability" in m:
-            verdict += f" with&nbsp;{_percent(m['probability'])}"
+            verdict += f" {say('mistakes.with', share=_percent(m['probability']))}"
         texts = "".join(_text(text) for text in (m["text"], m["pair"]) if text is not None)
         items += f"<li><p>{verdict}</p>\n{texts}</li>\n"
-    count = f"{len(run.mistakes):,} of {wrong:,}, {ORDERS[run.task]}."
-    return _section("Worst mistakes", f"<p>{count}</p>\n<ol>\n{items}</ol>\n")
+    count = say(f"mistakes.{run.task}", shown=f"{len(run.mistakes):,}", wrong=f"{wrong:,}")
+    return _section("mistakes", f"<p>{count}</p>\n<ol>\n{items}</ol>\n")
 
 
 def _options(run: Report) -> str:
     """How to run it again."""
     rows = [[_esc(name), f"<code>{_esc(value)}</code>"] for name, value in run.options.items()]
-    table = _table("Options", ["option", "value"], rows, "options")
-    details = f"<details>\n<summary>all {len(rows)} options</summary>\n{table}</details>\n"
-    return _section("Run it again", f"<pre><code>{_esc(run.command)}</code></pre>\n{details}")
+    table = _table("options", [say("options.one"), say("options.value")], rows, "options")
+    details = f"<details>\n<summary>{say('options.all', count=str(len(rows)))}</summary>\n{table}</details>\n"
+    return _section("again", f"<pre><code>{_esc(run.command)}</code></pre>\n{details}")
 
 
 # What the page of a pretraining run has of its own.
@@ -266,27 +272,22 @@ def _options(run: Report) -> str:
 def _pretraining_header(run: PretrainingReport) -> str:
     """The results on held-out documents, with what guessing reaches."""
     if not run.result:
-        return _top(run, [("loss", _number(run.steps[-1]["loss"] if run.steps else None), "of the last logged steps")])
-    guess = "always the most frequent {}: {}".format
-    tiles = [
-        ("masked-LM loss", _number(run.result["loss"]), "cross-entropy of hidden tokens, nats"),
-        ("tokens", _percent(run.result["accuracy"]), guess("token", _percent(run.result["unigram_accuracy"]))),
-        (
-            "without punctuation",
-            _percent(run.result["word_accuracy"]),
-            guess("one", _percent(run.result["unigram_word_accuracy"])),
-        ),
-    ]
+        last = _number(run.steps[-1]["loss"] if run.steps else None)
+        return _top(run, [(say("score.loss"), last, say("pretraining.logged"))])
+    tiles = [(say("pretraining.loss"), _number(run.result["loss"]), say("pretraining.loss.note"))]
+    for kind, name in (("tokens", "accuracy"), ("words", "word_accuracy")):
+        guess = say(f"pretraining.{kind}.note", share=_percent(run.result[f"unigram_{name}"]))
+        tiles.append((say(f"pretraining.{kind}"), _percent(run.result[name]), guess))
     if "nsp_accuracy" in run.result:
-        tiles.append(("next sentence", _percent(run.result["nsp_accuracy"]), "guessing: 50%"))
+        tiles.append((say("pretraining.pairs"), _percent(run.result["nsp_accuracy"]), say("pretraining.pairs.note")))
     return _top(run, tiles)
 
 
 def _pretraining_curves(run: PretrainingReport) -> str:
-    figures = _figure(run, "loss", "masked LM, nats")
-    figures += _figure(run, "accuracy", "of hidden tokens")
+    figures = _figure(run, "loss", "unit.masked")
+    figures += _figure(run, "accuracy", "unit.hidden")
     if any("nsp_accuracy" in row for row in run.steps):
-        figures += _figure(run, "nsp_accuracy", "of pairs", "next-sentence accuracy")
+        figures += _figure(run, "nsp_accuracy", "unit.pairs")
     return _curves(run, figures)
 
 
@@ -299,46 +300,47 @@ def _measurements(run: PretrainingReport) -> str:
     for row in run.measured:
         cells = [_number(row[name]) if name == "loss" else _percent(row[name]) for name in names]
         rows.append([f"{row['measured']:,}", *cells])
-    head = ["step", *(name.replace("_", " ") for name in names)]
-    return _section("Held-out documents", _table("Held out", head, rows))
+    head = [say(f"measured.{name}") for name in ("step", *names)]
+    return _section("measured", _table("measured.table", head, rows))
 
 
 # The line chart, in units of its viewBox; the style sheet enlarges its text on narrow screens.
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 520, 300, 58, 26, 28, 52
 
 
-def _figure(run: Report | PretrainingReport, metric: str, unit: str, title: str = "") -> str:
+def _figure(run: Report | PretrainingReport, metric: str, unit: str) -> str:
     """A metric at every logged step (thin), its running mean (thick), its dev value after each epoch (points); of
     pretraining its value on held-out documents wherever it was measured."""
     epochs = isinstance(run, Report)
-    every, name = (run.steps_per_epoch, "epoch") if epochs else (1, "step")
+    every, kind = (run.steps_per_epoch, "epochs") if epochs else (1, "steps")
     raw = sorted((s["step"], s[metric]) for s in run.steps if s.get(metric) is not None)
     dev = [(e["epoch"] * every, e[f"dev_{metric}"], e) for e in run.epochs if e[f"dev_{metric}"] is not None]
-    percent, title = metric in PERCENT, title or metric
-    heading = f"<h3>{title[0].upper()}{title[1:]} <small>{unit}</small></h3>"
+    percent = metric in PERCENT
+    heading = f'<h3 id="chart-{metric}">{say(f"chart.{metric}")} <small>{say(unit)}</small></h3>'
     if not raw and not dev:
-        return f"<figure><figcaption>{heading}</figcaption><p>Nothing was logged.</p></figure>\n"
+        return f"<figure><figcaption>{heading}</figcaption><p>{say('nothing')}</p></figure>\n"
     xs, ys = zip(*(point[:2] for point in raw + dev), strict=True)
     ticks = _ticks(min(0.9, *ys), 1.0) if percent else _ticks(min(0.0, *ys), max(ys))
     axes = _Axes(max(xs), ticks)
-    lines = [axes.grid(percent, "training step" + f" (one epoch: {every:,})" * epochs)]
+    lines = [axes.grid(percent, say(f"axis.{kind}", "tspan", every=f"{every:,}"))]
     legend, width = [], len(raw) // 30 * 2 + 1  # width of the running mean: odd, about a fifteenth of the run
     if width > 1:
         lines.append(axes.path("raw", raw))
-        legend.append('<span class="key raw"></span>train, each logged step')
+        legend.append(f'<span class="key raw"></span>{say("legend.each")}')
     if raw:
         lines.append(axes.path("mean", _running_mean(raw, width)))
-        each = f"mean of {width}" if width > 1 else "each logged step"
-        legend.append(f'<span class="key"></span>train, {each}')
+        each = "legend.mean" if width > 1 else "legend.each"
+        legend.append(f'<span class="key"></span>{say(each, width=f"{width}")}')
     if dev:
         lines.append(axes.path("dev", [point[:2] for point in dev]))
         best, show = _best_epoch(run) if epochs else None, _percent if percent else _number
         for x, y, e in dev:
-            lines.append(axes.dot(x, y, f"{name} {e['epoch']}, {show(y)}", e is best))
-        legend.append(f'<span class="key dev"></span>{"dev, after each epoch" if epochs else "held-out documents"}')
+            name = both(f"dot.{kind}", at=f"{e['epoch']}", value=show(y))
+            lines.append(axes.dot(x, y, name, e is best))
+        legend.append(f'<span class="key dev"></span>{say(f"legend.{kind}")}')
     keys = "".join(f"<li>{entry}</li>" for entry in legend)
-    label = f"<title>{title} by training step</title>"
-    svg = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">{label}\n' + "\n".join(lines) + "\n</svg>"
+    begin = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-labelledby="chart-{metric}">'
+    svg = "\n".join([begin, *lines, "</svg>"])
     return f"<figure>\n<figcaption>{heading}<ul>{keys}</ul></figcaption>\n{svg}\n</figure>\n"
 
 
@@ -374,15 +376,17 @@ class _Axes:
         spots = [f"{x:.1f},{y:.1f}" for x, y in places]
         return f'<path class="{kind}" d="M{"L".join(spots if len(spots) > 1 else spots * 2)}"/>'
 
-    def dot(self, x: float, y: float, name: str, best: bool) -> str:
+    def dot(self, x: float, y: float, name: dict[str, str], best: bool) -> str:
         """A dev point, its numbers as a tooltip; the best one also gets a line, and its name above the plot."""
         right, down = self.at(x, y)
-        circle = f'<circle cx="{right:.1f}" cy="{down:.1f}" r="{6 if best else 4}"><title>{name}</title></circle>'
+        circle = f'<circle cx="{right:.1f}" cy="{down:.1f}" r="{6 if best else 4}"><title>{{}}</title></circle>'
+        circles = pair({language: circle.format(said) for language, said in name.items()}, "g")
         if not best:
-            return circle
+            return circles
         side = "before" if right > 0.7 * _WIDTH else "after" if right < 0.3 * _WIDTH else "over"
+        label = say("dot.best", "tspan", name=name)
         line = f'<path class="best" d="M{right:.1f},{_TOP}V{_HEIGHT - _BOTTOM}"/>'
-        return f'{line}<text class="best {side}" x="{right:.1f}" y="{_TOP - 10}">best: {name}</text>{circle}'
+        return f'{line}<text class="best {side}" x="{right:.1f}" y="{_TOP - 10}">{label}</text>{circles}'
 
 
 def _ticks(low: float, high: float, smallest: float = 0.0) -> list[float]:
@@ -438,6 +442,12 @@ def _wilson(share: float, total: int, z: float = 1.96) -> tuple[float, float]:
     return (middle - reach) / scale, (middle + reach) / scale
 
 
+def _chosen() -> str:
+    """The language that the locale asks for."""
+    asked = next(filter(None, map(os.environ.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), "")
+    return "zh" if asked.startswith("zh") else "en"
+
+
 def _number(value: float | None, digits: int = 4) -> str:
     """With thousands parted; a dash for None."""
     return "–" if value is None else f"{value:,.{digits}f}"
@@ -472,20 +482,23 @@ def _text(text: str, at: int = 300) -> str:
     begin = '<p class="text" dir="auto" lang="">'
     if not text[at:]:
         return f"{begin}{_esc(text)}</p>\n"
-    summary = f"<summary>the other {len(text) - at:,} characters</summary>"
+    summary = f"<summary>{say('mistakes.rest', count=f'{len(text) - at:,}')}</summary>"
     rest = f"<details>{summary}\n{begin}{_esc(text[at:])}</p>\n</details>\n"
     return f"{begin}{_esc(text[:at])}…</p>\n{rest}"
 
 
-def _section(title: str, body: str) -> str:
-    return f"<section>\n<h2>{title}</h2>\n{body}</section>\n"
+def _section(title: str, body: str, split: str = "") -> str:
+    """title: the key of its words, which may name a split."""
+    heading = say(title, split=named("split", _esc(split)))
+    return f"<section>\n<h2>{heading}</h2>\n{body}</section>\n"
 
 
 def _table(name: str, head: list[str], rows: list[list[str]], kind: str = "plain") -> str:
-    """A table of ready markup, in a box that scrolls by itself, also by keyboard."""
+    """A table of ready markup, in a box that scrolls by itself, also by keyboard. name: the key of its words."""
     top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
     body = "\n".join(f'<tr><th scope="row">{first}</th><td>{"</td><td>".join(rest)}</td></tr>' for first, *rest in rows)
-    return f"""<div class="scroll" role="region" aria-label="{name}" tabindex="0"><table class="{kind}">
+    return f"""<div class="scroll" role="region" aria-labelledby="table-{name}" tabindex="0"><table class="{kind}">
+<caption id="table-{name}">{say(name)}</caption>
 <thead><tr>{top}</tr></thead>
 <tbody>
 {body}

@@ -343,6 +343,18 @@ MUTATIONS = {
     ],
     "minibert/training/report.py": [
         (
+            "report: always begins in English",
+            'return "zh" if asked',
+            'return "en" if asked',
+            "tests/training/test_report.py::test_the_page_begins_in_the_language_of_the_locale",
+        ),
+        (
+            "report: the name of a baseline is markup",
+            'pair(named("baseline", _esc(name)))',
+            'pair(named("baseline", name))',
+            "tests/training/test_report.py::test_hostile_text_is_shown_and_not_run",
+        ),
+        (
             "report: points of the dev split stand at the first steps",
             'dev = [(e["epoch"] * every, e[f"dev_{metric}"], e)',
             'dev = [(e["epoch"], e[f"dev_{metric}"], e)',

@@ -12,7 +12,7 @@ import pytest
 import torch
 from sklearn.metrics import precision_recall_fscore_support
 from test_inference import saved, texts
-from test_report import Walk
+from test_report import Walk, view
 
 from minibert import cli
 from minibert.fast.models import BertForSequenceClassification
@@ -185,7 +185,7 @@ def test_the_page_has_the_tables_the_mistakes_and_the_command(classes, evaluated
     logits, labels = answered(*classes)
     wrong = sum(FACES[k] != label for k, label in zip(logits.argmax(dim=1).tolist(), labels, strict=True))
     assert f"20 of {wrong}, the most confident first." in text
-    assert re.findall("<h2>(.*?)</h2>", page.read_text(encoding="utf-8"))[0] == "Classes, on the rows.tsv split"
+    assert re.findall("<h2>(.*?)</h2>", view(page.read_text(encoding="utf-8")))[0] == "Classes, on the rows.tsv split"
     assert f"minibert evaluate {classes[0]} --data {classes[1]} --device cpu --report {page}" in text
 
 
@@ -209,7 +209,7 @@ def test_a_threshold_is_that_of_scores_and_page(several, evaluated, tmp_path):
     assert high.sum() != (logits >= 0).sum(), "or it proves nothing"
     truth = [[name in label.split("|") for name in ("a", "b", "标签")] for label in labels]
     wrong = sum(row != right for row, right in zip(high.tolist(), truth, strict=True))
-    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    text = view((tmp_path / "page.html").read_text(encoding="utf-8"))
     shown = re.findall(r"predicted <bdi>(.*?)</bdi>", text)
     assert f"{len(shown)} of {wrong}, the largest loss first" in text
     names = (("a", "b", "标签"),) * len(labels)

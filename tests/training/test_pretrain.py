@@ -5,6 +5,7 @@ Run: pytest tests/training/test_pretrain.py
 
 import dataclasses
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -225,6 +226,7 @@ def test_what_a_run_leaves_behind(run_directory):
     page = (out / "report.html").read_text(encoding="utf-8")
     for title in ("Held-out documents", "masked-LM loss", "next sentence", "without punctuation", "Run it again"):
         assert title in page
+    assert all(name.startswith('<span lang="en">') for name in re.findall("<dt>(.*?)</dt>", page))  # ours: translated
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ import transformers
 from conftest import padded_batch, small_config, stir, twins
 from sklearn.utils.class_weight import compute_class_weight
 from test_model import compare_gradients
+from test_report import view
 from test_train import NO_DROPOUT, VOCAB, refusal, rows_of, small, weights, words, write_rows
 
 from minibert import cli
@@ -342,7 +343,7 @@ def test_the_epoch_that_is_kept_is_the_best_by_the_score_and_of_equals_by_the_lo
     out = train(small(data[task], tmp_path / "run", task=task, best_by=best_by, epochs=3))[1]
     found = weights(out)
     assert [all(torch.equal(found[n], t) for n, t in epoch.items()) for epoch in seen] == [n == kept for n in range(3)]
-    assert f"{kept + 1} <b>best</b>" in (out / "report.html").read_text(encoding="utf-8")
+    assert f"{kept + 1} <b>best</b>" in view((out / "report.html").read_text(encoding="utf-8"))
 
 
 @pytest.mark.slow

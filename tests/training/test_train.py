@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import random
+import re
 import shlex
 import signal
 import subprocess
@@ -20,6 +21,7 @@ import pytest
 import torch
 import transformers
 from conftest import small_config, stir
+from test_report import view
 
 import minibert.core.weights
 import minibert.fast.batches
@@ -375,7 +377,7 @@ def test_the_record_of_a_run_says_how_to_repeat_it_and_what_came_out(files, done
 
 def test_the_report_says_the_peak_that_was_asked_for_and_where_the_rate_ended(done):
     """Of ten updates the first two rise; steps are logged that show neither."""
-    page = (done[1] / REPORT).read_text(encoding="utf-8")
+    page = view((done[1] / REPORT).read_text(encoding="utf-8"))
     assert "The learning rate peaked at 0.001 in update 2 and ended at 0.000111 in update 10." in page
 
 
@@ -398,6 +400,7 @@ def test_the_report_shows_the_run(files, done):
     scores, out = done
     page = (out / REPORT).read_text(encoding="utf-8")
     assert "Confusion" in page or "confusion" in page
+    assert all(name.startswith('<span lang="en">') for name in re.findall("<dt>(.*?)</dt>", page))  # ours: translated
     assert "majority class" in page
     assert ">neg<" in page
     assert "--log-every 1" in page
