@@ -12,6 +12,7 @@ from pages import ALL, BLOCK, PAGES, ROOT, cells
 
 PACKAGE = ROOT / "minibert"
 WORDS = json.loads((PACKAGE / "assets" / "explain" / "words.json").read_text(encoding="utf-8"))
+MESSAGES = json.loads((PACKAGE / "assets" / "messages.zh.json").read_text(encoding="utf-8"))
 COURSE = (PACKAGE / "assets" / "course.json").read_text(encoding="utf-8")
 GLOSSARY = PAGES["glossary"]
 AWKWARD = re.split(
@@ -42,6 +43,7 @@ def chinese() -> list[str]:
     lines += [row[3] for row in terms("\n".join(prose(GLOSSARY.chinese)))]
     lines += [said["zh"] for said in WORDS.values()]
     lines += re.findall(r'"\w+_zh": (".*")', COURSE)
+    lines += MESSAGES.values()
     for path in PACKAGE.rglob("*"):
         if path.suffix in (".py", ".html"):
             lines += re.findall("[一-鿿，、；：（）]+", path.read_text(encoding="utf-8"))

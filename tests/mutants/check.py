@@ -167,6 +167,12 @@ MUTATIONS = {
             "tests/check/test_doctor.py::test_a_file_cannot_write_on_the_terminal",
         ),
         (
+            "doctor: in Chinese a remedy begins at the first semicolon",
+            'end = 2 * finding.what.count("; ") + 1',
+            "end = 1",
+            "tests/io/test_language.py::test_a_findings_remedy_is_what_stands_behind_the_arrow",
+        ),
+        (
             "doctor: notes stand before errors",
             "    rows = ordered(findings)\n    width",
             "    rows = list(findings)\n    width",
