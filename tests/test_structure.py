@@ -221,8 +221,8 @@ LINES = {"core": 2395, "its reading path": 1539}  # aims: 2300, 1550. More only 
 FILES = 15  # that core/train.py reaches
 BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more only in the commit that needs it
     "core": (2395, 2300),
-    "io": (2365, 500),
-    "text": (2722, 1450),
+    "io": (2368, 500),
+    "text": (2721, 1450),
     "fast": (2150, 1850),
     "inference": (1795, 700),
     "training": (3553, 2750),

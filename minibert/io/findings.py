@@ -9,9 +9,10 @@ from functools import partial
 from typing import NamedTuple
 
 from minibert.io.encodings import MARKS, TO_UTF8, judged
-from minibert.io.language import is_chinese, translated
+from minibert.io.language import is_chinese, letters, translated
 
 SEVERITIES = ("error", "warning", "note")
+SEMICOLON = re.compile("；|; ")
 CHINESE = {
     "error": "错误",
     "warning": "警告",
@@ -100,13 +101,17 @@ def to_table(findings: Iterable[Finding]) -> str:
 
 
 def in_language(finding: Finding) -> tuple[str, str]:
-    """What and remedy. They are translated together, as a reader's line is that `refusal` has cut in two; a translation
-    has a full-width semicolon for each of the line."""
-    if not finding.remedy:
-        return translated(finding.what), ""
-    pieces = re.split("(；|; )", translated(f"{finding.what}; {finding.remedy}"))  # each followed by what ends it
-    end = 2 * finding.what.count("; ") + 1
-    return "".join(pieces[:end]), "".join(pieces[end + 1 :])
+    """What and remedy, each by itself or, where more of it is known so, as the line that `refusal` has cut in two: a
+    translation has a full-width semicolon for each of its message."""
+    apart = translated(finding.what), translated(finding.remedy)
+    line = f"{finding.what}; {finding.remedy}"
+    said = translated(line)
+    ends = list(SEMICOLON.finditer(said))
+    if len(ends) != len(SEMICOLON.findall(line)):
+        return apart
+    here = ends[len(SEMICOLON.findall(finding.what))]
+    together = said[: here.start()], said[here.end() :]
+    return min(apart, together, key=lambda pair: letters("".join(pair)))
 
 
 def clean(text: str) -> str:

@@ -38,19 +38,18 @@ def is_chinese() -> bool:
 
 
 def translated(message: str, depth: int = DEPTH) -> str:
-    """A message in the language in use; one that no template fits stays as it is, and so do values in quotes."""
+    """A message in the language in use, by the template that leaves least in English. One that no template fits stays
+    as it is, and so do values in quotes."""
     if not is_chinese() or not depth or QUOTED.fullmatch(message):
         return message
-    parted = []
+    found = []
     for literals, chinese in catalog():
         if (values := values_of(message, literals)) is None:
             continue
         said = [translated(value, depth - 1) for value in values]
-        if not is_joint(literals):
-            return filled(chinese, said)
-        if said != values:  # else it only joins what is unknown
-            parted.append(filled(chinese, said))
-    return min(parted, key=letters, default=message)
+        if said != values or not is_joint(literals):  # else it only joins what is unknown
+            found.append(filled(chinese, said))
+    return min(found, key=letters, default=message)
 
 
 def letters(text: str) -> int:
@@ -91,7 +90,6 @@ def values_of(message: str, literals: list[str]) -> list[str] | None:
 
 @cache
 def catalog() -> list[tuple[list[str], str]]:
-    """(the literals around a template's values, the Chinese template), those that say most first."""
+    """(the literals around a template's values, the Chinese template)."""
     text = (Path(__file__).parents[1] / "assets" / "messages.zh.json").read_text(encoding="utf-8")
-    rows = [(template.split("{}"), chinese) for template, chinese in json.loads(text).items()]
-    return sorted(rows, key=lambda row: (is_joint(row[0]), -len("".join(row[0]))))
+    return [(template.split("{}"), chinese) for template, chinese in json.loads(text).items()]

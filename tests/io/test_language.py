@@ -24,15 +24,22 @@ from pathlib import Path
 import pytest
 
 from minibert import cli
-from minibert.io import findings, language
+from minibert.core import checkpoint
+from minibert.io import findings, language, other_heads
 from minibert.io.language import chosen, translated
 from minibert.io.stderr import Translated, say
 
 PACKAGE = Path(cli.__file__).parent
 FIRST = {"ValueError": 0, "say": 0, "Diagnosis": 0, "error": 1, "warning": 1, "note": 1, "kind": 1}
 FIRST |= {"graded": 2, "refused": 2}  # where the texts among the arguments begin
+HEADS = (*checkpoint.PARTS.values(), *other_heads.BY_NAME.values(), *other_heads.BY_CLASS.values())
 # Joints of a message's parts, and messages of which a word is a value.
-JOINED = {"{}: {}", "{}; {}", "{} and {}", "{}: {} is {}; it must {}", "max_length {} cuts none", "holds {} ({}); {}"}
+JOINED = {"{}: {}", "{}; {}", "max_length {} cuts none", "holds {} ({}); {}", "holds {} ({}) of {}; {}"}
+JOINED |= {f"{part} and {{}}" for part in HEADS}
+JOINED |= {f"{those}, type {{}}" for those in ("if these are the names", "if that is no header")}
+JOINED |= {"has no {} column; its columns are {}; {}", "{}: token {} stands on lines {} and {}; {}"}
+JOINED |= {"{}: holds no config.json, no vocab.txt, no weights; {}"}
+JOINED |= {"{}:{}: byte 0x{} is not UTF-8; mend that line, or copy the file again"}
 JOINED |= {f"{{}} {problem}: {{}}" for problem in ("missing", "unexpected", "mismatched")}
 JOINED |= {"{}: {} rows, {}", "texts ({})", "pairs ({})", "[Errno {}] {}: {}"}
 JOINED |= {f"{{}}: {{}} rows, {two} ({{}}), {{}} labels: {{}}" for two in ("texts", "pairs")}
@@ -137,8 +144,9 @@ def known() -> set[str]:
 
 
 def spellings(text: str) -> set[str]:
-    """A template, and where it is a tail that begins with a comma: without it, or behind what it is joined to."""
-    return {text, text.strip(";, "), "{}" + text, "{}" + text.rstrip(" ")}
+    """A template; a tail of a message without the comma that it begins with, or behind what it is joined to; and for
+    what is named "config" the file that it comes from."""
+    return {text, text.strip(";, "), "{}" + text, text.replace("config: ", "{}: ", 1)}
 
 
 @cache
@@ -343,8 +351,13 @@ def test_json_stays_english(tmp_path, capsys):
 
 
 def test_a_findings_remedy_is_what_stands_behind_the_arrow(chinese):
-    what, remedy = "a: 9 bytes, more than the limit of 8", "copy the original file again"
-    found = findings.error("config-refused", what, remedy)
-    assert findings.in_language(found) == ("a：9 字节，超过上限 8", "请重新复制原文件")
+    what = "c.json: hidden_size is -1; it must be a whole number from 1 to 5"  # the reader's line goes on behind it
+    found = findings.error("config-refused", what, "copy the config.json that belongs to the weights")
+    said = "c.json：hidden_size 是 -1；要求：是 1 到 5 的整数", "请复制与权重配套的 config.json"
+    assert findings.in_language(found) == said
+    known = findings.warning("config-eps", "layer_norm_eps is 1; BERT's is 2 (PyTorch's default is 1e-5)", "do")
+    assert findings.in_language(known) == ("layer_norm_eps 是 1；BERT 用 2（PyTorch 默认 1e-5）", "do")
+    shown = findings.warning("data-mojibake", "a.tsv: 2.0 % of the texts are like '好；坏'", "copy it again")
+    assert findings.in_language(shown) == ("a.tsv：2.0 % 的文本类似 '好；坏'", "请重新复制")
     strange = findings.error("x-y", "odd; very odd", "do; undo")
     assert findings.in_language(strange) == ("odd; very odd", "do; undo")

@@ -168,8 +168,8 @@ MUTATIONS = {
         ),
         (
             "doctor: in Chinese a remedy begins at the first semicolon",
-            'end = 2 * finding.what.count("; ") + 1',
-            "end = 1",
+            "ends[len(SEMICOLON.findall(finding.what))]",
+            "ends[0]",
             "tests/io/test_language.py::test_a_findings_remedy_is_what_stands_behind_the_arrow",
         ),
         (

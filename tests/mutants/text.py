@@ -684,21 +684,15 @@ MUTATIONS = {
     ],
     "minibert/io/language.py": [
         (
-            "language: of two templates that fit the one that says less is taken",
-            '-len("".join(row[0]))',
-            'len("".join(row[0]))',
-            "tests/io/test_language.py::test_of_two_templates_that_fit_the_one_that_says_more_is_taken",
-        ),
-        (
             "language: the ends of a template may overlap",
             "message[len(first) :].endswith(last)",
             "message.endswith(last)",
             "tests/io/test_language.py::test_a_message_that_ends_too_early_fits_no_template",
         ),
         (
-            "language: a message is parted at the first joint that fits",
-            "min(parted, key=letters, default=message)",
-            "next(iter(parted), message)",
+            "language: the first template that fits is taken",
+            "min(found, key=letters, default=message)",
+            "next(iter(found), message)",
             "tests/io/test_language.py::test_a_message_is_parted_where_most_of_it_is_known",
         ),
         (
