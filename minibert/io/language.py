@@ -16,7 +16,7 @@ LANGUAGES = ("zh", "en")
 VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")  # of the environment: the first that is set counts
 BORDER = re.compile("[一-鿿][A-Za-z0-9]|[A-Za-z0-9][一-鿿]")
 QUOTED = re.compile("'[^']*'|\"[^\"]*\"")  # a value that is shown by repr
-DEPTH = 5  # messages inside messages that are translated
+DEPTH = 7  # messages inside messages that are translated
 
 _current = "en"
 
