@@ -12,6 +12,7 @@ import argparse
 import errno
 import io
 import json
+import logging
 import os
 import shutil
 import sys
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from minibert.check.options import CourseOptions, DoctorOptions
 from minibert.inference.options import EmbedOptions, EvaluateOptions, FillMaskOptions, JobOptions, PredictOptions
+from minibert.io import language
 from minibert.look.options import ExplainOptions, ParityOptions
 from minibert.options import add_options
 from minibert.text.options import EncodeOptions, VocabOptions
@@ -179,7 +181,7 @@ def run_course(options: CourseOptions) -> int:
     begins, course 3 --repair DIR has you mend it."""
     from minibert.check import course
 
-    chinese = options.chinese
+    chinese = options.chinese or language.is_chinese()
     if options.command or options.repair:
         from minibert.check.building import workshop
 
@@ -219,7 +221,15 @@ class Parser(argparse.ArgumentParser):
     """Says a mistake in one line, without the whole usage before it."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+        line = language.translated(f"{message}; see {self.prog} --help")
+        self.exit(2, f"{self.prog}: {line}\n")
+
+
+class Speak(argparse.Action):
+    """--lang: the language from here on, of mistakes in what follows too. No option of a run, so it is not recorded."""
+
+    def __call__(self, parser: object, namespace: object, values: Any, option_string: object = None) -> None:
+        language.use(values)
 
 
 def parse(arguments: Sequence[str]) -> tuple[str, dict[str, Any]]:
@@ -227,7 +237,10 @@ def parse(arguments: Sequence[str]) -> tuple[str, dict[str, Any]]:
     parser = Parser(prog="minibert", description="BERT from scratch: train it, use it, look inside it.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (options, run) in COMMANDS.items():
-        add_options(commands.add_parser(name, help=run.__doc__, description=run.__doc__), options)
+        command = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
+        add_options(command, options)
+        text = "language of messages: zh or en (default: the locale's)"
+        command.add_argument("--lang", choices=language.LANGUAGES, action=Speak, default=argparse.SUPPRESS, help=text)
     command = arguments[0] if arguments else ""
     if command not in COMMANDS:
         parser.parse_args(arguments)  # prints the help or the mistake, and exits
@@ -239,7 +252,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # Chinese output also where the locale is C
+    language.use(language.chosen())
     command, values = parse(sys.argv[1:] if arguments is None else arguments)
+    if language.is_chinese() and logging.lastResort is not None:
+        from minibert.io.stderr import Translated
+
+        logging.lastResort.setFormatter(Translated())
     options, run = COMMANDS[command]
     try:
         status = run(options(**values)) or 0
@@ -255,7 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"minibert: {one_line(with_remedy(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("minibert: interrupted", file=sys.stderr)
+        print(f"minibert: {language.translated('interrupted')}", file=sys.stderr)
         return 130
 
 
@@ -265,8 +283,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def with_remedy(error: Exception) -> str:
     """An error's text; of a full disk, which the system tells, with what to do."""
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", None))
-    again = "; make room, then type the command again"
-    return f"{error}{again * (full and 'make room' not in str(error))}"
+    return f"{error}; make room, then type the command again" if full and "make room" not in str(error) else str(error)
 
 
 def read_stdin() -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may need a network
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["LC_ALL"] = "C.UTF-8"  # the package speaks English, whatever the locale, and so does what tests start
 # Models this small are slower with two threads, and much slower beside other work; tests/machines.py asks for two too.
 THREADS = os.environ["OMP_NUM_THREADS"] = os.environ.get("MINIBERT_TEST_THREADS", "1")  # of what tests start, too
 

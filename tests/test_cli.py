@@ -132,7 +132,7 @@ def test_help_shows_every_option_and_no_other(run, command):
     status, out, _ = run(command, "--help")
     assert status == 0
     shown = re.findall(r"^  (?:-h, )?(--[a-z-]+)", out.split("\noptions:\n")[1], re.MULTILINE)
-    assert sorted(shown) == sorted(["--help", *OPTIONS[command].split()])
+    assert sorted(shown) == sorted(["--help", "--lang", *OPTIONS[command].split()])
 
 
 def test_help_lists_every_command(run):

@@ -16,6 +16,9 @@ WORDS = [
     for name in ("explain/words.json", "report-words.json")
     for said in json.loads((PACKAGE / "assets" / name).read_text(encoding="utf-8")).values()
 ]
+EXERCISES = json.loads((PACKAGE / "assets" / "exercises" / "exercises.json").read_text(encoding="utf-8"))
+WORDS += EXERCISES["words"].values()
+MESSAGES = json.loads((PACKAGE / "assets" / "messages.zh.json").read_text(encoding="utf-8"))
 COURSE = (PACKAGE / "assets" / "course.json").read_text(encoding="utf-8")
 GLOSSARY = PAGES["glossary"]
 AWKWARD = re.split(
@@ -46,6 +49,9 @@ def chinese() -> list[str]:
     lines += [row[3] for row in terms("\n".join(prose(GLOSSARY.chinese)))]
     lines += [said["zh"] for said in WORDS]
     lines += re.findall(r'"\w+_zh": (".*")', COURSE)
+    lines += MESSAGES.values()
+    for row in EXERCISES["exercises"]:
+        lines += [row["title_zh"], row["task_zh"], *row["hints_zh"]]
     for path in PACKAGE.rglob("*"):
         if path.suffix in (".py", ".html"):
             lines += re.findall("[一-鿿，、；：（）]+", path.read_text(encoding="utf-8"))

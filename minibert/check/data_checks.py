@@ -177,9 +177,10 @@ def padding(file: RowFile) -> Findings:
     lengths = file.lengths.clip(max=file.max_length)
     random, ordered = waste(lengths, shuffled(len(lengths), 0, 0)), waste(lengths, by_length(lengths))
     budget = max(file.max_length, round(BATCH * float(lengths.mean())))
-    what = f"{file.name}: in padded batches of {BATCH}, {share(random)} is padding in random order, "
+    shares = share(random), share(ordered)
+    what = f"{file.name}: in padded batches of {BATCH}, {shares[0]} is padding in random order, {shares[1]} sorted"
     remedy = f"--tokens-per-batch {budget} gives about {budget / lengths.mean():.0f} rows a batch"
-    yield note("data-padding", f"{what}{share(ordered)} sorted", f"{remedy}; minibert computes no padding")
+    yield note("data-padding", what, f"{remedy}; minibert computes no padding")
 
 
 def waste(lengths: NDArray[np.int64], order: Sequence[int]) -> float:

@@ -422,8 +422,7 @@ def tensors(files: ModelFiles) -> Findings:
         remedy = "train a head on them (minibert train), or take their encoder alone (minibert embed)"
         yield warning("weights-foreign-head", f"they bring {listed(foreign)}, by which minibert has no answers", remedy)
     if checked.fresh:
-        absent = (checkpoint.PARTS[part].removeprefix("a ") for part in sorted(checked.fresh))
-        yield note("weights-parts", f"no {' and no '.join(absent)}")
+        yield note("weights-parts", f"they lack {listed(checked.fresh)}")
     if left := checked.left - foreign:
         yield note("weights-parts", f"they bring {listed(left)} too: not used here")
 

@@ -36,7 +36,7 @@ class CourseOptions:
     solution: bool = option(False, "check: a solution of it")
     stage: str | None = option(None, "break: your answer, the number or name of the first stage that differs")
     undo: bool = option(False, "break: take the slip back")
-    chinese: bool = option(False, "in Chinese (default: as the locale says)")
+    chinese: bool = option(False, "as --lang zh")
     json: bool = option(False, "print one JSON object")
 
     def __post_init__(self) -> None:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
 from minibert.io.encodings import MARKS, TO_UTF8, judged
+from minibert.io.language import is_chinese, letters, translated
 
 SEVERITIES = ("error", "warning", "note")
+SEMICOLON = re.compile("；|; ")
+CHINESE = {
+    "error": "错误",
+    "warning": "警告",
+    "note": "提示",
+}
 
 
 class Finding(NamedTuple):
@@ -75,16 +83,35 @@ def is_wrong(findings: Iterable[Finding]) -> bool:
 
 
 def to_table(findings: Iterable[Finding]) -> str:
-    """Severity, name and what was found; below it the remedy; at the end how many there are."""
+    """Severity, name and what was found; below it the remedy; at the end how many there are. In the language in use."""
     rows = ordered(findings)
     width = max((len(finding.name) for finding in rows), default=0)
-    lines = []
+    lines, margin = [], 4 if is_chinese() else 7  # columns of the longest severity
     for finding in rows:
-        lines.append(f"{finding.severity:7}  {finding.name:{width}}  {clean(finding.what)}")
-        if finding.remedy:
-            lines.append(f"{'':7}  {'':{width}}  → {clean(finding.remedy)}")
+        severity = CHINESE[finding.severity] if is_chinese() else f"{finding.severity:{margin}}"
+        what, remedy = in_language(finding)
+        lines.append(f"{severity}  {finding.name:{width}}  {clean(what)}")
+        if remedy:
+            lines.append(f"{'':{margin}}  {'':{width}}  → {clean(remedy)}")
     numbers = ", ".join(f"{n} {severity}{'s' * (n != 1)}" for severity, n in counted(rows).items())
-    return "\n".join([*lines, f"{'something is wrong' if is_wrong(rows) else 'nothing is wrong'}: {numbers}"])
+    if is_chinese():
+        numbers = "，".join(f"{n} 个{CHINESE[severity]}" for severity, n in counted(rows).items())
+    ending = "something is wrong" if is_wrong(rows) else "nothing is wrong"
+    return "\n".join([*lines, translated(f"{ending}: {numbers}")])
+
+
+def in_language(finding: Finding) -> tuple[str, str]:
+    """What and remedy, each by itself or, where more of it is known so, as the line that `refusal` has cut in two: a
+    translation has a full-width semicolon for each of its message."""
+    apart = translated(finding.what), translated(finding.remedy)
+    line = f"{finding.what}; {finding.remedy}"
+    said = translated(line)
+    ends = list(SEMICOLON.finditer(said))
+    if len(ends) != len(SEMICOLON.findall(line)):
+        return apart
+    here = ends[len(SEMICOLON.findall(finding.what))]
+    together = said[: here.start()], said[here.end() :]
+    return min(apart, together, key=lambda pair: letters("".join(pair)))
 
 
 def clean(text: str) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
 from tqdm import tqdm
+
+from minibert.io.language import translated
 
 
 def is_main_process() -> bool:
@@ -23,8 +26,8 @@ def harmless(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """An error as one line that is not too long."""
-    return shortened(harmless(" ".join(text.split())))
+    """An error as one line that is not too long, in the language in use."""
+    return shortened(harmless(translated(" ".join(text.split()))))
 
 
 def shortened(text: str, limit: int = 580) -> str:
@@ -32,7 +35,14 @@ def shortened(text: str, limit: int = 580) -> str:
     return text if len(text) <= limit else f"{text[: limit - 203]} … {text[-200:]}"
 
 
+class Translated(logging.Formatter):
+    """What the package logs, as a line in the language in use."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return one_line(super().format(record))
+
+
 def say(line: str) -> None:
-    """A line for the reader, on stderr, above a progress bar if one is up."""
+    """A line for the reader, in the language in use, on stderr, above a progress bar if one is up."""
     if is_main_process():
-        tqdm.write(shortened(harmless(line)), file=sys.stderr)
+        tqdm.write(shortened(harmless(translated(line))), file=sys.stderr)

@@ -32,7 +32,9 @@ def keys_of(rows: Examples) -> list[tuple[int, Key]]:
 
 def empty(name: str, count: int, first: str = "") -> Finding:
     """A row without a text still has a label, and counts. first: where it is."""
-    what = f"{name}: {count} text{'s are' if count > 1 else ' is'} empty{first}"
+    what = f"{name}: {count} text is empty{first}"
+    if count > 1:
+        what = f"{name}: {count} texts are empty{first}"
     return graded(count > 0, "data-empty", what, "remove these rows, or look for what emptied them")
 
 

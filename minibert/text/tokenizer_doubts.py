@@ -48,10 +48,9 @@ def other_template(files: Files) -> Findings:
     kind = found.get("type") if isinstance(found, dict) else found
     what = (
         f"{files.directory / JSON}: post_processor is {kind!r}, and not BERT's; minibert puts {marks[0]} A {marks[1]} B"
+        f" {marks[1]}"
     )
-    yield warning(
-        "tokenizer-post-processor", f"{what} {marks[1]}", "take the file away, if the weights were trained so"
-    )
+    yield warning("tokenizer-post-processor", what, "take the file away, if the weights were trained so")
 
 
 def template(cls: list, sep: list) -> dict:

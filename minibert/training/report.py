@@ -8,7 +8,6 @@ No script and no network: the page opens from disk, and its Content-Security-Pol
 
 import html
 import math
-import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 
 from minibert.inference.scores import RATIOS, largest, ratios
 from minibert.io.bundled import ASSETS
+from minibert.io.language import of_pages
 from minibert.training.losses import RIGHT
 from minibert.training.report_words import LANGUAGES, SAID, both, named, pair, say
 
@@ -78,7 +78,7 @@ def render(run: Report | PretrainingReport) -> str:
         sections = (_header, *trained, *OWN[run.task], _mistakes, _options)
     else:
         sections = (_pretraining_header, _pretraining_curves, _measurements, _options)
-    body, begin = "".join(section(run) for section in sections), _chosen()
+    body, begin = "".join(section(run) for section in sections), of_pages()
     shown = {language: " checked" if language == begin else "" for language in LANGUAGES}
     return f"""<!doctype html>
 <html lang="{LANGUAGES[begin]}">
@@ -440,12 +440,6 @@ def _wilson(share: float, total: int, z: float = 1.96) -> tuple[float, float]:
     scale = 1 + z * z / total
     reach = z * math.sqrt(share * (1 - share) / total + (z / (2 * total)) ** 2)
     return (middle - reach) / scale, (middle + reach) / scale
-
-
-def _chosen() -> str:
-    """The language that the locale asks for."""
-    asked = next(filter(None, map(os.environ.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), "")
-    return "zh" if asked.startswith("zh") else "en"
 
 
 def _number(value: float | None, digits: int = 4) -> str:

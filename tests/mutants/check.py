@@ -275,6 +275,12 @@ MUTATIONS = {
             "tests/check/test_doctor.py::test_a_file_cannot_write_on_the_terminal",
         ),
         (
+            "doctor: in Chinese a remedy begins at the first semicolon",
+            "ends[len(SEMICOLON.findall(finding.what))]",
+            "ends[0]",
+            "tests/io/test_language.py::test_a_findings_remedy_is_what_stands_behind_the_arrow",
+        ),
+        (
             "doctor: notes stand before errors",
             "    rows = ordered(findings)\n    width",
             "    rows = list(findings)\n    width",

@@ -27,6 +27,12 @@ MUTATIONS = {
             "tests/test_cli.py::test_errors_of_several_lines_become_one",
         ),
         (
+            "cli: the locale's language is not asked for",
+            "language.use(language.chosen())",
+            'language.use("en")',
+            "tests/io/test_language.py::test_a_process_speaks_the_language_of_its_locale",
+        ),
+        (
             "cli: U+2028 ends a text of stdin",
             '.removesuffix("\\n").split("\\n")',
             '.removesuffix("\\n").splitlines()',

@@ -714,6 +714,26 @@ MUTATIONS = {
             "tests/text/test_wordpiece_batch.py::test_special_tokens_may_overlap_and_hold_any_character",
         ),
     ],
+    "minibert/io/language.py": [
+        (
+            "language: the ends of a template may overlap",
+            "message[len(first) :].endswith(last)",
+            "message.endswith(last)",
+            "tests/io/test_language.py::test_a_message_that_ends_too_early_fits_no_template",
+        ),
+        (
+            "language: the first template that fits is taken",
+            "min(found, key=letters, default=message)",
+            "next(iter(found), message)",
+            "tests/io/test_language.py::test_a_message_is_parted_where_most_of_it_is_known",
+        ),
+        (
+            "language: what stands in quotes is translated",
+            " or QUOTED.fullmatch(message)",
+            "",
+            "tests/io/test_language.py::test_messages_inside_a_message_are_translated_and_quoted_values_are_not",
+        ),
+    ],
     "minibert/io/stderr.py": [
         (
             "stderr: a terminal obeys what a file says",
@@ -729,8 +749,8 @@ MUTATIONS = {
         ),
         (
             "stderr: a line while something runs is as long as a label",
-            "tqdm.write(shortened(harmless(line)),",
-            "tqdm.write(harmless(line),",
+            "tqdm.write(shortened(harmless(translated(line))),",
+            "tqdm.write(harmless(translated(line)),",
             "tests/io/test_stderr.py::test_a_line_while_something_runs_is_no_longer_than_an_error",
         ),
     ],

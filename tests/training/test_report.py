@@ -533,6 +533,7 @@ def test_all_words_are_in_use(monkeypatch):
     ids=str,
 )
 def test_the_page_begins_in_the_language_of_the_locale(monkeypatch, names, language):
+    monkeypatch.setattr("minibert.io.language._current", None)  # which a command has chosen before
     for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
         monkeypatch.delenv(name, raising=False)
     for name, value in names.items():
