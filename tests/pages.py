@@ -1,4 +1,4 @@
-"""The README and docs/ as tests read them: pages in two languages, their blocks of code, the commands in them."""
+"""The README and docs/ as tests read them: pages in two languages, their blocks of code, commands, what is printed."""
 
 import re
 import shlex
@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.M | re.S)
 BODY = r"((?:(?!```).*\n)*)```"
 SHOWN = re.compile(rf"^```(bash|py|python)\n{BODY}\n+```\n{BODY}$", flags=re.M)
+NUMBER = re.compile(r"\d[\d,]*(\.\d+)?(e[+-]\d+)?")
 
 
 class Page(NamedTuple):
@@ -36,6 +37,53 @@ class Page(NamedTuple):
 
     def tables(self) -> list[str]:
         return [line for line in self.english.splitlines() if line.startswith("|")]
+
+
+class Part(NamedTuple):
+    """Of a page: prose ("markdown"), or a block with what is shown of its output, if anything is."""
+
+    kind: str
+    source: str
+    shown: str | None = None
+
+    @property
+    def command(self) -> str:
+        """The subcommand of a block of commands, "" of other parts."""
+        return self.source.split()[1] if self.kind == "bash" else ""
+
+    def missing(self, printed: str) -> list[str]:
+        """The lines that are shown and not printed, or not in that order; "…" stands for any lines."""
+        lines = iter([form(self.command, line) for line in printed.splitlines()])
+        shown = (self.shown or "").splitlines()
+        return [line for line in shown if line != "…" and form(self.command, line) not in lines]
+
+
+def parts_of(text: str) -> list[Part]:
+    """The parts of a page, or of a section, in its order; what a block prints is no part of its own."""
+    found, end = [], 0
+    for block in [*BLOCK.finditer(text), None]:
+        if prose := text[end : block.start() if block else None].strip():
+            found.append(Part("markdown", prose))
+        if block and block[1]:
+            found.append(Part(block[1], block[2].rstrip("\n")))
+        elif block:
+            found[-1] = found[-1]._replace(shown=block[2])
+        end = block.end() if block else 0
+    return found
+
+
+def form(command: str, line: str) -> str:
+    """A line without its numbers, and without what another bundled model would say: pieces and answers.
+
+    What Python code prints is left as it is, except losses and cosines: rounding differs between processors.
+    """
+    if command == "encode":
+        return line.split(" ")[0]
+    if not command and not re.search("loss|cosine", line):
+        return line
+    line = re.sub(r"^(  )?\S+( +0\.\d+)", r"\1answer 0", line) if command in ("fill-mask", "explain") else line
+    line = line.replace("  best so far", "") if command == "train" else line
+    return " ".join(NUMBER.sub("#", line).split())
 
 
 def read(path: Path) -> Page:

@@ -4,7 +4,6 @@ it names exists; and that every page, and the README, says the same line by line
 Run: pytest tests/test_docs.py; with the training: -m slow
 """
 
-import ast
 import importlib.util
 import json
 import os
@@ -17,7 +16,7 @@ import sys
 import pytest
 import torch
 from conftest import SHARED, needs_shared
-from pages import ALL, BENCHMARKS, BLOCK, PAGES, README, ROOT, cells
+from pages import ALL, BENCHMARKS, BLOCK, PAGES, README, ROOT, cells, form
 
 import minibert
 from benchmarks import accuracy, bundled, corpus, race, tasks, tokenizer
@@ -30,11 +29,8 @@ from minibert.fast.layout import Packed
 from minibert.training import options
 
 DOCS = ROOT / "docs"
-WALK = PAGES["ten-stops"]
-NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]\d+)?")
+WALK = PAGES["ten-stops"]  # its blocks are run by tests/test_stops.py
 pages = pytest.mark.parametrize("page", ALL, ids=lambda page: page.name)
-LANGUAGES = {"english": WALK.english, "chinese": WALK.chinese}
-both = pytest.mark.parametrize("text", LANGUAGES.values(), ids=LANGUAGES)
 SLOW = ("train", "parity bert-base-chinese")  # commands that take long
 RUN = [
     pytest.param(
@@ -44,19 +40,11 @@ RUN = [
         marks=pytest.mark.slow if body.removeprefix("minibert ").startswith(SLOW) else (),
     )
     for page in ALL
+    if page is not WALK
     for body, shown in page.shown("bash")
     if body.startswith("minibert") and body.count("\n") == 1
     if body != "minibert train\n"  # is the walk's; tests/test_readme.py compares
 ]
-
-
-def form(command: str, line: str) -> str:
-    """A line without its numbers, and without what another bundled model would say: pieces and answers."""
-    if command == "encode":
-        return line.split(" ")[0]
-    line = re.sub(r"^(  )?\S+( +0\.\d+)", r"\1answer 0", line) if command in ("fill-mask", "explain") else line
-    line = line.replace("  best so far", "") if command == "train" else line
-    return " ".join(NUMBER.sub("#", line).split())
 
 
 @pytest.fixture
@@ -148,7 +136,7 @@ def test_every_program_that_is_named_exists_and_has_its_options(line):
 
 @pytest.mark.parametrize(
     ("example", "shown"),
-    [pytest.param(*pair, id=page.name) for page in (WALK, PAGES["migrating"]) for pair in page.shown("python")],
+    [pytest.param(*pair, id=name) for name in ("migrating", "speed-cpu") for pair in PAGES[name].shown("python")],
 )
 def test_every_example_prints_what_is_shown(example, shown, capsys):
     exec(compile(example, "docs", "exec"), {})
@@ -441,33 +429,9 @@ def test_version_changes_and_citation_agree():
     assert f"version: {minibert.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
-# ---- the walk ----
-
-
-def test_there_are_ten_stops_each_with_code_a_command_and_a_question():
-    stops = re.split(r"^## ", WALK.english, flags=re.M)[1:]
-    assert [stop.split(".")[0] for stop in stops] == [str(number) for number in range(1, 11)]
-    for stop in stops:
-        assert ("**Read** " in stop, "```bash" in stop, "<details>" in stop) == (True,) * 3, stop[:40]
-
-
-@both
-def test_every_function_that_is_named_stands_in_its_file(text):
-    named = re.findall(r"\[`([\w/.]+\.py)`\]\(\.\./\1\)[:：]((?:[,、 ]*`[\w.]+`)+)", text)
-    assert len(named) >= 20
-    for path, names in named:
-        tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-        for name in re.findall(r"`([\w.]+)`", names):
-            scope = tree.body
-            for part in name.split("."):
-                found = [node for node in scope if getattr(node, "name", None) == part]
-                assert found, f"{path} has no {name}"
-                scope = found[0].body
-
-
 def test_every_picture_is_small_and_shown():
     pictures = [path for path in (DOCS / "pictures").iterdir() if path.suffix != ".py"]
-    assert [path.name for path in pictures if path.name not in WALK.english] == []
+    assert [path.name for path in pictures if not any(path.name in page.english for page in ALL)] == []
     assert [path.name for path in pictures if path.stat().st_size > 150_000] == []
 
 

@@ -229,14 +229,14 @@ LINES = {"core": 2406, "its reading path": 1550}  # aims: 2300, 1550. More only 
 FILES = 15  # that core/train.py reaches
 BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more only in the commit that needs it
     "core": (2406, 2300),
-    "io": (2236, 500),
-    "text": (2805, 1450),
+    "io": (2373, 500),
+    "text": (2806, 1450),
     "fast": (2164, 1850),
     "inference": (1795, 700),
-    "training": (3611, 2750),
+    "training": (3605, 2750),
     "look": (1476, 1300),
     "check": (2408, 900),
-    "top": (563, 450),
+    "top": (580, 450),
 }
 
 

@@ -1,4 +1,5 @@
-"""Draws the pictures of docs/ten-stops.md: figures of explained texts, as the page of `minibert explain` saves them.
+"""Draws the pictures of docs/ten-stops.md and docs/look-inside.md: figures of explained texts, as the page of
+`minibert explain` saves them.
 
 Run: PYTHONPATH=.:tests python docs/pictures/make.py (it needs Chromium and the extra "test"). What is drawn of the
 bundled model has to be drawn again when that changes.
