@@ -51,7 +51,7 @@ def chinese() -> list[str]:
     lines += re.findall(r'"\w+_zh": (".*")', COURSE)
     lines += MESSAGES.values()
     for row in EXERCISES["exercises"]:
-        lines += [row["title_zh"], row["task_zh"], *row["hints_zh"]]
+        lines += prose("\n".join([row["title_zh"], row["task_zh"], *row["hints_zh"]]))
     for path in PACKAGE.rglob("*"):
         if path.suffix in (".py", ".html"):
             lines += re.findall("[一-鿿，、；：（）]+", path.read_text(encoding="utf-8"))

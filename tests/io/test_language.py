@@ -45,6 +45,7 @@ JOINED |= {"{}: {} rows, {}", "texts ({})", "pairs ({})", "[Errno {}] {}: {}", "
 JOINED |= {f"{{}}: {{}} rows, {two} ({{}}), {{}} labels: {{}}" for two in ("texts", "pairs")}
 JOINED |= {f"{{}}: {{}} rows, {two} ({{}}), {{}} labels ({{}}): {{}}" for two in ("texts", "pairs")}
 NO_SENTENCES = ("length {}", "#1 string", "#2 string", "num_attention_heads {}")
+NO_SENTENCES += ("course {} DIR", "course BUG", "baseline.not below")
 NO_SENTENCES += ("minibert {} --resume {} --parallel ddp",)
 SIZES = ("the vocabulary {}", "config.json {}", "the embedding {}")
 JOINED |= {", ".join(sizes) for sizes in (SIZES, SIZES[:2], SIZES[::2], SIZES[1:])}
