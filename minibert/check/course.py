@@ -33,6 +33,7 @@ from minibert.core.vocabulary import SPECIAL_TOKENS
 from minibert.io.bundled import ASSETS
 from minibert.look.activations import exchanged
 from minibert.look.parity import Rung, padded_batch, record_stages, reference_stages
+from minibert.text.encode_table import columns_of
 from minibert.text.tokenizer import Tokenizer
 
 Stages = dict[str, NDArray]
@@ -203,7 +204,9 @@ BUGS = read_bugs()
 
 # ---- showing ----
 
-LABELS = {"seen": "看到的", "hint": "提示", "cause": "原因", "fix": "改法"}
+LABELS = {"seen": "看到的", "hint": "提示", "cause": "原因", "fix": "改法", "caught by": "由此测试发现"}
+HEADS = ("stage", "right", "broken", "largest absolute difference to the reference", "← it begins here")
+HEADS_ZH = ("级", "正确", "有误", "与参考实现的最大绝对差", "← 从这里开始")
 
 
 def ladder_of(bug: Bug) -> list[Rung]:
@@ -256,20 +259,27 @@ def contents(chinese: bool) -> str:
 def lesson(bug: Bug, chinese: bool, answer: bool) -> str:
     """What is seen, the ladder, where it begins; with `answer` also why, and what to do."""
 
-    def line(part: str) -> str:
-        return f"{LABELS[part]}：{bug.text_of(part, True)}" if chinese else f"{part}: {bug.text_of(part, False)}"
+    def said(label: str, text: str) -> str:
+        return f"{LABELS[label]}：{text}" if chinese else f"{label}: {text}"
 
+    def line(part: str) -> str:
+        return said(part, bug.text_of(part, chinese))
+
+    heads = HEADS_ZH if chinese else HEADS
     rungs = ladder_of(bug)
-    first, width = first_difference(rungs), max(len(rung.stage) for rung in rungs)
-    lines = [bug.text_of("title", chinese), line("seen"), ""]
-    lines.append(f"{'stage':{width}}  {'right':>8}  {'broken':>8}  largest absolute difference to the reference")
+    first = first_difference(rungs)
+    width = max(len(rung.stage) for rung in rungs)
+    head = heads[0] + " " * (width - columns_of(heads[0]))
+    for word in heads[1:3]:
+        head += " " * (10 - columns_of(word)) + word
+    lines = [bug.text_of("title", chinese), line("seen"), "", f"{head}  {heads[3]}"]
     for rung in rungs:
         cells = [f"{rung.differences[who]:.1e}" if who in rung.differences else "–" for who in ("right", "broken")]
-        mark = "  ← it begins here" if rung.stage == first else ""
+        mark = f"  {heads[4]}" if rung.stage == first else ""
         lines.append(f"{rung.stage:{width}}  {cells[0]:>8}  {cells[1]:>8}{mark}")
     lines += ["", line("hint")]
     if answer:
-        lines += [line("cause"), line("fix"), f"caught by: {bug.test}"]
+        lines += [line("cause"), line("fix"), said("caught by", bug.test)]
     return "\n".join(lines)
 
 

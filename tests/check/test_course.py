@@ -90,7 +90,7 @@ def test_the_command_lists_and_shows(capsys):
     assert cli.main(["course", "2", "--answer", "--chinese"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("掩码")
-    assert re.findall(r"(\S+) .*← it begins here", out) == ["layers.0.attention.probs"]
+    assert re.findall(r"(\S+) .*← 从这里开始", out) == ["layers.0.attention.probs"]
     assert "mask[:, None, None, :]" in out
     assert "\n提示：softmax" in out
     assert cli.main(["course", "pre-ln", "hashes", "--json"]) == 0

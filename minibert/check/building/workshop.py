@@ -29,6 +29,7 @@ from minibert.check.course import Bug, chosen
 from minibert.check.options import CourseOptions
 from minibert.core.files import atomic_write, read_object, write_json
 from minibert.io.bundled import ASSETS
+from minibert.text.encode_table import columns_of
 
 EXERCISES = ASSETS / "exercises"
 ADAM = Path(__file__).parents[1] / "adam.py"
@@ -265,7 +266,8 @@ def ladder(row: dict[str, Any], chinese: bool) -> list[str]:
     lines = []
     if any(stage["distance"] is not None for stage in near):
         width = max(len(stage["stage"]) for stage in near)
-        lines.append(f"{phrase('stage', chinese):{width}}  {phrase('ladder', chinese)}")
+        head = phrase("stage", chinese)
+        lines.append(f"{head}{' ' * (width - columns_of(head))}  {phrase('ladder', chinese)}")
         for stage in near:
             number = "" if stage["distance"] is None else f"{stage['distance']:.1e}"
             mark = f"  {phrase('begins', chinese)}" if stage["stage"] == row["first"] else ""
