@@ -363,7 +363,8 @@ def engine_races(
         truth = truth if way != "one sentence" else truth[[work.texts.index(text) for text in short]]
         seconds = take_times(who, plan, judged_by(truth, plan.precision))
         cost = {"asked": flops(own.config, work.encoding.length.tolist())} if way != "one sentence" else {}
-        for row in race(f"engines, {way}, {size}, {kind}", work, seconds, who, cost):
+        some = work if way != "one sentence" else replace(work, texts=short, encoding=Tokenizer(work.vocab)(short))
+        for row in race(f"engines, {way}, {size}, {kind}", some, seconds, who, cost):
             settings = swept[row.against] if way != "one sentence" else {}
             yield replace(row, facts={**row.facts, **{f"seconds {s}": taken for s, taken in settings.items()}})
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from minibert.look.activations import capture, intervene
     from minibert.text.tokenizer import Encoding, Tokenizer
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.2.0"
 
 __all__ = ["BertConfig", "BertForMaskedLM", "BertForPreTraining", "BertForSequenceClassification", "BertModel"]
 __all__ += ["Encoding", "TextClassifier", "TextEncoder", "Tokenizer"]

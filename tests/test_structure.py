@@ -193,7 +193,7 @@ DENSE = {  # formulas over arrays and tables, nearly all names and brackets: as 
     "check.building.examination": 9.9,
     "check.building.exercises": 12.1,
     "check.building.functions": 11.5,
-    "check.building.workshop": 11.0,
+    "check.building.workshop": 11.1,
     "core.encoding": 10.0,
     "core.reference": 11.3,
     "fast.attention.eager": 10.7,
@@ -225,17 +225,17 @@ DENSE = {  # formulas over arrays and tables, nearly all names and brackets: as 
     "options": 9.8,
     "training.options": 9.9,
 }
-LINES = {"core": 2406, "its reading path": 1550}  # aims: 2300, 1550. More only in the commit that needs it
+LINES = {"core": 2409, "its reading path": 1550}  # aims: 2300, 1550. More only in the commit that needs it
 FILES = 15  # that core/train.py reaches
 BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more only in the commit that needs it
-    "core": (2406, 2300),
+    "core": (2409, 2300),
     "io": (2373, 500),
     "text": (2806, 1450),
     "fast": (2164, 1850),
     "inference": (1795, 700),
     "training": (3605, 2750),
     "look": (1476, 1300),
-    "check": (2420, 900),
+    "check": (2434, 900),
     "top": (580, 450),
 }
 

@@ -14,7 +14,8 @@ OLD_PATTERNS = ["pytorch_model.bin*", "pytorch_model-*-of-*.bin"]  # fetched onl
 def resolve(name: str | Path) -> Path:
     """The directory that holds a model's files: that of NAMED, `name` itself, or the hub's cache after a download.
 
-    Raises ValueError, with what to do: there is no such directory, no such name, or no network.
+    name@revision is a branch, a tag or a commit. Raises ValueError, with what to do: there is no such directory, no
+    such name, or no network.
     """
     text = str(name)
     if text in NAMED:
@@ -47,7 +48,7 @@ def downloaded(name: str) -> Path:
 
 
 def fetch(name: str, patterns: list[str]) -> Path:
-    """Brings the files that match into the hub's cache, and returns their directory.
+    """Brings the files that match into the hub's cache, and returns their directory. name: may end in @revision.
 
     Without a network an incomplete one too: what it lacks may be a file that nobody needs, and who needs it names it.
     """
@@ -55,7 +56,9 @@ def fetch(name: str, patterns: list[str]) -> Path:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns, etag_timeout=5))
+        name, at, revision = name.partition("@")
+        which = {"revision": revision if at else None, "allow_patterns": patterns}
+        return Path(huggingface_hub.snapshot_download(name, **which, etag_timeout=5))
     except LocalEntryNotFoundError as error:
         if snapshot := getattr(error, "snapshot_path", None):  # older releases do not tell
             return Path(snapshot)

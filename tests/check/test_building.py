@@ -3,6 +3,7 @@ stage, and what is no course, or does not end, is said in a line. Run: pytest te
 """
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -241,6 +242,35 @@ def test_a_slip_is_put_in_asked_for_found_and_taken_back(solved, capsys):
     assert {path.name: path.read_bytes() for path in (solved / "core").iterdir()} == before
 
 
+@pytest.mark.slow
+def test_a_slip_that_is_mended_is_forgotten_though_other_bodies_are_not_written(solved, capsys):
+    empty_all_but(solved, "masking")
+    assert cli.main(["course", "break", str(solved)]) == 0
+    slip = json.loads((solved / "course.json").read_text(encoding="utf-8"))["slip"]
+    assert slip["name"] == "masking"
+    (solved / "core" / "masking.py").write_text(slip["before"], encoding="utf-8")
+    capsys.readouterr()
+    assert cli.main(["course", "check", str(solved)]) == 1
+    assert "The slip is mended." in capsys.readouterr().out
+    assert "no slip waits" in refused(capsys, "break", str(solved), "--undo")
+
+
+def empty_all_but(directory: Path, name: str) -> None:
+    for one in EVERY:
+        path = directory / "core" / one.file
+        if one.name != name:
+            source = functions.emptied(path.read_text(encoding="utf-8"), one.names, "to be written")
+            path.write_text(source, encoding="utf-8")
+
+
+def test_a_directory_of_another_release_says_so(solved, capsys):
+    path = solved / "course.json"
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "version": "0.1.0"}), encoding="utf-8")
+    empty_all_but(solved, "")
+    cli.main(["course", "check", str(solved)])
+    assert "begun with minibert 0.1.0, checked by" in capsys.readouterr().out
+
+
 def test_an_answer_that_is_wrong_says_on_which_side_the_slip_is(solved, capsys):
     stages = [{"stage": name, "off": name != "one", "distance": 0.1} for name in ("one", "two", "three")]
     slip = {
@@ -408,3 +438,23 @@ def test_slips_change_one_place_each_and_stay_python():
         compile(slip.source, "slip", "exec")
     assert any("z = x + self.g(x, y)  # a remark" in slip.source for slip in found)
     assert any("self.g(y, x)" in slip.source for slip in found)
+
+
+# ---- what docs/course.md says ----
+
+
+def test_the_ladder_of_the_docs_is_what_the_check_prints(solved):
+    edit(solved, "attention.py", "@ k.transpose(-2, -1) * scale", "@ k.transpose(-2, -1)")
+    row = {**judged_here(solved, "attention"), "state": "differs"}
+    page = (Path(__file__).parents[2] / "docs" / "course.md").read_text(encoding="utf-8")
+    shown = [line for line in page.splitlines() if line.startswith(("stage  ", "layers.0.attention.s"))]
+    assert len(shown) == 2
+    assert set(shown) <= set(workshop.ladder(row, chinese=False))
+
+
+def test_the_table_of_the_docs_names_every_function_to_be_written():
+    page = (Path(__file__).parents[2] / "docs" / "course.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in page.splitlines() if re.match(r"\| \d+ \|", line)]
+    assert [row[1].strip("`") for row in rows] == [one.file for one in EVERY]
+    for row, one in zip(rows, EVERY, strict=True):
+        assert all(f"`{name}`" in row[2] for name in one.names)

@@ -117,10 +117,8 @@ def run(directory: Path, numbers: Sequence[int], whole: bool, results: IO[str]) 
 
 def answer_of(exercise: Exercise, others: Iterable[Exercise], directory: Path) -> dict[str, object]:
     """What comes of one exercise, the right bodies standing in for those of the others; never an exception."""
-    from minibert.check.building.exercises import RIGHT, Core, judged
+    from minibert.check.building.exercises import Core, judged, wanted
 
-    with redirect_stdout(io.StringIO()):
-        wanted = exercise.stages(Core(RIGHT))
     right = [(one.file, name) for one in others for name in one.names]
     finder = Learner(f"learner{next(COUNT)}", directory, right, exercise.file)
     answer: dict[str, object] = {"name": exercise.name}
@@ -131,7 +129,7 @@ def answer_of(exercise: Exercise, others: Iterable[Exercise], directory: Path) -
             stack.enter_context(redirect_stdout(printed))
             for name in exercise.forbidden:
                 forbid(stack, name)
-            answer = judged(exercise.name, exercise.stages(Core(finder.package)), wanted)
+            answer = judged(exercise.name, exercise.stages(Core(finder.package)), wanted(exercise.stages))
     except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a learner's code raises
         answer |= told(error, directory)
     finally:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import csv
 import importlib
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -133,11 +134,13 @@ def matching(core: Core) -> Stages:
 def joining(core: Core) -> Stages:
     """Single texts and pairs, padded, with the places of their tokens."""
     found: Stages = {}
-    with torch.random.fork_rng(devices=[]):
-        made = tokenizer(core)
-        batches = {"single": made(TEXTS, return_offsets=True), "pairs": made(TEXTS, PAIRS, return_offsets=True)}
-        batches["cut"] = made(TEXTS, PAIRS, max_length=9, return_offsets=True)
-        batches["unpadded"] = made(TEXTS, ["", *PAIRS[1:]], padding="none", return_offsets=True)
+    made = tokenizer(core)
+    batches = {
+        "single": made(TEXTS, return_offsets=True),
+        "pairs": made(TEXTS, PAIRS, return_offsets=True),
+        "cut": made(TEXTS, PAIRS, max_length=9, return_offsets=True),
+        "unpadded": made(TEXTS, ["", *PAIRS[1:]], padding="none", return_offsets=True),
+    }
     for stage in ("length", "input_ids", "token_type_ids", "special_tokens_mask", "attention_mask", "offsets"):
         found[stage] = {
             f"{name}, row {row}": Found(np.asarray(values).tolist())
@@ -398,10 +401,17 @@ def optimizing() -> Exercise:
     return Exercise(11, "adam", "adam.py", ("adam_step", "bias_correction"), {"title": "Adam"}, adam, 30)
 
 
-def judged(name: str, found: Stages, wanted: Stages) -> dict[str, object]:
+@cache
+def wanted(stages: Callable[[Core], Stages]) -> Stages:
+    """What an experiment finds with the right bodies."""
+    with redirect_stdout(io.StringIO()):  # the loop prints
+        return stages(Core(RIGHT))
+
+
+def judged(name: str, found: Stages, right: Stages) -> dict[str, object]:
     """What an exercise's experiment tells: its stages, those that differ, and of the first a case as an example."""
     ladder, first, example = [], None, None
-    for stage, there in wanted.items():
+    for stage, there in right.items():
         here = found.get(stage, {})
         off = [case for case in there if not agree(here.get(case), there[case])]
         number = here.get("", Found(None)).value

@@ -22,6 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from minibert import __version__
 from minibert.check.building import functions
 from minibert.check.building.examination import CORE, examine, imports
 from minibert.check.building.exercises import Exercise, exercises, optimizing
@@ -104,7 +105,7 @@ def build(name: str, chinese: bool) -> str:
         if not (directory / RECORD).is_file() if directory.is_dir() else True:
             raise ValueError(f"{name} holds something else; give a directory that is new or empty")
         return restored(name, directory, chinese)
-    record = {"kind": "build", "hints": {}, "checked": {}}
+    record = {"kind": "build", "version": __version__, "hints": {}, "checked": {}}
     put(directory, dict(contents(name, chinese)), record)
     return phrase("built", chinese, name, str(Path(name) / "core"))
 
@@ -288,9 +289,14 @@ def checked(name: str, chinese: bool, hint: bool, shown: bool) -> tuple[list[dic
     if workshop.record["kind"] == "repair":
         return rows, repaired(workshop, rows, chinese)
     lines, row = [table(rows, chinese)], first_wrong(rows)
-    if row is None:
-        workshop.record.pop("slip", None)
+    slip = workshop.record.get("slip")
+    if slip and any(one["name"] == slip["name"] and one["state"] == "passes" for one in rows):
+        del workshop.record["slip"]
         workshop.save()
+        lines += ["", phrase("mended", chinese)]
+    if workshop.record.get("version") != __version__:
+        lines += ["", phrase("version", chinese, workshop.record.get("version"), __version__)]
+    if row is None:
         return rows, "\n".join([*lines, "", phrase("done", chinese, name)])
     exercise = known()[row["number"] - 1]
     lines += ["", *details(row, chinese)]
@@ -397,7 +403,7 @@ def repair(bug: Bug, name: str, chinese: bool) -> str:
     source = texts[place].decode() if place in texts else ADAM.read_text(encoding="utf-8")
     assert source.count(edit["old"]) == 1, edit
     texts[place] = source.replace(edit["old"], edit["new"]).encode()
-    put(directory, texts, {"kind": "repair", "bug": bug.name, "hints": {}, "checked": {}})
+    put(directory, texts, {"kind": "repair", "version": __version__, "bug": bug.name, "hints": {}, "checked": {}})
     return phrase("repair", chinese, name, "core/", bug.text_of("title", chinese), bug.text_of("seen", chinese))
 
 
