@@ -193,7 +193,7 @@ DENSE = {  # formulas over arrays and tables, nearly all names and brackets: as 
     "check.building.examination": 9.9,
     "check.building.exercises": 12.1,
     "check.building.functions": 11.5,
-    "check.building.workshop": 11.1,
+    "check.building.workshop": 11.2,
     "core.encoding": 10.0,
     "core.reference": 11.3,
     "fast.attention.eager": 10.7,
@@ -235,7 +235,7 @@ BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more
     "inference": (1795, 700),
     "training": (3605, 2750),
     "look": (1476, 1300),
-    "check": (2434, 900),
+    "check": (2438, 900),
     "top": (580, 450),
 }
 

@@ -155,6 +155,12 @@ MUTATIONS = {
     ],
     "minibert/check/building/workshop.py": [
         (
+            "course: every hint is the first",
+            'workshop.record["hints"][exercise.name] = given + 1',
+            'workshop.record["hints"][exercise.name] = 0',
+            "tests/check/test_building.py::test_a_hint_follows_the_last_one",
+        ),
+        (
             "course: a directory of something else is written into",
             "    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):\n        raise",
             "    if directory.exists() and not directory.is_dir():\n        raise",

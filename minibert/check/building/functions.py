@@ -9,9 +9,12 @@ from __future__ import annotations
 import ast
 import copy
 from collections.abc import Collection, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 EMPTY = "raise NotImplementedError"
+
+parsed = lru_cache(64)(ast.parse)  # a tree to be read, not to be changed: a class has most of its files alike
 
 
 def find(tree: ast.Module, name: str) -> ast.FunctionDef:
@@ -50,13 +53,13 @@ def emptied(source: str, names: Collection[str], remark: str) -> str:
 
 def is_empty(source: str, name: str) -> bool:
     """Whether a body is still as `emptied` leaves it. Raises ValueError: there is no such function; SyntaxError."""
-    body = body_of(find(ast.parse(source), name))
+    body = body_of(find(parsed(source), name))
     return [ast.unparse(statement) for statement in body] in ([EMPTY], [])
 
 
 def text_of(source: str, name: str) -> str:
     """The lines of a function, its docstring left out."""
-    function = find(ast.parse(source), name)
+    function = find(parsed(source), name)
     lines = source.splitlines()
     head = lines[function.lineno - 1 : function.body[0].lineno - 1]
     return "\n".join([*head, *lines[lines_of(function)]])
@@ -75,9 +78,10 @@ def mixed(source: str, other: str, names: Collection[str], file: str) -> ast.Mod
     return tree
 
 
-def forbidden(source: str, modules: Collection[str]) -> str | None:
+@lru_cache(64)
+def forbidden(source: str, modules: tuple[str, ...]) -> str | None:
     """The first of these modules that the source imports, also in parts."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and not node.level:
             names = [node.module or ""]

@@ -167,7 +167,8 @@ def check(name: str) -> list[dict[str, Any]]:
     workshop = Workshop.open(name)
     repair = workshop.record["kind"] == "repair"
     asked = known(adam=repair and (workshop.directory / "core" / ADAM.name).exists())
-    rows = [{"number": one.number, "name": one.name, **begun(workshop, one)} for one in asked]
+    foreign = imports(workshop.directory)
+    rows = [{"number": one.number, "name": one.name, **begun(workshop, one, foreign)} for one in asked]
     numbers = [row["number"] for row in rows if row["state"] == "written"]
     found = examine(workshop.directory, numbers, whole=repair) if numbers else {}
     for row in rows:
@@ -179,12 +180,11 @@ def check(name: str) -> list[dict[str, Any]]:
     return rows
 
 
-def begun(workshop: Workshop, exercise: Exercise) -> dict[str, object]:
-    """Whether a body is written, before it is run; hash: of its text."""
+def begun(workshop: Workshop, exercise: Exercise, foreign: dict[str, str]) -> dict[str, object]:
+    """Whether a body is written, before it is run; hash: of its text. foreign: see `imports`."""
     source = workshop.source(exercise.file)
-    foreign = imports(workshop.directory).get(exercise.file)
-    if foreign:
-        return {"state": "imports", "file": exercise.file, "module": foreign, "hash": ""}
+    if exercise.file in foreign:
+        return {"state": "imports", "file": exercise.file, "module": foreign[exercise.file], "hash": ""}
     try:
         empty = [functions.is_empty(source, name) for name in exercise.names]
     except SyntaxError:
@@ -206,9 +206,9 @@ def state_of(row: dict[str, Any]) -> str:
 def status(name: str) -> list[dict[str, Any]]:
     """As `check`, without running anything: what the last check has found, as far as the text is still the same."""
     workshop = Workshop.open(name)
-    rows = []
+    rows, foreign = [], imports(workshop.directory)
     for one in known():
-        row = {"number": one.number, "name": one.name, **begun(workshop, one)}
+        row = {"number": one.number, "name": one.name, **begun(workshop, one, foreign)}
         if row["state"] == "written":
             state, digest = workshop.record["checked"].get(one.name, ["", None])
             row["state"] = state if digest == row["hash"] and state == "passes" else "not checked"
