@@ -204,7 +204,7 @@ BUGS = read_bugs()
 
 # ---- showing ----
 
-LABELS = {"seen": "看到的", "hint": "提示", "cause": "原因", "fix": "改法", "caught by": "由此测试发现"}
+LABELS = {"seen": "现象", "hint": "提示", "cause": "原因", "fix": "改法", "caught by": "由这个测试发现"}
 HEADS = ("stage", "right", "broken", "largest absolute difference to the reference", "← it begins here")
 HEADS_ZH = ("级", "正确", "有误", "与参考实现的最大绝对差", "← 从这里开始")
 
