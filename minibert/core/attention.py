@@ -136,7 +136,7 @@ def scores(q: Tensor, k: Tensor, scale: float | None = None) -> Tensor:
 def probabilities(scores: Tensor, batch: Padded) -> Tensor:
     """Softmax over the real keys. [B, H, S, S] -> [B, H, S, S]: rows sum to 1, padding keys get exactly 0.
 
-    The lowest number stands for -∞: its exp is 0 too, and a row in which nothing is real gives 0, not NaN.
+    The lowest number stands for -∞, as its exp is 0 too; a row in which nothing is real is set to 0 afterwards.
     """
     if batch.keys is None:
         return torch.softmax(scores, dim=-1)

@@ -26,7 +26,7 @@ WARMUP, DECAY, CLIP = 0.1, 0.01, 1.0  # share of all steps; weight decay; larges
 def fit(
     model: nn.Module, loader: Loader, dev_loader: Loader, epochs: int = 3, lr: float = 5e-5, device: str = "cpu"
 ) -> list[float]:
-    """Trains the model in place; lr is the highest rate. Returns every batch's loss. ValueError: one is no number."""
+    """Trains the model in place; lr is the highest rate. Returns every batch's loss. ValueError: one is NaN or inf."""
     model.to(device)
     optimizer = torch.optim.AdamW(optimizer_groups(model, DECAY), lr=lr, fused=True)
     losses, total = [], epochs * len(loader)

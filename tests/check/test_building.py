@@ -36,6 +36,13 @@ WRONG = [  # exercise, what stands there, what is written instead, the first sta
     ("pairs", "Place(token_id, 1, False, span)", "Place(token_id, 0, False, span)", "token_type_ids"),
     ("pairs", "row.append(Place(sep_id, 1, True))", "pass", "length"),
     ("pairs", "[1] * len(row) + [0] * many", "[1] * (len(row) + many)", "attention_mask"),
+    ("clean", "if char in WHITESPACE:", "if char.isspace():", "clean: characters"),
+    ("attention", "if scale is None else scale", "if True else scale", "scores, scale 0.3"),
+    ("attention", "dim=-1).masked_fill(hidden, 0.0)", "dim=-1)", "probabilities, a row without tokens"),
+    ("heads", "asking = batch.asking(x, last)", "asking = x", "batch.asking"),
+    ("loop", "losses.append(loss.item())", "losses.append(loss.detach())", "losses returned"),
+    ("loop", "if not math.isfinite(losses[-1])", "if False", "a loss that is no number"),
+    ("embeddings", "self.dropout(self.norm(x))", "self.dropout(x)", "embeddings.norm"),
     ("embeddings", "self.position(positions)", "self.position(positions + 1)", "embeddings.position"),
     ("embeddings", "self.segment(token_type_ids)", "self.segment(1 - token_type_ids)", "embeddings.segment"),
     ("embeddings", "return self.dropout(self.norm(x))", "return self.norm(x)", "dropout, embeddings"),
@@ -52,7 +59,7 @@ WRONG = [  # exercise, what stands there, what is written instead, the first sta
         "heads",
         "self.split_heads(self.key(x)), self.split_heads(self.value(x))",
         "self.split_heads(self.key(x)), self.split_heads(self.key(x))",
-        "layers.0.attention.value",
+        "layers.0.attention.context",
     ),
     (
         "block",
@@ -153,6 +160,39 @@ def test_a_fused_function_of_torch_is_refused_and_its_line_is_named(solved):
 def test_what_a_body_prints_is_kept_apart(solved):
     edit(solved, "masking.py", "    labels =", '    print("here")\n    labels =')
     assert judged_here(solved, "masking")["printed"].startswith("here\n")
+
+
+PLAUSIBLE = [  # what is right too, written otherwise
+    ("clean", "if char in WHITESPACE:", "if char in set(WHITESPACE):"),
+    ("heads", "self.query(asking)", "F.linear(asking, self.query.weight, self.query.bias)"),
+    ("attention", "torch.softmax(scores, dim=-1).masked", "scores.softmax(-1).masked"),
+    ("loop", "lr=lr, fused=True)", "lr=lr)"),
+    ("loop", "lr=lr, fused=True)", "lr=lr, foreach=False)"),
+    ("masking", "hidden = ~special & (", "hidden = ("),
+]
+
+
+@pytest.mark.parametrize(("name", "old", "new"), PLAUSIBLE, ids=[f"{row[0]}-{i}" for i, row in enumerate(PLAUSIBLE)])
+def test_a_right_body_that_is_written_otherwise_passes(solved, name, old, new):
+    edit(solved, by_name[name].file, old, new)
+    answer = judged_here(solved, name)
+    assert answer.get("first", answer) is None
+
+
+def test_where_a_stand_in_fails_no_line_of_the_learner_is_blamed(solved):
+    edit(solved, "model.py", "return self.dropout(self.norm(x))", "return self.dropout(self.norm(x))[:, :1]")
+    assert judged_here(solved, "embeddings").get("line", 0) < 10**6
+
+
+def test_a_body_without_return_is_said_to_give_nothing(solved):
+    edit(solved, "model.py", "        return torch.tanh(self.dense(first))", "        torch.tanh(self.dense(first))")
+    rows = workshop.status(str(solved))
+    assert "Pooler.forward gives nothing; is a return missing?" in workshop.table(rows, chinese=False)
+
+
+def test_a_syntax_error_outside_of_the_exercises_passes_nothing(solved):
+    edit(solved, "config.py", "import", "import import")
+    assert judged_here(solved, "embeddings")["file"] == "config.py"
 
 
 # ---- the commands ----
@@ -333,7 +373,7 @@ def test_a_class_is_graded_though_some_have_begun_nothing_and_some_are_no_course
     for name in names[:2]:
         cli.main(["course", "build", name])
     capsys.readouterr()
-    assert cli.main(["course", "grade", *names, "--json"]) == 0
+    assert cli.main(["course", "grade", *names, "--json"]) == 1  # as one is none
     rows = json.loads(capsys.readouterr().out)["grades"]
     assert [row.get("passed") for row in rows] == [0, 0, None]
     assert "minibert course build" in rows[2]["error"]
@@ -365,6 +405,20 @@ def test_a_file_that_was_removed_is_named_and_put_back(solved, capsys):
     assert cli.main(["course", "build", str(solved)]) == 0
     assert capsys.readouterr().out.strip() == f"{solved}: put back core/hub.py"
     assert (solved / "core" / "model.py").read_bytes() == mine
+
+
+def test_a_record_that_was_removed_is_put_back(solved, capsys):
+    (solved / "course.json").unlink()
+    assert "course.json is missing; put it back with minibert course build" in refused(capsys, "status", str(solved))
+    assert cli.main(["course", "build", str(solved)]) == 0
+    assert cli.main(["course", "status", str(solved)]) == 0
+
+
+def test_a_directory_with_a_space_is_quoted_where_it_is_to_be_typed(tmp_path, capsys):
+    out = tmp_path / "my 伯特"
+    cli.main(["course", "build", str(out)])
+    assert f"minibert course check '{out}'" in capsys.readouterr().out
+    assert f"`minibert course check '{out}'`" in (out / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_function_that_was_removed_is_named(solved):

@@ -68,7 +68,7 @@ class Learner(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         names = [name for where, name in self.right if where == file.name]
         source = file.read_text(encoding="utf-8")
         right = CORE / file.name
-        if file.name != self.own and not is_python(source):
+        if file.name != self.own and file.name in {where for where, _ in self.right} and not is_python(source):
             tree = ast.parse(right.read_text(encoding="utf-8"))  # of the exercise in that file it is said there
         else:
             theirs = right.read_text(encoding="utf-8") if names else ""
@@ -152,6 +152,7 @@ def told(error: BaseException, directory: Path) -> dict[str, object]:
     """What was raised, and the last line of the learner's that led to it."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if Path(frame.filename).is_relative_to(directory)]
+    own = [frame for frame in own if frame.lineno < functions.ELSEWHERE]
     place = {"file": Path(own[-1].filename).name, "line": own[-1].lineno, "code": own[-1].line} if own else {}
     if isinstance(error, Forbidden):
         return {"forbidden": str(error), **place}
@@ -160,7 +161,7 @@ def told(error: BaseException, directory: Path) -> dict[str, object]:
         return {"error": f"{type(error).__name__}: {error.msg}", "column": error.offset, **place}
     if isinstance(error, MemoryError):
         return {"error": f"MemoryError: more than {MEMORY >> 30} GB; does a loop not end?", **place}
-    return {"error": f"{type(error).__name__}: {str(error)[:300]}", **place}
+    return {"error": f"{type(error).__name__}: {str(error)[:300]}".removesuffix(": "), **place}
 
 
 def bound_memory() -> None:
@@ -212,9 +213,9 @@ def stopped(directory: Path, said: str) -> dict[str, object]:
     """Of a process that has ended early: where it was, as faulthandler says."""
     if "Timeout" not in said:
         last = next((line for line in reversed(said.splitlines()) if line.strip()), "")
-        return {"error": f"the process ended: {last[:300]}"}
+        return {"error": f"the process ended: {last[:300]}".removesuffix(": ")}
     for file, line in re.findall(r'File "(.+?)", line (\d+)', said[said.index("Timeout") :]):
-        if Path(file).is_relative_to(directory):
+        if Path(file).is_relative_to(directory) and int(line) < functions.ELSEWHERE:
             code = Path(file).read_text(encoding="utf-8").splitlines()[int(line) - 1].strip()
             return {"loops": True, "file": Path(file).name, "line": int(line), "code": code}
     return {"loops": True}

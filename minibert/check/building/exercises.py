@@ -30,6 +30,7 @@ from minibert.look.activations import exchanged
 from minibert.look.parity import Batch, largest, recording, reference_stages
 
 RIGHT = "minibert.core"
+INPUTS = (".sum", ".act", ".context")
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,12 @@ class Core:
 
 
 class Found(NamedTuple):
-    """One case of a stage: a value that is compared as it is, or a number that may lie so far off."""
+    """One case of a stage: a value that is compared as it is, or a number that may lie so far off. is_distance: whether
+    it is one already, from the reference."""
 
     value: object
     allowed: float = 0.0
+    is_distance: bool = False
 
 
 Stages = dict[str, dict[str, Found]]  # stage -> case -> what was found
@@ -79,6 +82,7 @@ class Exercise:
 TEXTS = ("The room's clean, isn't it?", "房间很干净，下次还住！", "Née à 北京,1999 unaffable")
 PAIRS = ("Yes.", "价格也不贵", "the staff were friendly, and the breakfast was good")
 DIRTY = (
+    "a\x0bb\x1cc",
     "a\tb\nc\rd",
     "a\x00b\ufffdc",
     "a\u200bb\u00adc",
@@ -185,10 +189,46 @@ def forward(core: Core) -> Stages:
     for stage, wanted in reference_of_right().items():
         if stage in seen:
             off = distance(seen[stage].numpy(), wanted, real)
-            found[stage] = {"": Found(off, 1e-5 * max(1.0, largest(wanted, real)))}
+            found[stage] = {"": Found(off, 1e-5 * max(1.0, largest(wanted, real)), True)}
     for stage, tensor in dropped(core).items():
-        found[f"dropout, {stage}"] = {"": Found(distance(tensor.numpy(), dropped_right()[stage].numpy(), real), 1e-5)}
+        off = distance(tensor.numpy(), dropped_right()[stage].numpy(), real)
+        found[f"dropout, {stage}"] = {"": Found(off, 1e-5, True)}
     return found
+
+
+def attending(core: Core) -> Stages:
+    """The forward pass, and what no batch of it asks: another scale, a row in which nothing is real."""
+    q = torch.linspace(-1, 1, 24).view(1, 2, 3, 4)
+    batch = core.attention.Padded(torch.zeros(1, 3, dtype=torch.bool))
+    probabilities = core.attention.probabilities(torch.ones(1, 2, 3, 3), batch)
+    return {
+        **forward(core),
+        "scores, scale 0.3": {"the sum of all": close([float(core.attention.scores(q, q, 0.3).sum())])},
+        "probabilities, a row without tokens": {"the sum of all": Found(float(probabilities.sum()))},
+    }
+
+
+class FirstOnly:
+    """A batch whose last layer is asked for [CLS] alone."""
+
+    def __init__(self, core: Core) -> None:
+        self.formula, self.whole = core.attention.eager, core.attention.Padded(None)
+
+    def asking(self, x: Tensor, last: bool) -> Tensor:
+        return x[:, :1] if last else x
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, backend: str, dropout_p: float) -> Tensor:
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        return self.formula(q, k, v, self.whole, dropout_p).transpose(1, 2)
+
+
+def heading(core: Core) -> Stages:
+    """The forward pass, and a last layer of which not all tokens are asked for."""
+    layer = model_of(core).bert.layers[0].attention
+    x = torch.linspace(-1, 1, 5 * layer.norm.weight.numel()).sin().view(1, 5, -1)
+    with torch.no_grad():
+        shapes = [list(layer(x, FirstOnly(core), last).shape) for last in (False, True)]
+    return {**forward(core), "batch.asking": {"shapes, of all tokens and of [CLS] alone": Found(shapes)}}
 
 
 def distance(ours: np.ndarray, wanted: np.ndarray, real: np.ndarray) -> float:
@@ -277,25 +317,27 @@ def hiding(core: Core) -> Stages:
 
     return {
         **shapes,
-        "the ids given": {"as they were": Found(bool((ids == given).all()))},
-        "special tokens": {"asked for": Found(int((asked & special).sum()))},
+        "the ids given": {"are left as they are": Found(bool((ids == given).all()))},
+        "special tokens": {"how many are hidden": Found(int((asked & special).sum()))},
         "hidden": {
             "share of the ordinary tokens": Found(round(count / tokens, 4), 0.005),
-            "a row, at least": Found(int(asked.sum(1).min())),
-            "a row, at most": Found(int(asked.sum(1).max())),
-            "the rarest place": Found(round(float(by_place.min()), 4), 0.09),
-            "the most frequent place": Found(round(float(by_place.max()), 4), 0.09),
+            "fewest of a row of 50": Found(int(asked.sum(1).min())),
+            "most of a row of 50": Found(int(asked.sum(1).max())),
+            "share of the place that is hidden least": Found(round(float(by_place.min()), 4), 0.09),
+            "share of the place that is hidden most": Found(round(float(by_place.max()), 4), 0.09),
         },
-        "labels": {"equal to the hidden ids": Found(bool((labels[asked] == given[asked]).all()))},
+        "labels": {"are the hidden ids": Found(bool((labels[asked] == given[asked]).all()))},
         "shown": {
-            "others as they were": Found(bool((shown_ids[~asked] == given[~asked]).all())),
-            "[MASK]": share(as_mask, 0.8),
-            "as they were": share(kept, 0.1),
-            "another token": share(replaced, 0.1),
-            "another token of choices": Found(bool(torch.isin(shown_ids[replaced], choices).all())),
-            "different ones": Found(bool(len(shown_ids[replaced].unique()) > len(shown_ids[replaced]) // 4)),
+            "tokens that are not hidden are as they were": Found(bool((shown_ids[~asked] == given[~asked]).all())),
+            "share of [MASK]": share(as_mask, 0.8),
+            "share of tokens as they were": share(kept, 0.1),
+            "share of other tokens": share(replaced, 0.1),
+            "other tokens are of `choices`": Found(bool(torch.isin(shown_ids[replaced], choices).all())),
+            "other tokens are many": Found(bool(len(shown_ids[replaced].unique()) > len(shown_ids[replaced]) // 4)),
         },
-        "generator": {"the same again": Found(bool((again[0] == shown_ids).all() and (again[1] == labels).all()))},
+        "generator": {
+            "the same seed gives the same": Found(bool((again[0] == shown_ids).all() and (again[1] == labels).all()))
+        },
     }
 
 
@@ -336,21 +378,36 @@ def looping(core: Core) -> Stages:
 
     with exchanged(torch.optim.AdamW, "step", watched):
         losses = core.train.fit(model, *loaders, epochs=2, lr=5e-3)
-    found = {"batches": {"in training mode, rows": Found([rows for training, rows in modes if training])}}
-    found["batches"]["otherwise, rows"] = Found([rows for training, rows in modes if not training])
+    found = {"batches": {"rows of each, in training mode": Found([rows for training, rows in modes if training])}}
+    found["batches"]["rows of each, in eval mode"] = Found([rows for training, rows in modes if not training])
     found["optimizer"] = {"steps of AdamW": Found(len(rates))}
     for i in range(12):
         found[f"step {i + 1}: loss"] = {"": close(losses[i : i + 1] if isinstance(losses, list) else [])}
         found[f"step {i + 1}: gradient"] = {"": close([float(part.norm()) for part in gradients[i : i + 1]])}
         found[f"step {i + 1}: learning rate"] = {"": close(rates[i][:1] if i < len(rates) else [])}
-    found["losses returned"] = {"": Found(len(losses) if isinstance(losses, list) else str(type(losses)))}
-    found["weights at the end"] = {name: close([float(p.detach().norm())]) for name, p in model.named_parameters()}
+    kinds = [type(loss).__name__ for loss in losses] if isinstance(losses, list) else type(losses).__name__
+    found["losses returned"] = {"their types": Found(kinds)}
+    for name, p in model.named_parameters():
+        if not name.endswith(
+            "key.bias"
+        ):  # softmax does not see it: its gradient is rounding alone, which Adam enlarges
+            found.setdefault("weights at the end", {})[name] = close([float(p.detach().norm())], 2e-3)
+    found["a loss that is no number"] = {"raises ValueError": Found(refuses_nan(core, model, loaders))}
     return found
 
 
-def close(numbers: Sequence[float]) -> Found:
+def refuses_nan(core: Core, model: nn.Module, loaders: Sequence[object]) -> bool:
+    nn.init.constant_(model.classifier.bias, float("nan"))
+    try:
+        core.train.fit(model, *loaders, epochs=1)
+    except ValueError:
+        return True
+    return False
+
+
+def close(numbers: Sequence[float], share: float = 2e-4) -> Found:
     """A number that may differ by what another order of sums explains; None: there is none."""
-    return Found(float(numbers[0]), 2e-4 * max(1e-4, abs(float(numbers[0])))) if numbers else Found(None)
+    return Found(float(numbers[0]), share * max(1e-4, abs(float(numbers[0])))) if numbers else Found(None)
 
 
 def adam(core: Core) -> Stages:
@@ -376,8 +433,8 @@ PARTS: dict[str, tuple[str, tuple[str, ...], Callable[[Core], Stages], float, tu
     "wordpiece": ("wordpiece.py", ("wordpiece",), matching, 30, ()),
     "pairs": ("encoding.py", ("join", "fill_up"), joining, 30, ()),
     "embeddings": ("model.py", ("Embeddings.forward",), forward, 60, ("embedding_bag",)),
-    "attention": ("attention.py", ("scores", "probabilities"), forward, 60, FUSED),
-    "heads": ("model.py", ("SelfAttention.split_heads", "SelfAttention.forward"), forward, 60, FUSED),
+    "attention": ("attention.py", ("scores", "probabilities"), attending, 60, FUSED),
+    "heads": ("model.py", ("SelfAttention.split_heads", "SelfAttention.forward"), heading, 60, FUSED),
     "block": ("model.py", ("SelfAttention.residual", "FeedForward.forward"), forward, 60, FUSED),
     "classifier": ("model.py", ("Pooler.forward", "BertForSequenceClassification.forward"), forward, 60, FUSED),
     "masking": ("masking.py", ("hide_tokens",), hiding, 30, ()),
@@ -409,15 +466,27 @@ def wanted(stages: Callable[[Core], Stages]) -> Stages:
 
 
 def judged(name: str, found: Stages, right: Stages) -> dict[str, object]:
-    """What an exercise's experiment tells: its stages, those that differ, and of the first a case as an example."""
-    ladder, first, example = [], None, None
+    """What an exercise's experiment tells: its stages, those that differ, and of the first a case as an example.
+
+    A stage that was not seen, as other calls have computed it, is right where the next that was seen is. What goes into
+    a module, INPUTS, is seen only where the module is called.
+    """
+    ladder, first, example, unseen = [], None, None, []
     for stage, there in right.items():
-        here = found.get(stage, {})
+        if stage not in found:
+            unseen += [] if stage.endswith(INPUTS) else [stage]
+            ladder.append({"stage": stage, "off": False, "distance": None})
+            continue
+        here = found[stage]
         off = [case for case in there if not agree(here.get(case), there[case])]
-        number = here.get("", Found(None)).value
-        ladder.append({"stage": stage, "off": bool(off), "distance": number if isinstance(number, float) else None})
+        case = here.get("", Found(None))
+        ladder.append({"stage": stage, "off": bool(off), "distance": case.value if case.is_distance else None})
         if off and first is None:
-            first, example = stage, (off[0], here.get(off[0], Found(None)).value, there[off[0]].value)
+            first = unseen[0] if unseen else stage
+            example = (off[0], here.get(off[0], Found(None)).value, there[off[0]].value)
+        unseen = unseen if off else []
+    if first is None and unseen:
+        first, example = unseen[0], ("", None, None)
     return {"name": name, "first": first, "example": example, "stages": ladder}
 
 

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 EMPTY = "raise NotImplementedError"
 
+ELSEWHERE = 1_000_000  # is added to the lines of what stands in for a learner's body
+
 parsed = lru_cache(64)(ast.parse)  # a tree to be read, not to be changed: a class has most of its files alike
 
 
@@ -57,6 +59,14 @@ def is_empty(source: str, name: str) -> bool:
     return [ast.unparse(statement) for statement in body] in ([EMPTY], [])
 
 
+def gives_nothing(source: str, name: str) -> bool:
+    """Whether a function has neither a `return` with a value nor a `yield`."""
+    for node in ast.walk(find(parsed(source), name)):
+        if isinstance(node, ast.Yield | ast.YieldFrom) or (isinstance(node, ast.Return) and node.value is not None):
+            return False
+    return True
+
+
 def text_of(source: str, name: str) -> str:
     """The lines of a function, its docstring left out."""
     function = find(parsed(source), name)
@@ -66,13 +76,17 @@ def text_of(source: str, name: str) -> str:
 
 
 def mixed(source: str, other: str, names: Collection[str], file: str) -> ast.Module:
-    """The source with these functions as `other` has them. file: its name, for errors.
+    """The source with these functions as `other` has them, in lines beyond ELSEWHERE. file: its name, for errors.
 
     Raises ValueError where the source lacks one, SyntaxError where it is none.
     """
     tree, others = ast.parse(source, file), ast.parse(other)
     for name in names:
         old, new = find(tree, name), find(others, name)
+        for node in ast.walk(new):
+            for field in ("lineno", "end_lineno"):
+                if hasattr(node, field):
+                    setattr(node, field, getattr(node, field) + ELSEWHERE)
         for field in new._fields:
             setattr(old, field, getattr(new, field))
     return tree

@@ -13,6 +13,7 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -61,14 +62,18 @@ class Workshop:
     def open(cls, name: str) -> Workshop:
         """Raises ValueError where it is none, or files of core/ are missing."""
         directory = Path(name).resolve()
+        if not (directory / RECORD).is_file() and is_course(directory):
+            raise ValueError(f"{name}: {RECORD} is missing; put it back with minibert course build {shlex.quote(name)}")
         if not (directory / RECORD).is_file():
-            raise ValueError(f"{name}: no course in it; begin one with minibert course build {name}")
+            raise ValueError(f"{name}: no course in it; begin one with minibert course build {shlex.quote(name)}")
         record = read_object(directory / RECORD)
         if record.get("kind") not in KINDS:
             raise ValueError(f"{directory / RECORD}: kind is {record.get('kind')!r}, which no course is; begin another")
         missing = [file.name for file in files() if not (directory / "core" / file.name).is_file()]
         if missing:
-            raise ValueError(f"{name}: core/{missing[0]} is missing; put it back with minibert course build {name}")
+            raise ValueError(
+                f"{name}: core/{missing[0]} is missing; put it back with minibert course build {shlex.quote(name)}"
+            )
         return cls(directory, record)
 
     def save(self) -> None:
@@ -81,6 +86,11 @@ class Workshop:
             return path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise ValueError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+
+
+def is_course(directory: Path) -> bool:
+    """Also one whose record is lost."""
+    return (directory / RECORD).is_file() or all((directory / name).exists() for name in ("core", "test_exercises.py"))
 
 
 def files() -> list[Path]:
@@ -102,12 +112,15 @@ def build(name: str, chinese: bool) -> str:
     """
     directory = Path(name).resolve()
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        if not (directory / RECORD).is_file() if directory.is_dir() else True:
+        if not is_course(directory):
             raise ValueError(f"{name} holds something else; give a directory that is new or empty")
         return restored(name, directory, chinese)
-    record = {"kind": "build", "version": __version__, "hints": {}, "checked": {}}
-    put(directory, dict(contents(name, chinese)), record)
-    return phrase("built", chinese, name, str(Path(name) / "core"))
+    put(directory, dict(contents(name, chinese)), begun_record("build"))
+    return phrase("built", chinese, shlex.quote(name))
+
+
+def begun_record(kind: str, **more: str) -> dict[str, object]:
+    return {"kind": kind, "version": __version__, **more, "hints": {}, "checked": {}}
 
 
 def put(directory: Path, texts: dict[str, bytes], record: dict[str, object]) -> None:
@@ -123,7 +136,14 @@ def restored(name: str, directory: Path, chinese: bool) -> str:
     for place, data in missing.items():
         (directory / place).parent.mkdir(parents=True, exist_ok=True)
         atomic_write(directory / place, data)
-    return phrase("restored", chinese, name, ", ".join(missing)) if missing else phrase("complete", chinese, name)
+    if not (directory / RECORD).exists():
+        missing[RECORD] = b""
+        write_json(directory / RECORD, begun_record("build"))
+    return (
+        phrase("restored", chinese, name, ", ".join(missing))
+        if missing
+        else phrase("complete", chinese, shlex.quote(name))
+    )
 
 
 def contents(name: str, chinese: bool) -> Iterator[tuple[str, bytes]]:
@@ -140,7 +160,7 @@ def contents(name: str, chinese: bool) -> Iterator[tuple[str, bytes]]:
 
 
 def readme(name: str, chinese: bool) -> str:
-    parts = [phrase("readme", chinese, name)]
+    parts = [phrase("readme", chinese, shlex.quote(name))]
     for one in known():
         parts.append(f"## {one.number}. {one.said('title', chinese)}")
         parts.append(f"`core/{one.file}`: {', '.join(f'`{name}`' for name in one.names)}. {one.said('task', chinese)}")
@@ -187,11 +207,14 @@ def begun(workshop: Workshop, exercise: Exercise, foreign: dict[str, str]) -> di
         return {"state": "imports", "file": exercise.file, "module": foreign[exercise.file], "hash": ""}
     try:
         empty = [functions.is_empty(source, name) for name in exercise.names]
+        silent = [name for name in exercise.names if functions.gives_nothing(source, name)]
     except SyntaxError:
         return {"state": "written", "hash": ""}  # the run will say where
     except ValueError as error:
         return {"state": "lacks", "file": exercise.file, "function": str(error), "hash": ""}
     text = "\n".join(functions.text_of(source, name) for name in exercise.names)
+    if silent and not any(empty):
+        return {"state": "silent", "file": exercise.file, "function": silent[0], "hash": ""}
     state = "not begun" if any(empty) else "written"
     return {"state": state, "hash": hashlib.sha256(text.encode()).hexdigest()[:16]}
 
@@ -235,6 +258,7 @@ def told(row: dict[str, Any], chinese: bool, limit: float = 0) -> str:
         return phrase("forbidden", chinese, row["forbidden"], *(place or ["?", "?"]))
     values = {"differs": [row.get("first")], "lacks": [f"core/{row.get('file')}", row.get("function")]}
     values["imports"] = [f"core/{row.get('file')}", row.get("module")]
+    values["silent"] = [row.get("function"), f"core/{row.get('file')}"]
     return phrase(state, chinese, *values.get(state, ()))
 
 
@@ -264,21 +288,20 @@ def ladder(row: dict[str, Any], chinese: bool) -> list[str]:
     stages = row["stages"]
     place = next(i for i, stage in enumerate(stages) if stage["stage"] == row["first"])
     near = stages[max(0, place - AROUND) : place + AROUND + 1]
-    lines = []
-    if any(stage["distance"] is not None for stage in near):
-        width = max(len(stage["stage"]) for stage in near)
-        head = phrase("stage", chinese)
-        lines.append(f"{head}{' ' * (width - columns_of(head))}  {phrase('ladder', chinese)}")
-        for stage in near:
-            number = "" if stage["distance"] is None else f"{stage['distance']:.1e}"
-            mark = f"  {phrase('begins', chinese)}" if stage["stage"] == row["first"] else ""
-            lines.append(f"{stage['stage']:{width}}  {number:>8}{mark}")
-        if stages[place]["distance"] is not None:
-            return lines
+    width = max(len(stage["stage"]) for stage in near)
+    head = phrase("stage", chinese)
+    numbers = any(stage["distance"] is not None for stage in near)
+    lines = [f"{head}{' ' * (width - columns_of(head))}  {phrase('ladder', chinese) if numbers else ''}".rstrip()]
+    for stage in near:
+        number = f"{stage['distance']:.1e}" if stage["distance"] is not None else ""
+        mark = f"  {phrase('begins', chinese)}" if stage["stage"] == row["first"] else ""
+        lines.append(f"{stage['stage']:{width}}  {number:>8}{mark}".rstrip())
+    if numbers:
+        return lines
     case, ours, right = row["example"]
     if case:
         lines.append(phrase("case", chinese, case))
-    return [*lines, f"{phrase('yours', chinese)}: {ours}", f"{phrase('right', chinese)}: {right}"]
+    return [*lines, phrase("yours", chinese, repr(ours)), phrase("right", chinese, repr(right))]
 
 
 def checked(name: str, chinese: bool, hint: bool, shown: bool) -> tuple[list[dict[str, Any]], str]:
@@ -297,7 +320,7 @@ def checked(name: str, chinese: bool, hint: bool, shown: bool) -> tuple[list[dic
     if workshop.record.get("version") != __version__:
         lines += ["", phrase("version", chinese, workshop.record.get("version"), __version__)]
     if row is None:
-        return rows, "\n".join([*lines, "", phrase("done", chinese, name)])
+        return rows, "\n".join([*lines, "", phrase("done", chinese, shlex.quote(name))])
     exercise = known()[row["number"] - 1]
     lines += ["", *details(row, chinese)]
     if hint:
@@ -308,7 +331,8 @@ def checked(name: str, chinese: bool, hint: bool, shown: bool) -> tuple[list[dic
     if shown:
         lines += [phrase("solution", chinese, f"core/{exercise.file}"), solution(exercise)]
     if not hint and not shown:
-        lines += ["", phrase("next", chinese, f"core/{exercise.file}", ", ".join(exercise.names), name)]
+        said = "next" if row["state"] == "not begun" else "mend"
+        lines += ["", phrase(said, chinese, f"core/{exercise.file}", ", ".join(exercise.names), shlex.quote(name))]
     return rows, "\n".join(lines)
 
 
@@ -323,7 +347,7 @@ def broken(name: str, chinese: bool, stage: str | None, undo: bool, seed: int | 
         return undone(workshop, slip, name, chinese)
     if slip is None:
         if stage is not None:
-            raise ValueError(f"no slip waits in {name}; put one in with minibert course break {name}")
+            raise ValueError(f"no slip waits in {name}; put one in with minibert course break {shlex.quote(name)}")
         slip = workshop.record["slip"] = new_slip(workshop, name, random.Random(seed))
         atomic_write(workshop.directory / "core" / slip["file"], slip["source"].encode())
         workshop.save()
@@ -331,7 +355,10 @@ def broken(name: str, chinese: bool, stage: str | None, undo: bool, seed: int | 
     if stage is None:
         off = [row["stage"] for row in slip["stages"] if row["off"]]
         last = next((one for one in reversed(off) if not one.startswith("dropout")), off[-1])
-        lines = [phrase("broken", chinese, last, name), *(f"{i:3}  {one}" for i, one in enumerate(stages, 1))]
+        lines = [
+            phrase("broken", chinese, last, shlex.quote(name)),
+            *(f"{i:3}  {one}" for i, one in enumerate(stages, 1)),
+        ]
         return "\n".join([*lines, phrase("waits", chinese)])
     if stage.isdecimal() and 1 <= int(stage) <= len(stages):
         stage = stages[int(stage) - 1]
@@ -339,7 +366,7 @@ def broken(name: str, chinese: bool, stage: str | None, undo: bool, seed: int | 
         raise ValueError(f"stage {stage!r} is none of them; give a number from 1 to {len(stages)}")
     if stage == slip["first"]:
         lines = ladder(slip, chinese)
-        return "\n".join([*lines, "", phrase("yes", chinese, stage, f"core/{slip['file']}", name)])
+        return "\n".join([*lines, "", phrase("yes", chinese, stage, f"core/{slip['file']}", shlex.quote(name))])
     off = next(row["off"] for row in slip["stages"] if row["stage"] == stage)
     return phrase("too late" if off else "too early", chinese, stage)
 
@@ -348,7 +375,9 @@ def new_slip(workshop: Workshop, name: str, draw: random.Random) -> dict[str, An
     """One that is seen as another number at some stage, in a body that passes."""
     passing = [row for row in check(name) if row["state"] == "passes"]
     if not passing:
-        raise ValueError(f"{name}: nothing passes yet, so nothing can be broken; see minibert course check {name}")
+        raise ValueError(
+            f"{name}: nothing passes yet, so nothing can be broken; see minibert course check {shlex.quote(name)}"
+        )
     fresh = Workshop.open(name)
     workshop.record = fresh.record
     candidates = []
@@ -376,7 +405,7 @@ def new_slip(workshop: Workshop, name: str, draw: random.Random) -> dict[str, An
 def undone(workshop: Workshop, slip: dict[str, Any] | None, name: str, chinese: bool) -> str:
     """The file as it was. Raises ValueError where there is no slip, or the file was changed since."""
     if slip is None:
-        raise ValueError(f"no slip waits in {name}; put one in with minibert course break {name}")
+        raise ValueError(f"no slip waits in {name}; put one in with minibert course break {shlex.quote(name)}")
     file = slip["file"]
     if workshop.source(file) != slip["source"]:
         raise ValueError(f"core/{file} was changed since the slip; mend its line {slip['line']} by hand, then check")
@@ -403,8 +432,10 @@ def repair(bug: Bug, name: str, chinese: bool) -> str:
     source = texts[place].decode() if place in texts else ADAM.read_text(encoding="utf-8")
     assert source.count(edit["old"]) == 1, edit
     texts[place] = source.replace(edit["old"], edit["new"]).encode()
-    put(directory, texts, {"kind": "repair", "version": __version__, "bug": bug.name, "hints": {}, "checked": {}})
-    return phrase("repair", chinese, name, "core/", bug.text_of("title", chinese), bug.text_of("seen", chinese))
+    put(directory, texts, begun_record("repair", bug=bug.name))
+    return phrase(
+        "repair", chinese, shlex.quote(name), "core/", bug.text_of("title", chinese), bug.text_of("seen", chinese)
+    )
 
 
 def repaired(workshop: Workshop, rows: Sequence[dict[str, Any]], chinese: bool) -> str:
@@ -452,7 +483,8 @@ def commanded(options: CourseOptions, chinese: bool) -> tuple[int, object, Itera
     command, names = options.command, options.what[1:]
     if command == "grade":
         rows = list(grades(names)) if options.json else ()
-        return 0, {"grades": rows}, (graded(row, chinese) for row in grades(names))
+        lacking = not all((Path(name) / RECORD).is_file() for name in names)
+        return int(lacking), {"grades": rows}, (graded(row, chinese) for row in grades(names))
     if command == "status":
         rows = status(names[0])
         return 0, {"exercises": rows}, [table(rows, chinese)]
