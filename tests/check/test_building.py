@@ -37,6 +37,7 @@ WRONG = [  # exercise, what stands there, what is written instead, the first sta
     ("pairs", "row.append(Place(sep_id, 1, True))", "pass", "length"),
     ("pairs", "[1] * len(row) + [0] * many", "[1] * (len(row) + many)", "attention_mask"),
     ("clean", "if char in WHITESPACE:", "if char.isspace():", "clean: characters"),
+    ("masking", "hidden & (action < AS_MASK)", "hidden & (action < 0.7)", "shown"),
     ("attention", "if scale is None else scale", "if True else scale", "scores, scale 0.3"),
     ("attention", "dim=-1).masked_fill(hidden, 0.0)", "dim=-1)", "probabilities, a row without tokens"),
     ("heads", "asking = batch.asking(x, last)", "asking = x", "batch.asking"),

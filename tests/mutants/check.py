@@ -127,10 +127,10 @@ MUTATIONS = {
             "tests/check/test_building.py::test_a_plausible_wrong_body_is_named_at_its_stage",
         ),
         (
-            "course: the loop's modes are not looked at",
-            "[rows for training, rows in modes if training]",
-            "[rows for training, rows in modes]",
-            "tests/check/test_building.py::test_a_plausible_wrong_body_is_named_at_its_stage",
+            "course: a loop whose sums are in another order is wrong",
+            "close([float(p.detach().norm())], 2e-3)",
+            "Found(float(p.detach().norm()))",
+            "tests/check/test_building.py::test_a_right_body_that_is_written_otherwise_passes",
         ),
     ],
     "minibert/check/building/examination.py": [
