@@ -41,14 +41,9 @@ def run(folder: Path) -> NotebookNode:
     cells = [make[kind](text, id=f"cell-{number}") for number, (kind, text) in enumerate(sources())]
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     book = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
-    client = nbclient.NotebookClient(
-        book,
-        timeout=600,
-        iopub_timeout=60,
-        raise_on_iopub_timeout=True,
-        record_timing=False,
-        resources={"metadata": {"path": str(folder)}},
-    )
+    patience = {"timeout": 600, "iopub_timeout": 60, "raise_on_iopub_timeout": True}
+    where = {"metadata": {"path": str(folder)}}
+    client = nbclient.NotebookClient(book, **patience, record_timing=False, resources=where)
     programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     client.execute(env={**os.environ, "PATH": programs, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"})
     for cell in book.cells:
