@@ -98,13 +98,20 @@ WRONG = [  # exercise, what stands there, what is written instead, the first sta
 ]
 
 
-@pytest.fixture
-def solved(tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def template(tmp_path_factory) -> Path:
     """A course in which all bodies are core's."""
-    cli.main(["course", "build", str(tmp_path / "own")])
+    out = tmp_path_factory.mktemp("course") / "own"
+    cli.main(["course", "build", str(out)])
     for file in CORE.glob("*.py"):
-        shutil.copy(file, tmp_path / "own" / "core")
-    return tmp_path / "own"
+        shutil.copy(file, out / "core")
+    return out
+
+
+@pytest.fixture
+def solved(template, tmp_path) -> Path:
+    """A copy of it, to be changed."""
+    return Path(shutil.copytree(template, tmp_path / "own"))
 
 
 def judged_here(directory: Path, name: str) -> dict:
@@ -189,6 +196,13 @@ def test_a_body_without_return_is_said_to_give_nothing(solved):
     edit(solved, "model.py", "        return torch.tanh(self.dense(first))", "        torch.tanh(self.dense(first))")
     rows = workshop.status(str(solved))
     assert "Pooler.forward gives nothing; is a return missing?" in workshop.table(rows, chinese=False)
+
+
+def test_of_what_does_not_pass_the_first_that_is_written_is_explained(solved, capsys):
+    edit(solved, "masking.py", "    return torch.where(replaced", "    torch.where(replaced")
+    empty_all_but(solved, "masking")
+    assert cli.main(["course", "check", str(solved)]) == 1
+    assert "mend hide_tokens in core/masking.py" in capsys.readouterr().out
 
 
 def test_a_syntax_error_outside_of_the_exercises_passes_nothing(solved):

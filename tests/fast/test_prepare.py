@@ -338,7 +338,7 @@ def attached(model: nn.Module, when: str, attach: Callable[[nn.Module], object])
 @old_weight_norm
 @each_attachment
 @each_moment
-def test_what_is_attached_shows_in_packed_rows_as_in_padded_ones(what, when):
+def test_what_is_attached_shows_in_packed_rows_as_in_padded_ones(what, when, monkeypatch):
     model = classifier()
     if "on a dropout" in what:
         model.bert.layers[0].attention.dropout.p = 0.0
@@ -348,6 +348,8 @@ def test_what_is_attached_shows_in_packed_rows_as_in_padded_ones(what, when):
     assert (wanted[0] - without).abs().max() > 1e-3, "nothing is attached"
     for form in (dict, first_only):
         assert_near(answers(fast, form(packed_batch(LENGTHS))), wanted, limit=3e-6)
+    monkeypatch.setattr("minibert.fast.products.usable", lambda *parts: False)  # as without oneDNN: products are joined
+    assert_near(answers(fast, packed_batch(LENGTHS)), wanted, limit=3e-6)
 
 
 @old_weight_norm

@@ -311,7 +311,8 @@ def checked(name: str, chinese: bool, hint: bool, shown: bool) -> tuple[list[dic
     workshop = Workshop.open(name)
     if workshop.record["kind"] == "repair":
         return rows, repaired(workshop, rows, chinese)
-    lines, row = [table(rows, chinese)], first_wrong(rows)
+    lines = [table(rows, chinese)]
+    row = first_wrong(row for row in rows if row["state"] != "not begun") or first_wrong(rows)
     slip = workshop.record.get("slip")
     if slip and any(one["name"] == slip["name"] and one["state"] == "passes" for one in rows):
         del workshop.record["slip"]
@@ -322,7 +323,8 @@ def checked(name: str, chinese: bool, hint: bool, shown: bool) -> tuple[list[dic
     if row is None:
         return rows, "\n".join([*lines, "", phrase("done", chinese, shlex.quote(name))])
     exercise = known()[row["number"] - 1]
-    lines += ["", *details(row, chinese)]
+    if told_more := details(row, chinese):
+        lines += ["", *told_more]
     if hint:
         given = workshop.record["hints"].get(exercise.name, 0) % 3
         workshop.record["hints"][exercise.name] = given + 1
