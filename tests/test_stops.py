@@ -212,7 +212,11 @@ def test_the_notebook_names_no_place_on_the_machine_that_made_it():
 def test_the_notebook_runs_from_top_to_bottom(tmp_path):
     for package in ("nbclient", "nbformat", "ipykernel"):
         pytest.importorskip(package, reason=f"{package} is not installed: pip install -e '.[test]'")
-    book = make_notebook.run(tmp_path)
+    for attempt in ("first", "second"):  # on a busy machine what a cell prints may not reach nbclient
+        (tmp_path / attempt).mkdir()
+        book = make_notebook.run(tmp_path / attempt)
+        if all(printed(cell) for part, cell in zip(PARTS, book.cells, strict=True) if part.missing("")):
+            break
     for part, cell in zip(PARTS, book.cells, strict=True):
         assert part.missing(printed(cell)) == [], part.source
     assert knows_the_poem(book.cells)
