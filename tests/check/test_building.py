@@ -368,6 +368,18 @@ def mend(directory: Path, bug: Bug) -> None:
     path.write_text(f"{before}{bug.repair['old']}{behind}", encoding="utf-8")
 
 
+def test_a_file_that_was_removed_from_a_directory_to_be_mended_comes_back_whole_with_its_bug(tmp_path, capsys):
+    out = tmp_path / "own"
+    cli.main(["course", "no-root-d", "--repair", str(out)])
+    before = {path.name: path.read_bytes() for path in (out / "core").iterdir()}
+    for name in ("attention.py", "model.py"):
+        (out / "core" / name).unlink()
+    assert cli.main(["course", "build", str(out)]) == 0
+    assert {path.name: path.read_bytes() for path in (out / "core").iterdir()} == before
+    assert sorted(path.name for path in out.iterdir()) == ["core", "course.json"]
+    assert "already" in refused(capsys, "break", str(out))
+
+
 @pytest.mark.slow
 def test_a_repaired_directory_is_said_to_be_mended(tmp_path, capsys):
     out = tmp_path / "own"
@@ -472,6 +484,12 @@ def test_an_answer_before_there_is_a_slip_is_one_line(solved, capsys):
 def test_a_record_that_is_no_course_is_one_line(solved, capsys):
     (solved / "course.json").write_text('{"kind": "thesis"}')
     assert "begin another" in refused(capsys, "check", str(solved))
+    for part in ("hints", "checked"):
+        (solved / "course.json").write_text(json.dumps({"kind": "build", part: 1}))
+        assert "begin another" in refused(capsys, "status", str(solved))
+    (solved / "course.json").write_text('{"kind": "build"}')
+    assert cli.main(["course", "status", str(solved)]) == 0
+    capsys.readouterr()
     (solved / "course.json").write_text("{")
     assert "course.json" in refused(capsys, "status", str(solved))
 

@@ -155,6 +155,20 @@ MUTATIONS = {
     ],
     "minibert/check/building/workshop.py": [
         (
+            "course: of a directory to be mended bodies are put back empty",
+            'mending = record.get("kind") == "repair"',
+            "mending = False",
+            "tests/check/test_building.py"
+            "::test_a_file_that_was_removed_from_a_directory_to_be_mended_comes_back_whole_with_its_bug",
+        ),
+        (
+            "course: a slip is put where there is a bug to be mended",
+            '    if workshop.record["kind"] == "repair":\n        raise',
+            '    if workshop.record["kind"] == "no kind":\n        raise',
+            "tests/check/test_building.py"
+            "::test_a_file_that_was_removed_from_a_directory_to_be_mended_comes_back_whole_with_its_bug",
+        ),
+        (
             "course: every hint is the first",
             'workshop.record["hints"][exercise.name] = given + 1',
             'workshop.record["hints"][exercise.name] = 0',

@@ -67,8 +67,9 @@ class Workshop:
         if not (directory / RECORD).is_file():
             raise ValueError(f"{name}: no course in it; begin one with minibert course build {shlex.quote(name)}")
         record = read_object(directory / RECORD)
-        if record.get("kind") not in KINDS:
-            raise ValueError(f"{directory / RECORD}: kind is {record.get('kind')!r}, which no course is; begin another")
+        parts = [record.setdefault(part, {}) for part in ("hints", "checked")]
+        if record.get("kind") not in KINDS or not all(isinstance(part, dict) for part in parts):
+            raise ValueError(f"{directory / RECORD}: kind is {record.get('kind')!r}, or more is wrong; begin another")
         missing = [file.name for file in files() if not (directory / "core" / file.name).is_file()]
         if missing:
             raise ValueError(
@@ -132,13 +133,17 @@ def put(directory: Path, texts: dict[str, bytes], record: dict[str, object]) -> 
 
 
 def restored(name: str, directory: Path, chinese: bool) -> str:
-    missing = {place: data for place, data in contents(name, chinese) if not (directory / place).exists()}
+    lost = not (directory / RECORD).exists()
+    record = begun_record("build") if lost else read_object(directory / RECORD)
+    mending = record.get("kind") == "repair"
+    whole = repair_texts(chosen(str(record.get("bug")))) if mending else dict(contents(name, chinese))
+    missing = {place: data for place, data in whole.items() if not (directory / place).exists()}
     for place, data in missing.items():
         (directory / place).parent.mkdir(parents=True, exist_ok=True)
         atomic_write(directory / place, data)
-    if not (directory / RECORD).exists():
+    if lost:
         missing[RECORD] = b""
-        write_json(directory / RECORD, begun_record("build"))
+        write_json(directory / RECORD, record)
     return (
         phrase("restored", chinese, name, ", ".join(missing))
         if missing
@@ -182,7 +187,7 @@ def solution(exercise: Exercise) -> str:
 def check(name: str) -> list[dict[str, Any]]:
     """A row an exercise: number, name, state, and what `examine` says of those that are written.
 
-    state: passes | differs | not begun | raises | loops | forbidden | lacks | imports.
+    state: passes | differs | not begun | raises | loops | forbidden | lacks | imports | silent.
     """
     workshop = Workshop.open(name)
     repair = workshop.record["kind"] == "repair"
@@ -341,18 +346,20 @@ def checked(name: str, chinese: bool, hint: bool, shown: bool) -> tuple[list[dic
 # ---- a slip in the learner's own code ----
 
 
-def broken(name: str, chinese: bool, stage: str | None, undo: bool, seed: int | None = None) -> str:
+def broken(name: str, chinese: bool, stage: str | None, undo: bool) -> str:
     """Puts a slip in, or judges an answer to where it shows first. Raises ValueError where nothing passes yet."""
     workshop = Workshop.open(name)
+    if workshop.record["kind"] == "repair":
+        raise ValueError(f"{name} has a bug to be mended already; break a directory of minibert course build")
     slip = workshop.record.get("slip")
     if undo:
         return undone(workshop, slip, name, chinese)
     if slip is None:
         if stage is not None:
             raise ValueError(f"no slip waits in {name}; put one in with minibert course break {shlex.quote(name)}")
-        slip = workshop.record["slip"] = new_slip(workshop, name, random.Random(seed))
+        slip = workshop.record["slip"] = new_slip(workshop, name)
+        workshop.save()  # first, as it holds the file as it was
         atomic_write(workshop.directory / "core" / slip["file"], slip["source"].encode())
-        workshop.save()
     stages = [row["stage"] for row in slip["stages"] if row["stage"] == slip["first"] or not LATER.match(row["stage"])]
     if stage is None:
         off = [row["stage"] for row in slip["stages"] if row["off"]]
@@ -373,7 +380,7 @@ def broken(name: str, chinese: bool, stage: str | None, undo: bool, seed: int | 
     return phrase("too late" if off else "too early", chinese, stage)
 
 
-def new_slip(workshop: Workshop, name: str, draw: random.Random) -> dict[str, Any]:
+def new_slip(workshop: Workshop, name: str) -> dict[str, Any]:
     """One that is seen as another number at some stage, in a body that passes."""
     passing = [row for row in check(name) if row["state"] == "passes"]
     if not passing:
@@ -390,8 +397,8 @@ def new_slip(workshop: Workshop, name: str, draw: random.Random) -> dict[str, An
             candidates.append([(exercise, slip) for slip in functions.slips(source, function)])
     tried = 0
     while candidates := [some for some in candidates if some]:
-        some = draw.choice(candidates)  # a function first, so that a long one has no more than its share
-        exercise, slip = some.pop(draw.randrange(len(some)))
+        some = random.choice(candidates)  # a function first, so that a long one has no more than its share
+        exercise, slip = some.pop(random.randrange(len(some)))
         with tempfile.TemporaryDirectory() as folder:
             shutil.copytree(workshop.directory / "core", Path(folder) / "core")
             (Path(folder) / "core" / exercise.file).write_text(slip.source, encoding="utf-8")
@@ -428,16 +435,21 @@ def repair(bug: Bug, name: str, chinese: bool) -> str:
     directory = Path(name).resolve()
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ValueError(f"{name} holds something; give a directory that is new or empty")
+    put(directory, repair_texts(bug), begun_record("repair", bug=bug.name))
+    return phrase(
+        "repair", chinese, shlex.quote(name), "core/", bug.text_of("title", chinese), bug.text_of("seen", chinese)
+    )
+
+
+def repair_texts(bug: Bug) -> dict[str, bytes]:
+    """Every file of such a directory but the record."""
     texts = {f"core/{file.name}": file.read_bytes() for file in files()}
     edit = bug.repair
     place = f"core/{edit['file']}"
     source = texts[place].decode() if place in texts else ADAM.read_text(encoding="utf-8")
     assert source.count(edit["old"]) == 1, edit
     texts[place] = source.replace(edit["old"], edit["new"]).encode()
-    put(directory, texts, begun_record("repair", bug=bug.name))
-    return phrase(
-        "repair", chinese, shlex.quote(name), "core/", bug.text_of("title", chinese), bug.text_of("seen", chinese)
-    )
+    return texts
 
 
 def repaired(workshop: Workshop, rows: Sequence[dict[str, Any]], chinese: bool) -> str:
