@@ -101,7 +101,9 @@ def alphabet(
 ) -> Alphabet:
     """vocab, special: {token: id}; a special token stands alone, whatever its characters."""
     becomes, stands_alone, several = folding(lowercase, strip_accents, tokenize_chinese_chars)
-    codes = np.unique(_codes(vocab))  # ASCII comes first, so that its symbols fit int8
+    occurs = np.zeros(len(stands_alone), bool)
+    occurs[_codes(vocab)] = True
+    codes = np.flatnonzero(occurs)  # ASCII comes first, so that its symbols fit int8
     alone = stands_alone[codes]
     in_words, singles = codes[~alone], codes[alone]
     first_rare = UNKNOWN_WORD + 1 + len(in_words)

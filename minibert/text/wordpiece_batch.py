@@ -37,6 +37,7 @@ from minibert.text.cuts import border
 BLOCK = 1 << 18  # characters at once: too many to feel numpy's overhead, few enough for the cache
 MIXED = 1 << 15  # fewer characters are not worth telling ASCII from other texts, which are read more slowly
 FEW_ASCII = 8  # of how many characters one at most stands in an ASCII text, where those are not read by themselves
+EDGES = 2  # of the trie for each token of a vocabulary: bert-base-uncased has 61,894 for 30,522
 MAX_NODES, MAX_PIECES = 1 << 18, 1 << 19  # a table of words that has grown beyond is forgotten: it takes up to 24 MB
 
 Ints = NDArray[np.integer]
@@ -253,7 +254,7 @@ class _Vocabulary:
 
     def __init__(self, vocab: Mapping[str, int], of_tokens: NDArray[np.signedinteger], unknown_id: int) -> None:
         self.unknown_id = unknown_id
-        self.edges = _Edges(roots=2, room=4)
+        self.edges = _Edges(roots=2, room=4, expected=EDGES * len(vocab))
         tokens = [token.removeprefix(CONTINUES) for token in vocab]
         ids = np.fromiter(vocab.values(), np.int32, len(vocab))
         lengths = np.fromiter(map(len, tokens), np.int64, len(vocab))
@@ -402,12 +403,13 @@ class _Edges:
     """A tree as a hash table of (node, label) -> node, with linear probing, for arrays of them.
 
     roots: nodes without an edge to them, numbered from 0; count: nodes in all. room: slots for each edge, at least.
+    expected: how many edges there will be, so that it need not grow.
     """
 
-    def __init__(self, roots: int, room: int) -> None:
+    def __init__(self, roots: int, room: int, expected: int = 0) -> None:
         self.count = roots
         self._room = room
-        self._bits = 12
+        self._bits = max(12, (expected * room).bit_length())
         self._slots = np.zeros(1 << self._bits, _EDGE)
 
     def add(self, nodes: NDArray[np.int32], labels: NDArray[np.uint64]) -> NDArray[np.int32]:
@@ -417,17 +419,15 @@ class _Edges:
             return targets
         new = np.flatnonzero(targets == 0)
         while len(new):
-            # Several may want one free slot, for the same edge or for different ones: one gets it, then all look again.
-            free, winners = np.unique(slots[new], return_index=True)
-            if (self.count + len(free)) * self._room > len(self._slots):
-                self._grow(self.count + len(free))
+            won = new[self._winners(slots[new])]
+            if (self.count + len(won)) * self._room > len(self._slots):
+                self._grow(self.count + len(won))
             else:
-                won = new[winners]
                 edges = np.empty(len(won), _EDGE)
                 edges["label"], edges["node"] = labels[won], nodes[won]
                 edges["target"] = self.count + np.arange(len(won))
-                self._slots[free] = edges
-                self.count += len(free)
+                self._slots[slots[won]] = edges
+                self.count += len(won)
             targets[new], slots[new] = self.search(nodes[new], labels[new])
             new = new[targets[new] == 0]
         return targets
@@ -455,11 +455,16 @@ class _Edges:
 
     def _grow(self, count: int) -> None:
         old = self._slots[self._slots["target"] > 0]
-        while count * self._room > 1 << self._bits:
-            self._bits += 1
+        self._bits = max(self._bits, (count * self._room - 1).bit_length())
         self._slots = np.zeros(1 << self._bits, _EDGE)
         while len(old):
             _, slots = self.search(old["node"], old["label"])
-            free, winners = np.unique(slots, return_index=True)
-            self._slots[free] = old[winners]
+            winners = self._winners(slots)
+            self._slots[slots[winners]] = old[winners]
             old = np.delete(old, winners)
+
+    def _winners(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Several may want one free slot, for the same edge or for different ones: who gets it; then all look again."""
+        numbers, claims = np.arange(len(slots), dtype=np.int32), np.empty(len(self._slots), np.int32)
+        claims[slots] = numbers
+        return np.flatnonzero(claims.take(slots) == numbers)
