@@ -71,10 +71,10 @@ class Pretrained:
     def save_pretrained(self, directory: str | Path) -> None:
         """Writes config.json and model.safetensors, each whole or not at all, as `transformers` reads them."""
         directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in export_weights(self).items()}
         config = {"architectures": [type(self).__name__], **self.config.to_dict()}
         settings = json_bytes(config)  # may fail on a label's name, so before anything is written
+        directory.mkdir(parents=True, exist_ok=True)
         atomic_write(directory / "model.safetensors", safetensors.torch.save(tensors, metadata={"format": "pt"}))
         atomic_write(directory / "config.json", settings)
 

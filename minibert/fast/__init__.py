@@ -10,6 +10,7 @@ FILES = {
     "attention": "attend attention_backends",
     "layout": "Packed pack pad",
     "models": "BertForMaskedLM BertForPreTraining BertForSequenceClassification BertModel",
+    "prepacked": "prepack",
     "replay": "Replays",
     "twins": "prepare",
 }

@@ -258,7 +258,7 @@ def predict_file(options: PredictOptions) -> Done:
     """
     kind = checked_kind(options, (".tsv", ".csv", ".jsonl"))
     loaded = options.directory, options.attention, options.device
-    classifier = TextClassifier.from_pretrained(*loaded, precision=options.precision)
+    classifier = TextClassifier.from_pretrained(*loaded, precision=options.precision, keep_weights=False)
     config, settings = classifier.config, {"command": "predict", **unlike_float32(classifier.model)}
     if (activation := activation_of(config)) != "softmax":
         settings["activation"] = activation  # releases that knew none have begun such jobs with another
@@ -355,7 +355,7 @@ def embed_file(options: JobOptions, pooling: str | None = None, normalize: bool 
     normalize: None, as the model's files say. See predict_file for what is raised."""
     checked_kind(options, (".npy",))
     loaded = options.directory, options.attention, options.device
-    more = {"pooling": pooling, "normalize": normalize, "precision": options.precision}
+    more = {"pooling": pooling, "normalize": normalize, "precision": options.precision, "keep_weights": False}
     encoder = TextEncoder.from_pretrained(*loaded, **more)
     E = encoder.config.hidden_size
 

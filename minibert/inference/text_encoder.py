@@ -60,16 +60,17 @@ class TextEncoder(TrainedModel):
         pooling: str | None = None,
         normalize: bool | None = None,
         precision: str = "fp32",
+        keep_weights: bool = True,
     ) -> Self:
         """A model and what its sentence-transformers files say; without such files the mean, not normalised.
 
-        pooling, normalize: what goes before that. mapped: see Pretrained.from_pretrained. precision: see pick_dtype.
+        pooling, normalize: what goes before that. mapped, precision, keep_weights: see TrainedModel.from_pretrained.
 
         Raises:
             ValueError: model or vocabulary cannot be used, or the files ask for what minibert does not do.
         """
         said = read_files(resolve(name), None if pooling is None else checked_pooling(pooling))
-        encoder = super().from_pretrained(said.folder, attention, device, mapped, precision)
+        encoder = super().from_pretrained(said.folder, attention, device, mapped, precision, keep_weights)
         encoder.pooling, encoder.prompt = said.pooling, said.prompt
         encoder.normalize = said.normalize if normalize is None else normalize
         tokenizer = encoder.tokenizer

@@ -16,6 +16,7 @@ from minibert.fast import products
 from minibert.fast.batches import Batch, by_length, check_vocabulary, collate_packed, token_chunks
 from minibert.fast.models import BertForSequenceClassification
 from minibert.fast.options import ANSWERING
+from minibert.fast.prepacked import prepack
 from minibert.fast.twins import prepare
 from minibert.inference.answers import activated, answers, for_cross_encoders, read_config
 from minibert.io.bundled import resolve
@@ -87,8 +88,10 @@ class TrainedModel:
         device: str = "auto",
         mapped: bool = False,
         precision: str = "fp32",
+        keep_weights: bool = True,
     ) -> Self:
-        """mapped: see Pretrained.from_pretrained. precision: "fp32", "bf16" or "auto", see pick_dtype.
+        """mapped: see Pretrained.from_pretrained. precision: "fp32", "bf16" or "auto", see pick_dtype. keep_weights:
+        False for a model that only answers, faster on a CPU, of short texts above all: see fast.prepack.
 
         Raises:
             ValueError: model or vocabulary cannot be used, or do not belong together; the device lacks the precision.
@@ -99,7 +102,10 @@ class TrainedModel:
         config = cls.read_config(directory, tokenizer)
         check_vocabulary(tokenizer, config, str(name))
         model = cls.model_class.from_pretrained(directory, attention, config=config, fresh_heads=False, mapped=mapped)
-        return cls(model.to(dtype), tokenizer, device)
+        made = cls(model.to(dtype), tokenizer, device)
+        if not keep_weights:
+            prepack(made.model)
+        return made
 
     @staticmethod
     def read_config(directory: Path, tokenizer: Tokenizer) -> BertConfig:

@@ -24,6 +24,7 @@ from minibert.fast.attention import (
     check_name,
     flex,
     resolve_backend,
+    torch_backends,
 )
 from minibert.fast.attention.backend import Case
 from minibert.fast.attention.torch_backends import kernels
@@ -580,3 +581,62 @@ def test_flex_on_the_cpu_refuses_what_wants_a_gradient_and_runs_without():
         attend(q, k, v, ragged(), "flex")
     with torch.no_grad():
         assert attend(q, k, v, ragged(), "flex").isfinite().all()
+
+
+# ---- short rows on several threads of a CPU ----
+
+
+@pytest.fixture
+def by_formula(monkeypatch) -> list[torch.Size]:
+    """The shapes of the queries that the formula was asked for, on two threads."""
+    asked, formula_itself, threads = [], torch_backends.by_formula, torch.get_num_threads()
+
+    def watched(q: torch.Tensor, *given: object) -> torch.Tensor:
+        asked.append(q.shape)
+        return formula_itself(q, *given)
+
+    monkeypatch.setattr(torch_backends, "by_formula", watched)
+    torch.set_num_threads(2)
+    yield asked
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("scale", [None, 0.3])
+@pytest.mark.parametrize("lengths", [(7, 2, 5), (3,) * 5 + (4,) * 2, (4, 3, 4, 3, 4, 3, 4), (1, 1, 2)])
+@torch.no_grad()
+def test_on_several_threads_short_rows_are_computed_by_the_formula_and_equal_it(lengths, scale, by_formula):
+    tensors = draw(sum(lengths), H, D)
+    found = attend(*tensors[:3], Packed.from_lengths(lengths), "auto", scale=scale)
+    torch.testing.assert_close(found.double(), packed_oracle(tensors, lengths, scale)[0], rtol=0, atol=4e-6)
+    assert len(by_formula) == len(set(lengths) - {1})
+
+
+def with_gradients(tensors: list[torch.Tensor]) -> None:
+    with torch.enable_grad():
+        attend(*tensors, Packed.from_lengths(LENGTHS), "auto")
+
+
+def on_one_thread(tensors: list[torch.Tensor]) -> None:
+    torch.set_num_threads(1)
+    attend(*tensors, Packed.from_lengths(LENGTHS), "auto")
+
+
+SDPA_ITSELF = {
+    "with gradients": with_gradients,
+    "on one thread": on_one_thread,
+    "in bfloat16": lambda tensors: attend(
+        *(tensor.bfloat16() for tensor in tensors), Packed.from_lengths(LENGTHS), "auto"
+    ),
+    "by a kernel that was named": lambda tensors: attend(*tensors, Packed.from_lengths(LENGTHS), "sdpa-math"),
+    "of rows of 513 tokens": lambda tensors: attend(*draw(513, H, D)[:3], Packed.from_lengths([513]), "auto"),
+    "where the first tokens alone ask": lambda tensors: torch_backends.packed_sdpa(
+        draw(2, H, D)[0], *draw(10, H, D)[:2], Packed.from_lengths([4, 6], first_only=True)
+    ),
+}
+
+
+@pytest.mark.parametrize("how", SDPA_ITSELF)
+@torch.no_grad()
+def test_elsewhere_pytorch_chooses_the_kernel(how, by_formula):
+    SDPA_ITSELF[how](draw(sum(LENGTHS), H, D)[:3])
+    assert by_formula == []

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from conftest import small_config, stir
+from conftest import assert_near, small_config, stir
 
+from minibert.fast import products
 from minibert.fast.batches import collate, collate_packed
 from minibert.fast.models import BertForSequenceClassification, BertModel
+from minibert.fast.prepacked import Prepacked
 from minibert.inference.options import POOLINGS
 from minibert.inference.text_encoder import TextEncoder
 from minibert.inference.text_models import TextClassifier, classify, pick_device
@@ -121,6 +123,21 @@ def test_bfloat16_is_no_further_from_float64_than_transformers(minilm, packed):
         other = own.bfloat16()(*given[:-1]).last_hidden_state
     other = other if packed else other[real]
     assert (other - truth).norm() <= 1.1 * (one - truth).norm()
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_without_its_weights_a_classifier_answers_the_same(classifier, directory, mapped):
+    found = TextClassifier.from_pretrained(directory, device="cpu", mapped=mapped, keep_weights=False)
+    assert_near(found.logits(texts(23)), classifier.logits(texts(23)), limit=3e-6)
+    if products.FAST_ENOUGH and products.HAS_ONEDNN:
+        assert isinstance(found.model.bert.layers[0].ffn.inner, Prepacked)
+
+
+def test_without_its_weights_an_encoder_gives_the_same_vectors(tmp_path):
+    directory = saved(tmp_path, BertModel)
+    kept, found = (TextEncoder.from_pretrained(directory, device="cpu", keep_weights=keep) for keep in (True, False))
+    for pooling in ("mean", "cls"):
+        assert_near(found.embed(texts(23), pooling), kept.embed(texts(23), pooling), limit=3e-6)
 
 
 def test_a_classifier_answers_without_dropout(directory):

@@ -83,6 +83,24 @@ MUTATIONS = {
     ],
     "minibert/fast/attention/torch_backends.py": [
         (
+            "attention: of short rows the scores are not scaled",
+            "b.transpose(1, 2), beta=0, alpha=scale)",
+            "b.transpose(1, 2), beta=0, alpha=1.0)",
+            "tests/fast/test_attention.py::test_on_several_threads_short_rows_are_computed_by_the_formula_and_equal_it",
+        ),
+        (
+            "attention: few rows are taken head by head in a row's order",
+            "torch.stack([answer.transpose(0, 1) for answer in answers])",
+            "torch.stack(answers).unflatten(1, (-1, q.shape[1])).flatten(1, 2)",
+            "tests/fast/test_attention.py::test_on_several_threads_short_rows_are_computed_by_the_formula_and_equal_it",
+        ),
+        (
+            "attention: the formula with gradients too",
+            "        and not torch.is_grad_enabled()\n        and torch.get_num_threads() > 1",
+            "        and torch.get_num_threads() > 1",
+            "tests/fast/test_attention.py::test_elsewhere_pytorch_chooses_the_kernel",
+        ),
+        (
             "sdpa: packed answers stay sorted by length",
             "index_copy(0, rows, out) if first else out.index_select(0, back)",
             "index_copy(0, rows, out) if first else out",
@@ -242,6 +260,44 @@ MUTATIONS = {
             "if (width := longest if width is None else width) < longest:\n",
             "if (width := longest if width is None else width) < 0:\n",
             "tests/fast/test_layout.py::test_impossible_lengths_are_named",
+        ),
+    ],
+    "minibert/fast/prepacked.py": [
+        (
+            "prepacked: no layer is known to be the last",
+            "last=layer is encoder.layers[-1])",
+            "last=False)",
+            "tests/fast/test_prepacked.py::test_texts_of_any_length_have_their_answers_whatever_is_filled_up",
+        ),
+        (
+            "prepacked: the zeros below a sentence stay",
+            "return products.cut(self.norm(self.output(products.filled(context), plus=rows)), asking)",
+            "return self.norm(self.output(products.filled(context), plus=rows))",
+            "tests/fast/test_prepacked.py::test_texts_of_any_length_have_their_answers_whatever_is_filled_up",
+        ),
+        (
+            "prepacked: keys for queries",
+            "q, k, v = products.cut(self.inputs[0](rows), x).chunk(3, -1)",
+            "k, q, v = products.cut(self.inputs[0](rows), x).chunk(3, -1)",
+            "tests/fast/test_prepacked.py::test_a_prepacked_model_answers_as_it_did",
+        ),
+        (
+            "prepacked: relu is left out",
+            "return y if act is None or act in products.ACTIVATIONS else activation(act, y)",
+            "return y",
+            "tests/fast/test_prepacked.py::test_a_prepacked_model_answers_as_it_did",
+        ),
+        (
+            "prepacked: a layer with hooks is taken too",
+            "if not all(map(joinable, linears)):",
+            "if False:",
+            "tests/fast/test_prepacked.py::test_elsewhere_a_layer_stays_as_it_is",
+        ),
+        (
+            "prepacked: gradients are lost without a word",
+            "if x.requires_grad and torch.is_grad_enabled():",
+            "if False:",
+            "tests/fast/test_prepacked.py::test_what_needs_the_weights_is_refused_in_a_line_with_the_remedy",
         ),
     ],
     "minibert/fast/products.py": [

@@ -150,9 +150,15 @@ MUTATIONS = {
     "minibert/inference/text_models.py": [
         (
             "precision: a model stays as it was read",
-            "return cls(model.to(dtype), tokenizer, device)",
-            "return cls(model, tokenizer, device)",
+            "made = cls(model.to(dtype), tokenizer, device)",
+            "made = cls(model, tokenizer, device)",
             "tests/inference/test_precision.py::test_a_classifier_in_bfloat16_gives_nearly_the_same_probabilities",
+        ),
+        (
+            "inference: weights that nobody wants stay as they are",
+            "        if not keep_weights:\n",
+            "        if False:\n",
+            "tests/inference/test_inference.py::test_without_its_weights_a_classifier_answers_the_same",
         ),
         (
             "precision: auto takes bfloat16 wherever it can be had",

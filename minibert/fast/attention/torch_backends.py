@@ -20,6 +20,7 @@ from minibert.fast.attention.backend import AMPERE, HALF, Backend, Case, needs_g
 from minibert.fast.dropout import keep_mask
 from minibert.fast.layout import Packed, pack, pad
 
+LONGEST = 512  # tokens of a row whose probabilities, [H, n, n], still lie in a CPU's cache
 MATH, FLASH = SDPBackend.MATH, SDPBackend.FLASH_ATTENTION
 EFFICIENT, CUDNN = SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION
 
@@ -102,6 +103,8 @@ def by_length(
         a, b, c = (tensor.unflatten(0, (shape[0], -1)).transpose(1, 2) for tensor in part)  # [R, H, m or n, D]
         if cheap:
             answer = torch.softmax(a @ b.transpose(-2, -1), dim=-1) * mask.view(shape) @ c
+        elif kernel is None and suits_formula(a, b):
+            answer = by_formula(a, b, c, scale)
         else:
             answer = padded_sdpa(a, b, c, Padded(None), dropout_p, scale, kernel)
         answers.append(answer.transpose(1, 2).flatten(0, 1))  # [R · m, H, D]
@@ -109,6 +112,34 @@ def by_length(
     if order is None:
         return out
     return torch.empty_like(out).index_copy(0, rows, out) if first else out.index_select(0, back)
+
+
+def suits_formula(q: Tensor, k: Tensor) -> bool:
+    """Whether `by_formula` is to answer: rows up to LONGEST in float32 on several of a CPU's threads, without
+    gradients. PyTorch's flash kernel gains little by further threads there; on one thread it is the faster one.
+    """
+    return (
+        q.device.type == "cpu"
+        and q.dtype is torch.float32
+        and 1 < q.shape[2] == k.shape[2] <= LONGEST
+        and not torch.is_grad_enabled()
+        and torch.get_num_threads() > 1
+    )
+
+
+def by_formula(q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
+    """`core.attention.eager` of rows without padding, head by head, or row by row where rows are fewer, which needs no
+    copy of q, k or v and makes few probabilities at once. [R, H, n, D] three times -> [R, H, n, D].
+    """
+    by_head = len(q) >= q.shape[1]
+    scale, nothing = 1 / math.sqrt(q.shape[-1]) if scale is None else scale, q.new_zeros(1, 1, 1)
+    answers = []
+    for a, b, c in zip(*(x.unbind(int(by_head)) for x in (q, k, v)), strict=True):
+        scores = torch.baddbmm(nothing, a, b.transpose(1, 2), beta=0, alpha=scale)
+        answers.append(torch.softmax(scores, dim=-1) @ c)
+    # In memory [R, n, H, D]: each token's heads side by side, as the next product wants them
+    out = torch.stack(answers, 2) if by_head else torch.stack([answer.transpose(0, 1) for answer in answers])
+    return out.transpose(1, 2)
 
 
 def flash_obstacle(case: Case) -> str | None:
