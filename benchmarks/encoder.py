@@ -16,7 +16,10 @@ Cases:
     vectors         sentence vectors from texts, tokenising included, against sentence-transformers' `encode`
     engines         sentence vectors against OpenVINO, CTranslate2 and ONNX Runtime, each at the best of a sweep of
                     batch sizes and orders: from token ids; from texts, by everybody's own tokenizer; one sentence at
-                    a time. With --precision bf16 against what they have that is no float32
+                    a time; and classes from texts, for which an engine computes every token's last layer
+                    and minibert that of [CLS]. With --precision bf16 against what they have that is no float32.
+                    minibert's weights are prepacked, as the engines' are (keep_weights=False)
+    precision       what a fine-tuned classifier's labels lose in bf16 and int8, and its speed; see precision.py
     waterfall       what each step brought: a step's speed relative to transformers (sdpa) in random order
     capture         the same padded batches of 32 while `minibert.capture` looks at attention probabilities
     memory          by how much the process (on a GPU: its memory) grows, weights included; each in a process of its own
@@ -56,6 +59,7 @@ import transformers
 from torch import Tensor, nn
 
 from benchmarks.engines import Engine, Setting, engines, export, session, sweep, written
+from benchmarks.precision import precision_case
 from benchmarks.race import (
     BATCH,
     MAX_LENGTH,
@@ -86,9 +90,10 @@ from minibert.fast import products
 from minibert.fast.batches import collate
 from minibert.fast.layout import Packed
 from minibert.fast.models import BertForSequenceClassification
+from minibert.fast.prepacked import prepack
 from minibert.inference.jobs import PredictOptions, predict_file
 from minibert.inference.text_encoder import TextEncoder, sentence_vectors
-from minibert.inference.text_models import classify
+from minibert.inference.text_models import TextClassifier, classify
 from minibert.look.activations import capture
 from minibert.text.tokenizer import Tokenizer
 
@@ -115,9 +120,8 @@ FLOORS = {
 }
 GEMM_FLOORS = {("cpu", "cfimdb"): 0.9, ("cpu", "chnsenticorp"): 0.9, ("cuda", "full"): 0.5}  # of bert-base
 ENGINE_FLOORS = {  # of every engine: of texts, and one at a time
-    ("texts", "sst"): 1.05,
-    ("texts", "cfimdb"): 1.1,
-    ("texts", "chnsenticorp"): 1.1,
+    **{(way, "sst"): 1.05 for way in ("texts", "classes")},
+    **{(way, corpus): 1.1 for way in ("texts", "classes") for corpus in ("cfimdb", "chnsenticorp")},
     **{("one sentence", corpus): 1 / 1.1 for corpus in ("sst", "cfimdb", "chnsenticorp")},
 }
 SHORT, SENTENCES = range(8, 33), 16  # tokens of a single sentence; how many
@@ -318,17 +322,25 @@ def engines_case(plan: Plan) -> Iterator[Row]:
     """From ids, from texts, and of single sentences."""
     for work in works(plan, TEXTS) if plan.device.type == "cpu" else ():
         with tempfile.TemporaryDirectory() as folder:
-            own = TextEncoder(written(work, Path(folder)).to(plan.dtype), Tokenizer(work.vocab), "cpu")
+            plain = written(work, Path(folder))
             their_tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
             for threads in plan.each_threads(last=work.size != "minilm"):
                 found = engines(Path(folder), torch.get_num_threads(), plan.precision)
-                yield from engine_races(plan, work, own, found, their_tokenizer, threads)
+                yield from engine_races(plan, work, plain, found, their_tokenizer, threads)
 
 
 def engine_races(
-    plan: Plan, work: Work, own: TextEncoder, found: list[Engine], their_tokenizer: Callable, threads: str
+    plan: Plan,
+    work: Work,
+    plain: BertForSequenceClassification,
+    found: list[Engine],
+    their_tokenizer: Callable,
+    threads: str,
 ) -> Iterator[Row]:
-    E, size = own.config.hidden_size, work.size
+    E, size = plain.config.hidden_size, work.size
+    answering = prepack(copy.deepcopy(plain).to(plan.dtype))
+    encoder = TextEncoder(answering.bert, Tokenizer(work.vocab), "cpu")
+    classifier = TextClassifier(answering, Tokenizer(work.vocab), "cpu")
     kind = threads if plan.precision == "fp32" else f"{plan.precision}, {threads}"
 
     def tokens(texts: list[str]) -> list[list[int]]:
@@ -345,24 +357,38 @@ def engine_races(
     def from_texts(engine: Engine) -> Tensor:
         return engine.vectors(tokens(work.texts), best[engine.name], E)
 
+    @torch.no_grad()
+    def classes(engine: Engine) -> Tensor:
+        """Their hidden states, and our head of float32, which is little work."""
+        firsts = engine.vectors(tokens(work.texts), best[engine.name], E, first=True)
+        return plain.classifier(plain.bert.pooler(firsts))
+
     def one_by_one(engine: Engine) -> Tensor:
         return torch.cat([engine.vectors(tokens([text]), Setting(1, "sorted"), E) for text in short])
 
+    truth = sentence_vectors(plain.bert, work.encoding)
     ways = {
-        "ids": (lambda: sentence_vectors(own.model, work.encoding), from_ids),
-        "texts": (lambda: own.embed(work.texts, max_length=MAX_LENGTH), from_texts),
-        "one sentence": (lambda: torch.cat([own.embed([text]) for text in short]), one_by_one),
+        "ids": (lambda: sentence_vectors(answering.bert, work.encoding), from_ids, truth),
+        "texts": (lambda: encoder.embed(work.texts, max_length=MAX_LENGTH), from_texts, truth),
+        "classes": (
+            lambda: classifier.logits(work.texts, max_length=MAX_LENGTH),
+            classes,
+            classify(plain, work.encoding),
+        ),
+        "one sentence": (
+            lambda: torch.cat([encoder.embed([text]) for text in short]),
+            one_by_one,
+            truth[[work.texts.index(text) for text in short]],
+        ),
     }
-    for way, (ours, theirs) in ways.items():
+    for way, (ours, theirs, right) in ways.items():
         if way == "one sentence" and not short:
             continue
         floor = None if plan.precision != "fp32" else ENGINE_FLOORS.get((way, work.corpus))
         who = [Contestant("minibert", ours)]
         who += [Contestant(e.name, partial(theirs, e), at_least(floor), e.obstacle) for e in found]
-        truth = sentence_vectors(copy.deepcopy(own.model).float(), work.encoding)
-        truth = truth if way != "one sentence" else truth[[work.texts.index(text) for text in short]]
-        seconds = take_times(who, plan, judged_by(truth, plan.precision))
-        cost = {"asked": flops(own.config, work.encoding.length.tolist())} if way != "one sentence" else {}
+        seconds = take_times(who, plan, judged_by(right, plan.precision))
+        cost = {"asked": flops(plain.config, work.encoding.length.tolist())} if way != "one sentence" else {}
         some = work if way != "one sentence" else replace(work, texts=short, encoding=Tokenizer(work.vocab)(short))
         for row in race(f"engines, {way}, {size}, {kind}", some, seconds, who, cost):
             settings = swept[row.against] if way != "one sentence" else {}
@@ -596,6 +622,7 @@ CASES = {
     "classification": classification_case,
     "vectors": vectors_case,
     "engines": engines_case,
+    "precision": precision_case,
     "waterfall": waterfall_case,
     "capture": capture_case,
     "memory": memory_case,

@@ -1,5 +1,6 @@
 """What people take for serving BERT on a CPU, as contestants of benchmarks/encoder.py: OpenVINO, CTranslate2 and ONNX
-Runtime, each with the model's last hidden states averaged over real tokens, each at the best setting of a `sweep`.
+Runtime, each with the model's last hidden states averaged over real tokens, or of [CLS], each at the best setting of a
+`sweep`.
 
 A batch is padded to its longest row; "sorted" batches are filled with rows in the order of their lengths, "exact" ones
 with rows of one length.
@@ -9,6 +10,8 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,7 +27,7 @@ from benchmarks.race import Work, own_model
 from benchmarks.tokenizer import timed
 from minibert.core.weights import export_weights
 from minibert.fast.batches import by_length
-from minibert.fast.models import BertModel
+from minibert.fast.models import BertForSequenceClassification
 from minibert.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -64,15 +67,16 @@ class Engine(NamedTuple):
     forward: Forward | None
     obstacle: str = ""
 
-    def vectors(self, rows: Sequence[Sequence[int]], setting: Setting, width: int) -> Tensor:
-        """The mean of each row's hidden states. rows: token ids. [N, E]"""
+    def vectors(self, rows: Sequence[Sequence[int]], setting: Setting, width: int, first: bool = False) -> Tensor:
+        """The mean of each row's hidden states, or the first one's. rows: token ids. [N, E]"""
         found = np.empty((len(rows), width), np.float32)
         for some in setting.batches([len(row) for row in rows]):
             longest = max(len(rows[i]) for i in some)
             ids = np.array([[*rows[i], *[0] * (longest - len(rows[i]))] for i in some], np.int64)
             mask = np.array([[1] * len(rows[i]) + [0] * (longest - len(rows[i])) for i in some], np.int64)
             weights = mask[..., None].astype(np.float32)
-            found[some] = (self.forward(ids, mask) * weights).sum(1) / weights.sum(1)
+            hidden = self.forward(ids, mask)
+            found[some] = hidden[:, 0] if first else (hidden * weights).sum(1) / weights.sum(1)
         return torch.from_numpy(found)
 
 
@@ -87,16 +91,18 @@ class Hidden(nn.Module):
         return self.model(input_ids=ids, attention_mask=mask).last_hidden_state
 
 
-def written(work: Work, folder: Path) -> BertModel:
-    """Puts a model into the folder as transformers and as ONNX have it, with its tokenizer; gives our own."""
-    own = own_model(work).bert
+def written(work: Work, folder: Path) -> BertForSequenceClassification:
+    """Puts an encoder into the folder as transformers and as ONNX have it, with its tokenizer; gives our own, with a
+    head."""
+    classifier = own_model(work)
+    own = classifier.bert
     config = transformers.BertConfig(**own.config.to_dict(), attn_implementation="eager")  # the optimisers know it
     theirs = transformers.BertModel(config, add_pooling_layer=True).eval()
     theirs.load_state_dict(export_weights(own))
     theirs.save_pretrained(folder)
     Tokenizer(work.vocab).save_pretrained(folder)
     export(Hidden(theirs), folder / "model.onnx", ["ids", "mask"])
-    return own
+    return classifier
 
 
 def export(model: nn.Module, file: Path, inputs: list[str]) -> None:
@@ -138,7 +144,16 @@ def openvino(folder: Path, threads: int, precision: str) -> Forward:
 
 
 def ctranslate2(folder: Path, threads: int, precision: str) -> Forward:
-    import ctranslate2
+    """With the OpenMP of its own package. Loaded as usual it would start its threads by PyTorch's, which then counts
+    more threads than cores, lets all sleep between products, and makes CTranslate2, transformers and minibert slower:
+    one sentence on two cores by three quarters.
+    """
+    usual = sys.getdlopenflags()
+    sys.setdlopenflags(os.RTLD_NOW | getattr(os, "RTLD_DEEPBIND", 0))
+    try:
+        import ctranslate2
+    finally:
+        sys.setdlopenflags(usual)
 
     converted = folder / "ctranslate2"
     if not converted.exists():
