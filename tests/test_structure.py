@@ -232,9 +232,9 @@ BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more
     "core": (2409, 2300),
     "io": (2373, 500),
     "text": (2813, 1450),
-    "fast": (2333, 1850),
+    "fast": (2332, 1850),
     "inference": (1802, 700),
-    "training": (3606, 2750),
+    "training": (3614, 2750),
     "look": (1476, 1300),
     "check": (2568, 900),
     "top": (580, 450),
@@ -370,7 +370,7 @@ def test_a_short_text_builds_none_of_the_fast_twins_tables():
 
 def test_the_names_that_help_texts_list_are_all_there_are():
     assert tuple(attention.BACKENDS) == fast_options.ATTENTION
-    assert tuple(replay.DTYPES) == fast_options.PRECISIONS
+    assert (*replay.DTYPES, "auto") == fast_options.PRECISIONS
 
 
 @pytest.mark.parametrize("name", minibert.__all__)

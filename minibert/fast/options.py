@@ -8,6 +8,5 @@ ATTENTION = (  # backends
     *("eager", "sdpa", "sdpa-math", "sdpa-efficient", "sdpa-flash", "sdpa-cudnn"),
     *("flex", "varlen", "triton"),
 )
-PRECISIONS = ("fp32", "bf16")
-ANSWERING = (*PRECISIONS, "auto")  # precisions of a model that answers; auto: bf16 where the device is made for it
+PRECISIONS = ("fp32", "bf16", "auto")  # auto: bf16 where the device is made for it
 LAYOUTS = ("packed", "padded")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass
 
-from minibert.fast.options import ANSWERING, ATTENTION
+from minibert.fast.options import ATTENTION, PRECISIONS
 from minibert.io.bundled import BUNDLED
 from minibert.options import Reading, argument, check_options, option
 
@@ -29,7 +29,7 @@ class EvaluateOptions(Reading):
     json: bool = option(False, "print one JSON object")
 
     def __post_init__(self) -> None:
-        check_options(self, (), {}, {"precision": ANSWERING})
+        check_options(self, (), {}, {"precision": PRECISIONS})
         self.check_reading()
         check_threshold(self.threshold)
         if self.report is not None and not self.report.lower().endswith(".html"):
@@ -61,7 +61,7 @@ class JobOptions(Reading):
     json: bool = option(False, "print one JSON object")
 
     def __post_init__(self) -> None:
-        check_options(self, (), {}, {"on_error": ("stop", "skip"), "precision": ANSWERING})
+        check_options(self, (), {}, {"on_error": ("stop", "skip"), "precision": PRECISIONS})
         self.check_reading()
         if (self.data is None) != (self.out is None):
             given, missing = ("out", "data") if self.data is None else ("data", "out")

@@ -15,7 +15,7 @@ from minibert.core.tokenizer import as_list
 from minibert.fast import products
 from minibert.fast.batches import Batch, by_length, check_vocabulary, collate_packed, token_chunks
 from minibert.fast.models import BertForSequenceClassification
-from minibert.fast.options import ANSWERING
+from minibert.fast.options import PRECISIONS
 from minibert.fast.prepacked import prepack
 from minibert.fast.twins import prepare
 from minibert.inference.answers import activated, answers, for_cross_encoders, read_config
@@ -62,8 +62,8 @@ def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
     gpu = device.type == "cuda"
     known = torch.cuda.is_bf16_supported() if gpu else products.BF16 or device.type != "cpu"
     native = torch.cuda.is_bf16_supported(including_emulation=False) if gpu else products.BF16_IN_HARDWARE
-    if precision not in ANSWERING:
-        raise ValueError(f"precision {precision!r} is unknown; choose {', '.join(ANSWERING)}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision {precision!r} is unknown; choose {', '.join(PRECISIONS)}")
     if precision == "bf16" and not known:
         raise ValueError(f"precision bf16: on this {device.type} PyTorch has no fast bfloat16; choose fp32")
     return torch.bfloat16 if precision == "bf16" or (precision == "auto" and native) else torch.float32

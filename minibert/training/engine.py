@@ -34,7 +34,7 @@ from minibert.core.weights import Pretrained
 from minibert.fast import twins as fast
 from minibert.fast.batches import check_vocabulary, shuffled_by_tokens
 from minibert.fast.replay import DTYPES, Replays, check_replayable
-from minibert.inference.text_models import pick_device
+from minibert.inference.text_models import pick_device, pick_dtype
 from minibert.io.bundled import resolve
 from minibert.io.signals import Interrupt
 from minibert.io.stderr import on_terminal, say
@@ -210,7 +210,7 @@ def run(command: Command, prepare: Callable[..., Task], options: Any) -> tuple[A
     started = time.perf_counter()
     with joined() as ranks:
         with ranks.agreed():
-            options, out, record = begun(command, options, ranks)
+            options, out, record = begun(command, settled(options, ranks), ranks)
             board = check_board(options.tensorboard, record is not None)
             options = dataclasses.replace(options, tensorboard=board)
         with locked(out, ranks, reserved=options.out is None and record is None):
@@ -231,6 +231,14 @@ def run(command: Command, prepare: Callable[..., Task], options: Any) -> tuple[A
                 scores = task.finish(time.perf_counter() - started)
                 remove_states(out)
     return scores, out
+
+
+def settled(options: Any, ranks: Ranks) -> Any:
+    """The options with the precision that "auto" stands for here, so that a record holds what was computed."""
+    if options.precision != "auto":
+        return options
+    dtype = pick_dtype("auto", pick_device(ranks.device(options.device)))
+    return dataclasses.replace(options, precision=next(name for name, kind in DTYPES.items() if kind is dtype))
 
 
 @contextmanager

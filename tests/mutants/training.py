@@ -47,6 +47,12 @@ MUTATIONS = {
     ],
     "minibert/training/engine.py": [
         (
+            "train: auto is float32 everywhere",
+            "begun(command, settled(options, ranks), ranks)",
+            "begun(command, options, ranks)",
+            "tests/training/test_train.py::test_a_run_records_the_precision_that_auto_stands_for_here",
+        ),
+        (
             "engine: the report's peak is the first step's",
             "peak = min(last, int(self.options.warmup * self.steps))",
             "peak = 0",

@@ -32,6 +32,7 @@ import minibert.training.state
 from minibert import cli
 from minibert.core.config import BertConfig
 from minibert.core.data import chunks, label_ids, shuffled
+from minibert.fast import products
 from minibert.fast.batches import collate, encode_examples, shuffled_by_tokens
 from minibert.fast.models import BertForPreTraining, BertForSequenceClassification, BertModel
 from minibert.inference.scores import Scores, score
@@ -253,6 +254,13 @@ def test_bf16_runs_near_fp32(files, tmp_path):
     assert rough != exact
     assert rough == pytest.approx(exact, abs=2e-2)
     assert {tensor.dtype for tensor in weights(runs[1]).values()} == {torch.float32}
+
+
+@pytest.mark.parametrize(("native", "wanted"), [(True, "bf16"), (False, "fp32")])
+def test_a_run_records_the_precision_that_auto_stands_for_here(native, wanted, files, tmp_path, monkeypatch):
+    monkeypatch.setattr(products, "BF16_IN_HARDWARE", native)
+    out = train(small(files, tmp_path / "run", precision="auto", device="cpu"))[1]
+    assert json.loads((out / "run.json").read_text(encoding="utf-8"))["options"]["precision"] == wanted
 
 
 @pytest.mark.parametrize("batches", [{}, BY_TOKENS], ids=str)

@@ -20,7 +20,7 @@ from minibert.fast.attention.backend import AMPERE, HALF, Backend, Case, needs_g
 from minibert.fast.dropout import keep_mask
 from minibert.fast.layout import Packed, pack, pad
 
-LONGEST = 512  # tokens of a row whose probabilities, [H, n, n], still lie in a CPU's cache
+LONGEST = 256  # tokens of a row whose probabilities, [H, n, n], still lie in a CPU's cache
 MATH, FLASH = SDPBackend.MATH, SDPBackend.FLASH_ATTENTION
 EFFICIENT, CUDNN = SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION
 
