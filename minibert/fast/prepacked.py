@@ -27,16 +27,26 @@ def prepack(model: Model) -> Model:
 
     It answers as before, within rounding, and can no longer be trained, saved, converted, moved or looked into
     (ValueError). Where oneDNN is not to be had, or a layer is not plain float32 or bfloat16 on a CPU, it stays as it
-    is.
+    is, in eval mode and without gradients.
     """
     model.eval().requires_grad_(False)
+    before = list(model.modules())
     for encoder in [part for part in model.modules() if isinstance(part, BertModel)]:
         for layer in encoder.layers:
             attention, ffn = layer.attention, layer.ffn
             if packable(attention, ffn):
                 layer.attention = PrepackedSelfAttention(attention, last=layer is encoder.layers[-1])
                 layer.ffn = PrepackedFeedForward(ffn)
+    if any(isinstance(part, Prepacked) for part in model.modules()):
+        for part in before:  # what is refused is refused before a part of it is done
+            part.register_load_state_dict_pre_hook(refuse_to_load)
+            if isinstance(part, nn.Dropout):
+                part.p = 0.0
     return model
+
+
+def refuse_to_load(*arguments: Any) -> NoReturn:
+    refuse("load_state_dict")
 
 
 def packable(*parts: nn.Module) -> bool:
@@ -79,16 +89,13 @@ class Prepacked(nn.Module):
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self  # nothing about it can change
+        return self  # its weights cannot change; hooks are then the copy's too
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         refuse("pickle")
 
     def _save_to_state_dict(self, *arguments: Any) -> NoReturn:
         refuse("state_dict")
-
-    def _load_from_state_dict(self, *arguments: Any) -> NoReturn:
-        refuse("load_state_dict")
 
 
 def refuse(what: str) -> NoReturn:
@@ -114,10 +121,12 @@ class PrepackedSelfAttention(SelfAttention):
         """See SelfAttention.forward."""
         asking = batch.asking(x, last)
         rows = products.filled(asking)
+        every = rows if asking is x else products.filled(x)
         if len(self.inputs) == 1:
-            q, k, v = products.cut(self.inputs[0](rows), x).chunk(3, -1)
+            q, k, v = products.cut(self.inputs[0](every), x).chunk(3, -1)
+            q = batch.asking(q, last)
         else:
-            q, every = products.cut(self.inputs[0](rows), asking), products.filled(x)
+            q = products.cut(self.inputs[0](rows), asking)
             k, v = products.cut(self.inputs[1](every), x).chunk(2, -1)
         context = self.attend(*map(self.split_heads, (q, k, v)), batch).flatten(-2)
         return products.cut(self.norm(self.output(products.filled(context), plus=rows)), asking)

@@ -86,6 +86,7 @@ class TextEncoder(TrainedModel):
         tokenizer come last: what an interruption leaves is no model without its pooling."""
         directory = Path(directory)
         E = self.config.hidden_size
+        self.model.state_dict()  # a model without its weights is refused before anything is written
         write_files(directory, self.pooling, self.normalize, self.max_length, self.prompt, E)
         self.tokenizer.save_pretrained(directory)
         self.model.save_pretrained(directory)

@@ -234,9 +234,12 @@ def run(command: Command, prepare: Callable[..., Task], options: Any) -> tuple[A
 
 
 def settled(options: Any, ranks: Ranks) -> Any:
-    """The options with the precision that "auto" stands for here, so that a record holds what was computed."""
+    """The options with the precision that "auto" stands for here, so that a record holds what was computed; of a run
+    that is resumed it is the run's own, as where none is named."""
     if options.precision != "auto":
         return options
+    if options.resume is not None:
+        return dataclasses.replace(options, precision="fp32")
     dtype = pick_dtype("auto", pick_device(ranks.device(options.device)))
     return dataclasses.replace(options, precision=next(name for name, kind in DTYPES.items() if kind is dtype))
 

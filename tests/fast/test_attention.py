@@ -628,7 +628,9 @@ SDPA_ITSELF = {
         *(tensor.bfloat16() for tensor in tensors), Packed.from_lengths(LENGTHS), "auto"
     ),
     "by a kernel that was named": lambda tensors: attend(*tensors, Packed.from_lengths(LENGTHS), "sdpa-math"),
-    "of rows of 257 tokens": lambda tensors: attend(*draw(257, H, D)[:3], Packed.from_lengths([257]), "auto"),
+    "of rows of 257 tokens and more": lambda tensors: attend(
+        *draw(515, H, D)[:3], Packed.from_lengths([257, 258]), "auto"
+    ),
     "where the first tokens alone ask": lambda tensors: torch_backends.packed_sdpa(
         draw(2, H, D)[0], *draw(10, H, D)[:2], Packed.from_lengths([4, 6], first_only=True)
     ),

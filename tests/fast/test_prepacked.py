@@ -25,8 +25,8 @@ pytestmark = pytest.mark.numeric
 LENGTHS = [5, 1, 13, 5]
 
 
-def model_of(name: str = "BertForPreTraining", **changes: object) -> torch.nn.Module:
-    return stir(MODELS[name](small_config(**changes)))
+def model_of(name: str = "BertForPreTraining", seed: int = 0, **changes: object) -> torch.nn.Module:
+    return stir(MODELS[name](small_config(**changes)), seed)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -94,12 +94,22 @@ def watched(forward: object, asked: list[int]) -> object:
     return counting
 
 
+@torch.no_grad()
+def test_layers_that_are_cut_off_afterwards_leave_the_answers_of_those_that_stay():
+    model, batch = model_of("BertModel", num_hidden_layers=3), first_only(packed_batch([1, 2, 1, 1, 1]))
+    wanted, found = copy.deepcopy(model), prepack(model)
+    for part in (wanted, found):
+        part.layers = part.layers[:2]
+    assert_near(outputs(found(**batch)), outputs(wanted(**batch)), limit=3e-6)
+
+
 # ---- what cannot be ----
 
 REFUSED = {
     "a state_dict": lambda model: model.state_dict(),
     "a model on disk": lambda model: model.save_pretrained("nowhere"),
-    "other weights": lambda model: model.load_state_dict({}, strict=False),
+    "other weights": lambda model: model.load_state_dict(model_of(hidden_act="relu", seed=1).state_dict()),
+    "other weights of the encoder": lambda model: model.bert.load_state_dict({}, strict=False),
     "training": lambda model: model.train(),
     "a pickle": lambda model: pickle.dumps(model),
     "float64": lambda model: model.double()(**packed_batch(LENGTHS)),
@@ -113,9 +123,15 @@ REFUSED = {
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_needs_the_weights_is_refused_in_a_line_with_the_remedy(what, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    model = prepack(model_of(hidden_dropout_prob=0.5))
+    with torch.no_grad():
+        before = outputs(model(**packed_batch(LENGTHS)))
     with pytest.raises(ValueError, match=r"keep_weights=False has no .+; load it with keep_weights=True$"):
-        REFUSED[what](prepack(model_of()))
+        REFUSED[what](model)
     assert not list(tmp_path.iterdir())
+    if what not in ("float64", "another device"):  # which the user has made of it
+        with torch.no_grad():
+            assert_near(outputs(model(**packed_batch(LENGTHS))), before, limit=1e-7)
 
 
 @torch.no_grad()

@@ -140,6 +140,14 @@ def test_without_its_weights_an_encoder_gives_the_same_vectors(tmp_path):
         assert_near(found.embed(texts(23), pooling), kept.embed(texts(23), pooling), limit=3e-6)
 
 
+def test_an_encoder_without_its_weights_is_refused_before_a_file_is_written(tmp_path):
+    encoder = TextEncoder.from_pretrained(saved(tmp_path / "a", BertModel), device="cpu", keep_weights=False)
+    if isinstance(encoder.model.layers[0].ffn.inner, Prepacked):
+        with pytest.raises(ValueError, match="has no state_dict; load it with keep_weights=True"):
+            encoder.save_pretrained(tmp_path / "b")
+        assert not (tmp_path / "b").exists()
+
+
 def test_a_classifier_answers_without_dropout(directory):
     model = BertForSequenceClassification.from_pretrained(directory).train()
     classifier = TextClassifier(model, Tokenizer(VOCAB), device="cpu")

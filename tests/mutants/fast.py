@@ -95,6 +95,12 @@ MUTATIONS = {
             "tests/fast/test_attention.py::test_on_several_threads_short_rows_are_computed_by_the_formula_and_equal_it",
         ),
         (
+            "attention: the formula for long rows too",
+            "LONGEST = 256",
+            "LONGEST = 1 << 20",
+            "tests/fast/test_attention.py::test_elsewhere_pytorch_chooses_the_kernel",
+        ),
+        (
             "attention: the formula with gradients too",
             "        and not torch.is_grad_enabled()\n        and torch.get_num_threads() > 1",
             "        and torch.get_num_threads() > 1",
@@ -277,9 +283,21 @@ MUTATIONS = {
         ),
         (
             "prepacked: keys for queries",
-            "q, k, v = products.cut(self.inputs[0](rows), x).chunk(3, -1)",
-            "k, q, v = products.cut(self.inputs[0](rows), x).chunk(3, -1)",
+            "q, k, v = products.cut(self.inputs[0](every), x).chunk(3, -1)",
+            "k, q, v = products.cut(self.inputs[0](every), x).chunk(3, -1)",
             "tests/fast/test_prepacked.py::test_a_prepacked_model_answers_as_it_did",
+        ),
+        (
+            "prepacked: a refused train() leaves dropout on",
+            "                part.p = 0.0",
+            "                pass",
+            "tests/fast/test_prepacked.py::test_what_needs_the_weights_is_refused_in_a_line_with_the_remedy",
+        ),
+        (
+            "prepacked: other weights are refused when half of them are there",
+            "            part.register_load_state_dict_pre_hook(refuse_to_load)\n",
+            "",
+            "tests/fast/test_prepacked.py::test_what_needs_the_weights_is_refused_in_a_line_with_the_remedy",
         ),
         (
             "prepacked: relu is left out",

@@ -39,7 +39,7 @@ from minibert.inference.scores import Scores, score
 from minibert.inference.text_models import TextClassifier
 from minibert.io.examples import hold_out, read_examples
 from minibert.text.tokenizer import Tokenizer
-from minibert.training.engine import cpu_threads
+from minibert.training.engine import cpu_threads, settled
 from minibert.training.fine_tuning import FineTuning, TrainOptions, train
 from minibert.training.mistakes import worst_mistakes
 from minibert.training.options import REVIEWS
@@ -261,6 +261,12 @@ def test_a_run_records_the_precision_that_auto_stands_for_here(native, wanted, f
     monkeypatch.setattr(products, "BF16_IN_HARDWARE", native)
     out = train(small(files, tmp_path / "run", precision="auto", device="cpu"))[1]
     assert json.loads((out / "run.json").read_text(encoding="utf-8"))["options"]["precision"] == wanted
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_auto_in_a_run_that_is_resumed_is_the_runs_own_precision(native, monkeypatch):
+    monkeypatch.setattr(products, "BF16_IN_HARDWARE", native)
+    assert settled(TrainOptions(resume="run", precision="auto"), None) == TrainOptions(resume="run")
 
 
 @pytest.mark.parametrize("batches", [{}, BY_TOKENS], ids=str)

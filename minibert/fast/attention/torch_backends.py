@@ -115,8 +115,9 @@ def by_length(
 
 
 def suits_formula(q: Tensor, k: Tensor) -> bool:
-    """Whether `by_formula` is to answer: rows up to LONGEST in float32 on several of a CPU's threads, without
-    gradients. PyTorch's flash kernel gains little by further threads there; on one thread it is the faster one.
+    """Whether `by_formula` is to answer: rows up to LONGEST, in a batch of several lengths, in float32 on several of a
+    CPU's threads, without gradients. PyTorch's flash kernel gains little by further threads there; on one thread it is
+    the faster one.
     """
     return (
         q.device.type == "cpu"
