@@ -387,12 +387,29 @@ def engine_races(
         floor = None if plan.precision != "fp32" else ENGINE_FLOORS.get((way, work.corpus))
         who = [Contestant("minibert", ours)]
         who += [Contestant(e.name, partial(theirs, e), at_least(floor), e.obstacle) for e in found]
-        seconds = take_times(who, plan, judged_by(right, plan.precision))
-        cost = {"asked": flops(plain.config, work.encoding.length.tolist())} if way != "one sentence" else {}
-        some = work if way != "one sentence" else replace(work, texts=short, encoding=Tokenizer(work.vocab)(short))
-        for row in race(f"engines, {way}, {size}, {kind}", some, seconds, who, cost):
-            settings = swept[row.against] if way != "one sentence" else {}
-            yield replace(row, facts={**row.facts, **{f"seconds {s}": taken for s, taken in settings.items()}})
+        case = f"engines, {way}, {size}, {kind}"
+        if way == "one sentence":
+            few = replace(work, texts=short, encoding=Tokenizer(work.vocab)(short))
+            yield from engine_rows(plan, few, case, who, right, {}, {})
+        else:
+            cost = {"asked": flops(plain.config, work.encoding.length.tolist())}
+            yield from engine_rows(plan, work, case, who, right, cost, swept)
+
+
+def engine_rows(
+    plan: Plan,
+    work: Work,
+    case: str,
+    who: list[Contestant],
+    right: Tensor,
+    cost: dict[str, int],
+    swept: dict[str, dict[Setting, float]],
+) -> Iterator[Row]:
+    """One race; swept: by engine the seconds of each setting, which go into its row."""
+    seconds = take_times(who, plan, judged_by(right, plan.precision))
+    for row in race(case, work, seconds, who, cost):
+        settings = {f"seconds {setting}": taken for setting, taken in swept.get(row.against, {}).items()}
+        yield replace(row, facts={**row.facts, **settings})
 
 
 def their_encoding(model: nn.Module, texts: list[str]) -> Callable[[], Tensor]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from minibert.core.attention import Batch
-from minibert.core.model import BertModel, FeedForward, SelfAttention, activation
+from minibert.core.model import BertModel, FeedForward, SelfAttention
 from minibert.fast import products
 from minibert.fast.twins import joinable, untouched
 
@@ -79,9 +79,7 @@ class Prepacked(nn.Module):
             refuse("backward()")
         if plus is not None:
             return products.OPERATOR.binary(x, plus, self.form, self.bias, "add")
-        name, algorithm = products.ACTIVATIONS.get(act, ("none", ""))
-        y = products.OPERATOR(x, self.form, self.bias, name, [], algorithm)
-        return y if act is None or act in products.ACTIVATIONS else activation(act, y)
+        return products.fused(x, self.form, self.bias, act)
 
     def train(self, mode: bool = True) -> Self:
         if mode:

@@ -92,10 +92,15 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor, act: str | None = None) -> T
     elif torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or bias.requires_grad):
         y = Product.apply(x, weight, bias)
     else:
-        name, algorithm = ACTIVATIONS.get(act, ("none", ""))
-        y = cut(OPERATOR(filled(x), weight, bias, name, [], algorithm), x)
-        act = None if act in ACTIVATIONS else act
+        return cut(fused(filled(x), weight, bias, act), x)
     return y if act is None else activation(act, y)
+
+
+def fused(x: Tensor, weight: Tensor, bias: Tensor, act: str | None) -> Tensor:
+    """oneDNN's product, the activation in it where oneDNN has that one, else behind it. See `linear`."""
+    name, algorithm = ACTIVATIONS.get(act, ("none", ""))
+    y = OPERATOR(x, weight, bias, name, [], algorithm)
+    return y if act is None or act in ACTIVATIONS else activation(act, y)
 
 
 def linear_plus(x: Tensor, weight: Tensor, bias: Tensor, other: Tensor) -> Tensor:

@@ -41,8 +41,8 @@ def evaluate(options: EvaluateOptions) -> tuple[dict[str, Any], list[str]]:
         ValueError: model or data cannot be used, or do not go together.
     """
     loaded = options.directory, options.attention, options.device
-    how = {"mapped": True, "precision": options.precision, "keep_weights": False}
-    classifier = TextClassifier.from_pretrained(*loaded, **how)
+    form = {"mapped": True, "precision": options.precision, "keep_weights": False}
+    classifier = TextClassifier.from_pretrained(*loaded, **form)
     labels, task = classifier.labels, task_of(classifier.config)
     check_asked(classifier.config, None, options.threshold)
     rows, line = read_as(options.data, options, LABELLED[task])
