@@ -66,6 +66,7 @@ from benchmarks.race import (
     Contestant,
     Plan,
     Work,
+    by_onednn,
     config_of,
     flops,
     judged,
@@ -484,13 +485,11 @@ def steps_of(own: BertForSequenceClassification, work: Work, plan: Plan) -> list
     steps = {
         "minibert, padded, random order": padded(work.random_batches()),
         "+ sorted by length": padded(work.sorted_batches()),
-        "+ packed": by_f_linear(packed(every_row(own, fused=False))),
-        "+ fused q, k, v": by_f_linear(packed(every_row(own))),
-        "+ oneDNN's products": packed(every_row(own)),
+        "+ packed": by_onednn(False, packed(every_row(own, fused=False))),
+        "+ fused q, k, v": by_onednn(False, packed(every_row(own))),
+        **{name: by_onednn(True, packed(every_row(own))) for name in onednn_step(plan)},
         "+ last layer for [CLS] alone": packed(own),
     }
-    if not has_onednn(plan):
-        del steps["+ oneDNN's products"]
     if plan.precision == "bf16":
         steps["+ bf16"] = packed(copy.deepcopy(own).to(torch.bfloat16))
     if plan.compile:
@@ -501,22 +500,11 @@ def steps_of(own: BertForSequenceClassification, work: Work, plan: Plan) -> list
     return [Contestant(name, run) for name, run in steps.items()]
 
 
-def has_onednn(plan: Plan) -> bool:
-    """Whether minibert's products are oneDNN's."""
-    return plan.device.type == "cpu" and products.OPERATOR is not None and products.FAST_ENOUGH
-
-
-def by_f_linear(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """The same without oneDNN's products."""
-
-    def plain() -> Tensor:
-        operator, products.OPERATOR = products.OPERATOR, None
-        try:
-            return run()
-        finally:
-            products.OPERATOR = operator
-
-    return plain
+def onednn_step(plan: Plan) -> list[str]:
+    """What the step is called where PyTorch has oneDNN: on some CPUs minibert does not take it."""
+    if plan.device.type != "cpu" or products.OPERATOR is None:
+        return []
+    return ["+ oneDNN's products" if products.FAST_ENOUGH else "oneDNN's products instead"]
 
 
 def capture_case(plan: Plan) -> Iterator[Row]:

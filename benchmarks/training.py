@@ -36,7 +36,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.encoder import by_f_linear, every_row, has_onednn
+from benchmarks.encoder import every_row, onednn_step
 from benchmarks.race import (
     BATCH,
     MAX_LENGTH,
@@ -44,6 +44,7 @@ from benchmarks.race import (
     Contestant,
     Plan,
     Work,
+    by_onednn,
     config_of,
     cudnn_attention,
     flops,
@@ -240,14 +241,12 @@ def waterfall_case(plan: Plan) -> Iterator[Row]:
         plain = Contestant("plain", their_loop(copy.deepcopy(theirs), work, plan))
         steps = {
             "transformers, fused AdamW": their_loop(theirs, work, plan, fused=True),
-            "minibert, packed, AdamW": by_f_linear(own_loop(every_row(own, fused=False), work, plan, fused=None)),
-            "+ fused AdamW": by_f_linear(own_loop(every_row(own, fused=False), work, plan)),
-            "+ fused q, k, v": by_f_linear(own_loop(every_row(own), work, plan)),
-            "+ oneDNN's products": own_loop(every_row(own), work, plan),
+            "minibert, packed, AdamW": by_onednn(False, own_loop(every_row(own, fused=False), work, plan, fused=None)),
+            "+ fused AdamW": by_onednn(False, own_loop(every_row(own, fused=False), work, plan)),
+            "+ fused q, k, v": by_onednn(False, own_loop(every_row(own), work, plan)),
+            **{name: by_onednn(True, own_loop(every_row(own), work, plan)) for name in onednn_step(plan)},
             "+ last layer for [CLS] alone": own_loop(own, work, plan),
         }
-        if not has_onednn(plan):
-            del steps["+ oneDNN's products"]
         contestants = [Contestant(name, run) for name, run in steps.items()]
         for threads in plan.each_threads():
             found = take_times([plain, *contestants], plan, lambda losses, d=difference: judge(losses, d, plan))

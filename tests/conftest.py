@@ -45,6 +45,7 @@ transformers.logging.disable_progress_bar()
 MODELS = {cls.__name__: cls for cls in (BertModel, BertForSequenceClassification, BertForMaskedLM, BertForPreTraining)}
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
+GOOD_KERNELS = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")  # of oneDNN
 PACKED_ONLY = "packed-only"  # a backend that is given the packed tokens whatever the batch is
 
 SKIPS = Path(__file__).with_name("skips.json")
@@ -155,6 +156,12 @@ def usable_backends(head_size: int, dropout_p: float = 0.0, needs_grad: bool = T
 def plain_products(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prepared models multiply by `F.linear`, as core's do: where bits are compared."""
     monkeypatch.setattr(products, "OPERATOR", None)
+
+
+@pytest.fixture
+def onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products are oneDNN's wherever its kernels are good ones, also on a CPU where MKL is the faster one."""
+    monkeypatch.setattr(products, "FAST_ENOUGH", GOOD_KERNELS)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 import tokenizers
 import torch
 import transformers
-from conftest import stir
+from conftest import assert_near, stir
 from safetensors.torch import load_file, save_file
 
 from minibert import cli
@@ -35,7 +35,6 @@ SIZES = dict(
     max_position_embeddings=64,
 )  # fmt: skip
 ENCODER, CLASSES, MASKS = "hidden states", "logits", "masked tokens"
-NEAR = dict(rtol=0, atol=1e-5)
 
 
 @dataclass
@@ -758,10 +757,10 @@ def hidden(case: Case, directory: Path, model: torch.nn.Module | None, capsys: p
     wanted = [model.base_model(**row).last_hidden_state for row in rows(TEXTS)]
     ours = BertModel.from_pretrained(directory, fresh_heads=False)
     for row, states in zip(rows(TEXTS), wanted, strict=True):
-        torch.testing.assert_close(ours(row["input_ids"]).last_hidden_state, states, **NEAR)
+        assert_near(ours(row["input_ids"]).last_hidden_state, states)
     vectors = torch.nn.functional.normalize(torch.tensor(json.loads(text)["embeddings"]))
     first = torch.nn.functional.normalize(torch.cat([states[:, 0] for states in wanted]))
-    torch.testing.assert_close(vectors, first, **NEAR)  # whatever the files say of normalising
+    assert_near(vectors, first)  # whatever the files say of normalising
     return ""
 
 
@@ -775,9 +774,9 @@ def classes(case: Case, directory: Path, model: torch.nn.Module | None, capsys: 
         return text
     classifier = TextClassifier.from_pretrained(directory)
     wanted = torch.cat([model(**row).logits for row in rows(TEXTS)])
-    torch.testing.assert_close(classifier.logits(TEXTS), wanted, **NEAR)
+    assert_near(classifier.logits(TEXTS), wanted)
     pairs = torch.cat([model(**row).logits for row in rows(TEXTS, PAIRS)])
-    torch.testing.assert_close(classifier.logits(TEXTS, PAIRS), pairs, **NEAR)
+    assert_near(classifier.logits(TEXTS, PAIRS), pairs)
     if wanted.shape[1] > 1 and model.config.problem_type != "multi_label_classification":
         names = transformers.BertConfig.from_pretrained(directory).id2label
         said = [row["label"] for row in json.loads(text)["predictions"]]
@@ -795,11 +794,11 @@ def masks(case: Case, directory: Path, model: torch.nn.Module | None, capsys: py
     for row, answer in zip(rows(MASKED), json.loads(text)["fills"], strict=True):
         found = model(**row)
         logits = found.prediction_logits if hasattr(found, "prediction_logits") else found.logits
-        torch.testing.assert_close(ours(row["input_ids"]), logits, **NEAR)
+        assert_near(ours(row["input_ids"]), logits)
         best = logits[row["input_ids"] == VOCAB.index("[MASK]")].softmax(dim=1).topk(5)
         assert [guess["id"] for guess in answer["masks"][0]] == best.indices[0].tolist()
         said = torch.tensor([guess["probability"] for guess in answer["masks"][0]])
-        torch.testing.assert_close(said, best.values[0], **NEAR)
+        torch.testing.assert_close(said, best.values[0], rtol=0, atol=1e-5)
     return ""
 
 

@@ -1,5 +1,5 @@
-"""A Linear on a CPU by oneDNN, which PyTorch brings along: on AMD CPUs with AVX-512 at twice the rate of `F.linear`,
-which is MKL's there. The activation and the residual sum are done while the product is still in the cache.
+"""A Linear on a CPU with AVX-512 by oneDNN, which PyTorch brings along: on AMD's at twice the rate of `F.linear`, which
+is MKL's. The activation and the residual sum are done in the cache. With AVX2 alone it is `F.linear`: MKL is ahead.
 
 The operator is the one that torch.compile's freezing puts in the place of a Linear (torch/_inductor, mkldnn_fusion). It
 takes weights as they are and arranges them for its kernels on the way, at a cost that only few tokens feel: so there is
@@ -33,7 +33,7 @@ HAS_ONEDNN = torch.backends.mkldnn.is_available()
 OPERATOR = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if HAS_ONEDNN else None
 BF16 = HAS_ONEDNN and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 BF16_IN_HARDWARE = BF16 and getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
-FAST_ENOUGH = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")  # below, MKL is the faster one
+FAST_ENOUGH = torch.backends.cpu.get_cpu_capability() == "AVX512"  # below, MKL is the faster one
 
 FEW, ROUND = 48, 8  # rows: of a sentence alone so many are computed that all lengths share six numbers of rows
 

@@ -115,7 +115,7 @@ def test_with_dropout_the_loop_is_the_engine_bit_for_bit_where_steps_are_not_see
 
 
 @pytest.mark.numeric
-def test_by_onednn_the_engines_losses_are_the_loops_up_to_float_noise(files, tmp_path, monkeypatch):
+def test_by_onednn_the_engines_losses_are_the_loops_up_to_float_noise(files, tmp_path, monkeypatch, onednn):
     engine = by_engine(files, tmp_path / "run", monkeypatch, layout="padded", dropout=0.0, lr=1e-3, seed=3)
     assert engine[0] == pytest.approx(by_loop(files, 0.0, seed=3, lr=1e-3)[0], rel=0, abs=1e-6)
 

@@ -20,7 +20,7 @@ from minibert.fast.prepacked import Prepacked, prepack
 from minibert.fast.twins import prepare
 from minibert.look.activations import capture
 
-pytestmark = pytest.mark.numeric
+pytestmark = [pytest.mark.numeric, pytest.mark.usefixtures("onednn")]
 
 LENGTHS = [5, 1, 13, 5]
 

@@ -5,12 +5,14 @@ Run: pytest tests/fast/test_products.py
 import copy
 import os
 import pickle
+import subprocess
+import sys
 import warnings
 
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import assert_near, outputs, small_config, stir
+from conftest import GOOD_KERNELS, assert_near, outputs, small_config, stir
 from test_model import loss_of, packed_batch, rectangle
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -22,11 +24,11 @@ from minibert.fast import products
 from minibert.fast.models import BertForPreTraining
 from minibert.fast.twins import prepare
 
-pytestmark = pytest.mark.numeric
+pytestmark = [pytest.mark.numeric, pytest.mark.usefixtures("onednn")]
 
 ACTS = [None, "relu", "gelu", "gelu_new", "gelu_pytorch_tanh"]
 needs_onednn = pytest.mark.skipif(
-    products.OPERATOR is None or not products.FAST_ENOUGH, reason="PyTorch has no oneDNN here, or the CPU no AVX2"
+    products.OPERATOR is None or not GOOD_KERNELS, reason="PyTorch has no oneDNN here, or the CPU no AVX2"
 )
 
 
@@ -282,7 +284,7 @@ def test_a_step_of_a_prepared_model_is_that_of_the_model(calls):
         assert distances[0] <= max(1e-5, 3 * distances[1])
 
 
-@needs_onednn
+@pytest.mark.skipif(not products.FAST_ENOUGH, reason="products are MKL's on this CPU")
 def test_only_a_few_kernels_are_kept_however_many_numbers_of_rows_there_were(capfd):
     _, weight, bias = given(2, 37)
     for T in range(51, 92):
@@ -312,6 +314,21 @@ def test_sentences_of_nearly_one_length_share_their_kernels(capfd):
             products.linear_plus(torch.ones(T, 41), weight, bias, torch.ones(T, len(bias)))
 
     assert set(kernels_made(capfd, run)) <= {"create:cache_hit"}
+
+
+AVX2 = """
+from minibert.fast.products import FAST_ENOUGH, F, linear, torch
+torch.set_grad_enabled(False)
+x, weight, bias = torch.randn(53, 384), torch.randn(1536, 384), torch.randn(1536)
+print(FAST_ENOUGH, torch.equal(linear(x, weight, bias), F.linear(x, weight, bias)))
+"""
+
+
+def test_on_a_cpu_without_avx512_products_are_pytorchs_own():
+    done = subprocess.run(
+        [sys.executable, "-c", AVX2], env={**os.environ, "ATEN_CPU_CAPABILITY": "avx2"}, capture_output=True, text=True
+    )
+    assert done.stdout == "False True\n", done.stderr
 
 
 @needs_onednn

@@ -63,7 +63,7 @@ def test_logits_come_in_the_order_of_the_texts_whatever_the_batches(classifier, 
     rows = texts(20)
     alone = torch.cat([classifier.logits([text]) for text in rows])
     assert torch.unique(alone, dim=0).shape[0] > 15, "equal rows would prove no order"
-    torch.testing.assert_close(classifier.logits(rows, tokens_per_batch=tokens), alone, rtol=0, atol=1e-5)
+    assert_near(classifier.logits(rows, tokens_per_batch=tokens), alone)
 
 
 def test_logits_equal_those_of_transformers(classifier, directory):
@@ -72,7 +72,7 @@ def test_logits_equal_those_of_transformers(classifier, directory):
     rows = texts(12)
     batch = tokenizer(rows, padding=True, truncation=True, max_length=POSITIONS, return_tensors="pt")
     with torch.no_grad():
-        torch.testing.assert_close(classifier.logits(rows), model(**batch).logits, rtol=0, atol=1e-5)
+        assert_near(classifier.logits(rows), model(**batch).logits)
 
 
 def test_pairs_are_read_as_second_texts_and_equal_transformers(classifier, directory):
@@ -82,7 +82,7 @@ def test_pairs_are_read_as_second_texts_and_equal_transformers(classifier, direc
     batch = tokenizer(first, second, padding=True, truncation=True, max_length=POSITIONS, return_tensors="pt")
     with torch.no_grad():
         theirs = model(**batch).logits
-    torch.testing.assert_close(classifier.logits(first, second), theirs, rtol=0, atol=1e-5)
+    assert_near(classifier.logits(first, second), theirs)
     assert (classifier.logits(first) - theirs).abs().max() > 1e-2
 
 
@@ -126,7 +126,7 @@ def test_bfloat16_is_no_further_from_float64_than_transformers(minilm, packed):
 
 
 @pytest.mark.parametrize("mapped", [False, True])
-def test_without_its_weights_a_classifier_answers_the_same(classifier, directory, mapped):
+def test_without_its_weights_a_classifier_answers_the_same(classifier, directory, mapped, onednn):
     found = TextClassifier.from_pretrained(directory, device="cpu", mapped=mapped, keep_weights=False)
     assert_near(found.logits(texts(23)), classifier.logits(texts(23)), limit=3e-6)
     if products.FAST_ENOUGH and products.HAS_ONEDNN:
@@ -140,7 +140,7 @@ def test_without_its_weights_an_encoder_gives_the_same_vectors(tmp_path):
         assert_near(found.embed(texts(23), pooling), kept.embed(texts(23), pooling), limit=3e-6)
 
 
-def test_an_encoder_without_its_weights_is_refused_before_a_file_is_written(tmp_path):
+def test_an_encoder_without_its_weights_is_refused_before_a_file_is_written(tmp_path, onednn):
     encoder = TextEncoder.from_pretrained(saved(tmp_path / "a", BertModel), device="cpu", keep_weights=False)
     if isinstance(encoder.model.layers[0].ffn.inner, Prepacked):
         with pytest.raises(ValueError, match="has no state_dict; load it with keep_weights=True"):
@@ -208,7 +208,7 @@ def test_labels_are_named_in_the_order_of_the_logits(classifier):
 def test_classify_leaves_the_rows_where_they_were(classifier):
     encoding = classifier.tokenizer(["a", "a b c", "房 间"], padding="none")
     logits = classify(classifier.model, encoding, tokens_per_batch=20)
-    torch.testing.assert_close(logits[1:2], classifier.logits(["a b c"]), rtol=0, atol=1e-5)
+    assert_near(logits[1:2], classifier.logits(["a b c"]))
 
 
 def test_a_vocabulary_smaller_than_the_embedding_is_fine(tmp_path):
@@ -244,7 +244,7 @@ def test_mean_pooling_is_that_of_sentence_transformers(minilm):
         hidden = transformers.BertModel.from_pretrained(minilm).eval()(**batch).last_hidden_state
     expected = torch.stack([h[m.bool()].mean(dim=0) for h, m in zip(hidden, batch["attention_mask"], strict=True)])
     embedded = TextEncoder.from_pretrained(minilm, device="cpu").embed(rows, None, 60, normalize=False)
-    torch.testing.assert_close(embedded, expected, rtol=0, atol=1e-5)
+    assert_near(embedded, expected)
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +257,7 @@ def test_cls_pooling_is_the_first_vector(encoder):
     with torch.no_grad():
         hidden = encoder.model(ids).last_hidden_state
     vectors = encoder.embed(["a b 房", "c"], pooling="cls")
-    torch.testing.assert_close(vectors[0], hidden[0, 0], rtol=0, atol=1e-5)
+    assert_near(vectors[0], hidden[0, 0])
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
@@ -265,7 +265,7 @@ def test_embeddings_come_in_the_order_of_the_texts_whatever_the_batches(encoder,
     rows = texts(15)
     alone = torch.cat([encoder.embed([text], pooling) for text in rows])
     for tokens in (1, 40, 5000):
-        torch.testing.assert_close(encoder.embed(rows, pooling, tokens), alone, rtol=0, atol=1e-5)
+        assert_near(encoder.embed(rows, pooling, tokens), alone)
 
 
 def test_no_texts_give_no_embeddings(encoder):

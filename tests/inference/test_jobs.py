@@ -19,6 +19,7 @@ import numpy as np
 import processes
 import pytest
 import torch
+from conftest import assert_near
 from test_inference import LABELS, VOCAB, saved, texts
 
 from minibert import cli
@@ -177,7 +178,7 @@ def test_vectors_are_those_of_the_encoder_row_by_row(run, encoder, data, tmp_pat
     theirs = TextEncoder.from_pretrained(encoder, device="cpu").embed(texts(ROWS), pooling)
     theirs = torch.nn.functional.normalize(theirs) if normalize else theirs
     assert (vectors.shape, vectors.dtype) == ((ROWS, 15), np.float32)
-    torch.testing.assert_close(torch.from_numpy(np.array(vectors)), theirs, rtol=0, atol=1e-5)
+    assert_near(torch.from_numpy(np.array(vectors)), theirs)
 
 
 def test_the_head_of_a_npy_has_room_for_any_number_of_rows(monkeypatch, encoder, data, tmp_path):
@@ -196,7 +197,7 @@ def test_vectors_of_minilm_equal_those_of_sentence_transformers(run, minilm, tmp
     (tmp_path / "rows.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
     assert run("embed", minilm, tmp_path / "rows.txt", tmp_path / "out.npy", "--tokens-per-batch", 300)[0] == 0
     theirs = peer.SentenceTransformer(str(minilm), device="cpu").encode(rows, show_progress_bar=False)
-    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), theirs, rtol=0, atol=1e-5)
+    assert_near(np.load(tmp_path / "out.npy"), theirs)
 
 
 # ---- reading ----
@@ -381,7 +382,7 @@ def test_vectors_of_rows_left_out_are_nan_so_that_the_others_keep_their_place(ru
     vectors = np.load(out)
     assert np.isnan(vectors).all(axis=1).tolist() == [False, True, True, False]
     theirs = TextEncoder.from_pretrained(poisoned["embed"], device="cpu").embed(["a", "c"])
-    np.testing.assert_allclose(vectors[[0, 3]], theirs, atol=1e-5)
+    assert_near(vectors[[0, 3]], theirs)
 
 
 def test_a_budget_beyond_memory_is_refused_with_what_to_try(refusal, run, model, data, tmp_path, monkeypatch, whole):

@@ -6,7 +6,7 @@ Those of classifiers are in test_answers.py.
 import pytest
 import torch
 import transformers
-from conftest import small_config, stir
+from conftest import assert_near, small_config, stir
 
 from minibert.core.tokenizer import Tokenizer
 from minibert.fast.models import BertForMaskedLM, BertModel
@@ -37,10 +37,10 @@ def test_feature_extraction_gives_the_vectors_of_every_token(tmp_path):
     for text in TEXTS:
         with torch.no_grad():
             wanted = model(torch.tensor([tokenizer.encode(text)])).last_hidden_state
-        torch.testing.assert_close(torch.tensor(extract(text)), wanted, rtol=0, atol=1e-5)
+        assert_near(torch.tensor(extract(text)), wanted)
     encoder = TextEncoder.from_pretrained(tmp_path, device="cpu")
     means = torch.stack([torch.tensor(extract(text))[0].mean(dim=0) for text in TEXTS])
-    torch.testing.assert_close(encoder.embed(TEXTS), means, rtol=0, atol=1e-5)
+    assert_near(encoder.embed(TEXTS), means)
 
 
 def test_fill_mask_gives_the_same_tokens_with_the_same_probabilities(tmp_path):

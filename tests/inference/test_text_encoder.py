@@ -12,6 +12,7 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
+from conftest import assert_near
 from test_inference import WORDS, saved
 
 from minibert import cli
@@ -110,7 +111,7 @@ def texts() -> list[str]:
 def assert_equal(directory: Path, peer, rows: list[str]) -> None:
     theirs = peer.SentenceTransformer(str(directory), device="cpu").encode(rows, show_progress_bar=False)
     ours = TextEncoder.from_pretrained(directory, device="cpu").embed(rows, tokens_per_batch=600)
-    np.testing.assert_allclose(ours.numpy(), theirs, rtol=0, atol=1e-5)
+    assert_near(ours.numpy(), theirs)
 
 
 # ---- what sentence-transformers writes ----
@@ -366,7 +367,7 @@ def test_a_file_of_texts_gets_the_same_vectors(model, tmp_path):
     words = ["--data", str(tmp_path / "rows.txt"), "--out", str(out), "--device", "cpu", "--tokens-per-batch", "300"]
     assert cli.main(["embed", str(model), *words]) == 0
     ours = TextEncoder.from_pretrained(model, device="cpu").embed(texts())
-    np.testing.assert_allclose(np.load(out), ours.numpy(), rtol=0, atol=1e-5)
+    assert_near(np.load(out), ours.numpy())
 
 
 def journal(monkeypatch, model: Path, tmp_path: Path, **how) -> dict[str, object]:

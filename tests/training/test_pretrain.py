@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from conftest import assert_near
 
 import minibert
 import minibert.training.engine
@@ -207,8 +208,8 @@ def test_transformers_loads_the_model_with_equal_outputs(run_directory):
     ids, mask, segments = (torch.from_numpy(a) for a in (enc.input_ids, enc.attention_mask, enc.token_type_ids))
     with torch.no_grad():
         ours, their = model(ids, mask, segments), theirs(ids, mask, segments)
-    torch.testing.assert_close(ours.prediction_logits, their.prediction_logits, rtol=0, atol=1e-5)
-    torch.testing.assert_close(ours.seq_relationship_logits, their.seq_relationship_logits, rtol=0, atol=1e-5)
+    assert_near(ours.prediction_logits, their.prediction_logits)
+    assert_near(ours.seq_relationship_logits, their.seq_relationship_logits)
     assert transformers.AutoTokenizer.from_pretrained(out)("the cat").input_ids == tokenizer.encode("the cat")
 
 

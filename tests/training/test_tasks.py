@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from conftest import padded_batch, small_config, stir, twins
+from conftest import assert_near, padded_batch, small_config, stir, twins
 from sklearn.utils.class_weight import compute_class_weight
 from test_model import compare_gradients
 from test_report import view
@@ -246,7 +246,7 @@ def test_transformers_reads_the_task_and_gives_the_same_logits(data, trained, ta
     with torch.no_grad():
         theirs = model(**inputs).logits
     ours = TextClassifier.from_pretrained(trained[task], device="cpu").logits(texts)
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+    assert_near(ours, theirs)
 
 
 @pytest.mark.slow  # importing sentence-transformers takes seconds
@@ -263,7 +263,7 @@ def test_a_cross_encoder_of_sentence_transformers_answers_as_the_run_was_trained
     wanted = logits.sigmoid() if task == "multi-label" else logits[:, 0]
     model = peer.CrossEncoder(str(directory), device="cpu", max_length=16)
     found = model.predict([(text, text) for text in texts], convert_to_tensor=True, show_progress_bar=False)
-    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
+    assert_near(found, wanted)
 
 
 @pytest.mark.parametrize("task", ["multi-label", "regression"])

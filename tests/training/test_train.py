@@ -20,7 +20,7 @@ import processes
 import pytest
 import torch
 import transformers
-from conftest import small_config, stir
+from conftest import assert_near, small_config, stir
 from test_report import view
 
 import minibert.core.weights
@@ -466,7 +466,7 @@ def test_transformers_gives_the_same_logits_for_a_trained_directory(files, done)
     """Chinese and English; also a text that only the tokenizer's own model_max_length can cut to the model's 16."""
     texts = [*read_examples(files["test"]).texts, "", "the room was 干净 " * 20]
     ours = TextClassifier.from_pretrained(done[1], device="cpu").logits(texts)
-    torch.testing.assert_close(their_logits(done[1], texts), ours, rtol=0, atol=1e-5)
+    assert_near(their_logits(done[1], texts), ours)
 
 
 @pytest.mark.numeric
@@ -477,7 +477,7 @@ def test_fine_tuning_pairs_from_a_pretrained_directory_is_read_by_transformers(e
     assert f"{encoder}: a new head is drawn, for neg, pos (classification)\n" in capsys.readouterr().err
     test = read_examples(files["test"])
     ours = TextClassifier.from_pretrained(out, device="cpu").logits(test.texts, test.pairs)
-    torch.testing.assert_close(their_logits(out, test.texts, test.pairs), ours, rtol=0, atol=1e-5)
+    assert_near(their_logits(out, test.texts, test.pairs), ours)
     moved = (
         weights(out)["bert.layers.0.ffn.inner.weight"] - BertModel.from_pretrained(encoder).layers[0].ffn.inner.weight
     )
