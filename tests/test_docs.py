@@ -270,6 +270,15 @@ def test_the_tables_of_speed_are_those_of_the_committed_results(name):
     assert race.show(name, asked=True) in PAGES["speed-cpu"].english, remedy
 
 
+def test_what_avx2_alone_makes_of_speed_is_that_of_the_committed_results():
+    for name in ("encoder", "training"):
+        file = f"{name}-2026-11-29-avx2.json"
+        assert race.show(name, race.RESULTS / file, asked=True) in PAGES["speed-cpu"].english, f"--show --out {file}"
+    steps = {row["against"]: row["value"] for row in result("encoder-2026-11-29-avx2.json")["rows"]}
+    ratio = steps["oneDNN's products instead"] / steps["+ fused q, k, v"]
+    assert f"passes over short texts ran at {ratio:.2f} of their speed with MKL" in PAGES["speed-cpu"].english
+
+
 H200 = result("first-h200-2026-11-27.json")["rows"]
 
 

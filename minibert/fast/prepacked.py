@@ -26,8 +26,8 @@ def prepack(model: Model) -> Model:
     """The model itself, with the weights of its attention and feed-forward layers taken out and prepacked.
 
     It answers as before, within rounding, and can no longer be trained, saved, converted, moved or looked into
-    (ValueError). Where oneDNN is not to be had, or a layer is not plain float32 or bfloat16 on a CPU, it stays as it
-    is, in eval mode and without gradients.
+    (ValueError). A layer whose products would not be oneDNN's (`products.usable`) stays as it is, in eval mode and
+    without gradients.
     """
     model.eval().requires_grad_(False)
     before = list(model.modules())

@@ -64,7 +64,9 @@ def usable(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
     nothing around them that changes or counts what `F.linear` does. For one row MKL is the faster one.
     """
     return (
-        type(x) is Tensor
+        FAST_ENOUGH
+        and OPERATOR is not None
+        and type(x) is Tensor
         and type(weight) in PLAIN
         and type(bias) in PLAIN
         and x.dtype is weight.dtype is bias.dtype
@@ -73,8 +75,6 @@ def usable(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
         and weight.is_cpu
         and bias.is_cpu
         and x.numel() > x.shape[-1]
-        and OPERATOR is not None
-        and FAST_ENOUGH
         and x.layout is weight.layout is torch.strided
         and torch.backends.mkldnn.enabled
         and not torch.is_autocast_enabled("cpu")

@@ -91,7 +91,7 @@ class TrainedModel:
         keep_weights: bool = True,
     ) -> Self:
         """mapped: see Pretrained.from_pretrained. precision: "fp32", "bf16" or "auto", see pick_dtype. keep_weights:
-        False for a model that only answers, faster on a CPU, of short texts above all: see fast.prepack.
+        False for a model that only answers; faster with AVX-512, on short texts above all: see fast.prepack.
 
         Raises:
             ValueError: model or vocabulary cannot be used, or do not belong together; the device lacks the precision.

@@ -19,6 +19,7 @@ from torch.nn.utils import parametrize, prune
 
 from minibert import capture, intervene
 from minibert.core.model import Embeddings, FeedForward, MaskedLMHead, SelfAttention
+from minibert.fast import products
 from minibert.fast.models import BertForMaskedLM, BertForSequenceClassification, BertModel
 from minibert.fast.twins import FastEmbeddings, FastFeedForward, FastMaskedLMHead, FastSelfAttention, prepare
 from minibert.inference.text_models import TextClassifier
@@ -109,8 +110,12 @@ def test_without_onednn_queries_keys_and_values_of_packed_rows_come_from_one_pro
         return linear(x, weight, bias)
 
     monkeypatch.setattr(F, "linear", counted)
-    answers(prepare(stir(BertModel(small_config()))), packed_batch(LENGTHS))
+    model = prepare(stir(BertModel(small_config())))
+    answers(model, packed_batch([*LENGTHS, products.FEW]))
     assert sizes == [3 * 15, 15, 37, 15] * 2 + [15]
+    sizes.clear()
+    answers(model, packed_batch([products.FEW]))  # weights are not joined for so few
+    assert sizes == [15, 15, 15, 15, 37, 15] * 2 + [15]
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
@@ -349,6 +354,7 @@ def test_what_is_attached_shows_in_packed_rows_as_in_padded_ones(what, when, mon
     for form in (dict, first_only):
         assert_near(answers(fast, form(packed_batch(LENGTHS))), wanted, limit=3e-6)
     monkeypatch.setattr("minibert.fast.products.usable", lambda *parts: False)  # as without oneDNN: products are joined
+    monkeypatch.setattr("minibert.fast.products.FEW", 0)
     assert_near(answers(fast, packed_batch(LENGTHS)), wanted, limit=3e-6)
 
 
