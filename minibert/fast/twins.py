@@ -77,8 +77,8 @@ def applied(linear: nn.Module, x: Tensor, act: str | None = None) -> Tensor:
 def project(linears: Sequence[nn.Module], x: Tensor) -> tuple[Tensor, ...]:
     """What each of several Linears makes of x. […, E] -> […, E] for each. Of packed tokens by one larger product, but
     not where they are so few that joining the weights takes more than it gains, nor by oneDNN, which gains nothing."""
-    few = x.dim() != 2 or (x.is_cpu and len(x) <= products.FEW)
-    if few or not all(map(joinable, linears)) or products.usable(x, linears[0].weight, linears[0].bias):
+    apart = x.dim() != 2 or (x.is_cpu and len(x) <= products.FEW)
+    if apart or not all(map(joinable, linears)) or products.usable(x, linears[0].weight, linears[0].bias):
         return tuple(applied(linear, x) for linear in linears)
     weight = torch.cat([linear.weight for linear in linears])
     bias = torch.cat([linear.bias for linear in linears])

@@ -20,7 +20,13 @@ from minibert.text.tokenizer import Tokenizer
 pytestmark = pytest.mark.numeric
 
 CPU = torch.device("cpu")
-needs_bf16 = pytest.mark.skipif(not products.BF16, reason="PyTorch has no oneDNN here, or the CPU no bfloat16")
+on_a_cpu_with_bf16 = pytest.mark.usefixtures("bf16")
+
+
+@pytest.fixture
+def bf16(monkeypatch):
+    """Where a CPU has no bfloat16 PyTorch computes it all the same, slowly."""
+    monkeypatch.setattr(products, "BF16", True)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +34,7 @@ def directory(tmp_path_factory):
     return saved(tmp_path_factory.mktemp("precision"), BertForSequenceClassification)
 
 
-@needs_bf16
+@on_a_cpu_with_bf16
 @pytest.mark.parametrize("precision", ["bf16", "auto"])
 def test_a_classifier_in_bfloat16_gives_nearly_the_same_probabilities(directory, precision, monkeypatch):
     monkeypatch.setattr(products, "BF16_IN_HARDWARE", True)
@@ -43,7 +49,7 @@ def test_a_classifier_in_bfloat16_gives_nearly_the_same_probabilities(directory,
     assert (logits.softmax(1) - wanted.softmax(1)).abs().max() < 0.05
 
 
-@needs_bf16
+@on_a_cpu_with_bf16
 def test_vectors_in_bfloat16_point_the_same_way(tmp_path):
     directory = saved(tmp_path / "encoder", BertModel)
     found, wanted = (
@@ -54,7 +60,7 @@ def test_vectors_in_bfloat16_point_the_same_way(tmp_path):
     assert F.cosine_similarity(found, wanted).min() > 0.999
 
 
-@needs_bf16
+@on_a_cpu_with_bf16
 @pytest.mark.parametrize("pooling", ["mean", "mean-sqrt"])
 def test_long_rows_are_summed_in_float32(pooling):
     """In bfloat16 a sum of some hundred numbers stops growing."""
@@ -94,7 +100,7 @@ def test_bfloat16_where_there_is_none_and_other_words_are_refused_in_a_line(
         assert err.count("\n") == 1
 
 
-@needs_bf16
+@on_a_cpu_with_bf16
 @pytest.mark.parametrize("command", ["predict", "evaluate"])
 def test_a_command_answers_in_the_precision_that_is_asked(directory, tmp_path, command, capsys):
     (tmp_path / "rows.tsv").write_text("label\ttext\n" + "negative\ta b\npositive\tb c a\n" * 5, encoding="utf-8")
@@ -107,7 +113,7 @@ def test_a_command_answers_in_the_precision_that_is_asked(directory, tmp_path, c
     assert found["fp32"] != found["bf16"]
 
 
-@needs_bf16
+@on_a_cpu_with_bf16
 @pytest.mark.parametrize(("command", "name"), [("predict", "out.tsv"), ("embed", "out.npy")])
 def test_a_job_begun_in_one_precision_does_not_go_on_in_another(directory, tmp_path, command, name, capsys):
     data, out = tmp_path / "rows.tsv", tmp_path / name
