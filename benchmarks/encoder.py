@@ -377,20 +377,13 @@ def engine_races(
     def one_by_one(engine: Engine) -> Tensor:
         return torch.cat([engine.vectors(tokens([text]), Setting(1, "sorted"), E) for text in short])
 
-    truth = sentence_vectors(plain.bert, work.encoding)
+    truth, logits = sentence_vectors(plain.bert, work.encoding), classify(plain, work.encoding)
+    of_short = truth[[work.texts.index(text) for text in short]]
     ways = {
         "ids": (lambda: sentence_vectors(answering.bert, work.encoding), from_ids, truth),
         "texts": (lambda: encoder.embed(work.texts, max_length=MAX_LENGTH), from_texts, truth),
-        "classes": (
-            lambda: classifier.logits(work.texts, max_length=MAX_LENGTH),
-            classes,
-            classify(plain, work.encoding),
-        ),
-        "one sentence": (
-            lambda: torch.cat([encoder.embed([text]) for text in short]),
-            one_by_one,
-            truth[[work.texts.index(text) for text in short]],
-        ),
+        "classes": (lambda: classifier.logits(work.texts, max_length=MAX_LENGTH), classes, logits),
+        "one sentence": (lambda: torch.cat([encoder.embed([text]) for text in short]), one_by_one, of_short),
     }
     for way, (ours, theirs, right) in ways.items():
         if way == "one sentence" and not short:

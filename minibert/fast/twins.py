@@ -1,5 +1,5 @@
-"""The same model by faster modules: on a CPU oneDNN's products and cheap dropout, elsewhere one product for queries,
-keys and values of packed rows.
+"""The same model by faster modules: on a CPU with AVX-512 oneDNN's products, elsewhere one product for queries, keys
+and values of packed rows, on every CPU cheap dropout.
 
 `prepare` exchanges whole modules of core/model.py for twins with the same state. At each forward a twin looks whether
 all that it would pass over is still plain; a Linear that has a hook, an adapter, a quantised or pruned weight is called
