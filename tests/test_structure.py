@@ -231,7 +231,7 @@ FILES = 15  # that core/train.py reaches
 BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more only in the commit that needs it
     "core": (2409, 2300),
     "io": (2373, 500),
-    "text": (2813, 1450),
+    "text": (2836, 1450),
     "fast": (2347, 1850),
     "inference": (1803, 700),
     "training": (3617, 2750),

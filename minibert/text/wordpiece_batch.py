@@ -35,6 +35,7 @@ from minibert.text.arranging import ranges
 from minibert.text.cuts import border
 
 BLOCK = 1 << 18  # characters at once: too many to feel numpy's overhead, few enough for the cache
+PART = 1 << 20  # symbols of a block at once, where some are put in the place of others: a block has fewer, but for one
 MIXED = 1 << 15  # fewer characters are not worth telling ASCII from other texts, which are read more slowly
 FEW_ASCII = 8  # of how many characters one at most stands in an ASCII text, where those are not read by themselves
 EDGES = 2  # of the trie for each token of a vocabulary: bert-base-uncased has 61,894 for 30,522
@@ -154,19 +155,19 @@ class BatchEncoder:
         is_unit[word_starts] = True
         units = np.flatnonzero(is_unit)  # [U] index of each unit's first symbol
         kinds = stream.take(units)
-        words, singles = np.flatnonzero(kinds > 0), np.flatnonzero(kinds < 0)
+        words, single = np.flatnonzero(kinds > 0), kinds < 0
 
         known = self._borrow(stream.itemsize)
         values = np.empty(len(units), np.int32)
         values[words] = known.values(stream, word_starts, word_stops)
-        values[singles] = self._alphabet.alone_ids.take(~kinds.take(singles))
+        values[single] = self._alphabet.alone_ids.take(~kinds[single])
 
         several = np.flatnonzero(values < 0)  # units of several pieces
         places, counts = divmod(~values.take(several), 128)  # see _Words._learn
-        pieces = np.ones(len(units), np.int64)
+        pieces = np.ones(len(units), np.uint8)  # no word has more than 100
         pieces[several] = counts
         ends = np.zeros(len(units) + 1, np.int64)  # tokens before each unit, and before the end
-        pieces.cumsum(out=ends[1:])
+        pieces.cumsum(dtype=np.int64, out=ends[1:])
         ids = np.empty(ends[-1], np.int32)
         ids[ends[:-1]] = values
         firsts = ends.take(several)
@@ -181,7 +182,7 @@ class BatchEncoder:
             return Flat(ids, lengths)
         stops = units.copy()
         stops[words] = word_stops
-        stops[singles] += self._alphabet.alone_lengths.take(~kinds.take(singles))
+        stops[single] += self._alphabet.alone_lengths.take(~kinds[single])
         begin, end = np.repeat(units, pieces), np.repeat(stops, pieces)
         end[targets] = begin.take(targets) + known.pieces["end"].take(places)
         begin[targets] += known.pieces["begin"].take(places)
@@ -194,17 +195,32 @@ class BatchEncoder:
         np.subtract(end, shift, out=both[:, 1], casting="same_kind")
         return Flat(ids, lengths, both)
 
-    def _expand(self, stream: NDArray[np.signedinteger]) -> tuple[NDArray[np.signedinteger], NDArray[np.int64]]:
-        """Puts in the place of each rare symbol what becomes of it: nothing, or several symbols."""
+    def _expand(self, stream: NDArray[np.signedinteger]) -> tuple[NDArray[np.signedinteger], Ints]:
+        """Puts in the place of each rare symbol what becomes of it: nothing, or several symbols; and the index that
+        each symbol had before. In parts: one word may be millions of characters, and counts take many bytes each."""
+        if len(stream) <= PART:
+            return self._expand_part(stream, 0)
+        rare = stream[stream >= self._alphabet.first_rare] - self._alphabet.first_rare - 1
+        size, end = len(stream) - len(rare) + self._alphabet.several_lengths.take(rare).sum(), 0
+        expanded, sources = np.empty(size, stream.dtype), np.empty(size, np.int32)
+        for first in range(0, len(stream), PART):
+            part, places = self._expand_part(stream[first : first + PART], first)
+            begin, end = end, end + len(part)
+            expanded[begin:end], sources[begin:end] = part, places
+        return expanded, sources
+
+    def _expand_part(self, stream: NDArray[np.signedinteger], first: int) -> tuple[NDArray[np.signedinteger], Ints]:
+        """first: the index of stream[0]."""
         table = self._alphabet
         rare = np.flatnonzero(stream >= table.first_rare)
         which = stream[rare] - table.first_rare - 1
         counts = np.ones(len(stream), np.int64)
         counts[rare] = lengths = table.several_lengths[which]
         targets = ranges((np.cumsum(counts) - counts)[rare], lengths)
-        sources = np.repeat(np.arange(len(stream)), counts)
+        sources = np.repeat(np.arange(len(stream), dtype=np.int32), counts)
         expanded = stream.take(sources)
         expanded[targets] = table.several[ranges(table.several_starts[which], lengths)]
+        sources += np.int32(first)
         return expanded, sources
 
     def _borrow(self, itemsize: int) -> "_Words":
@@ -352,14 +368,14 @@ class _Words:
         """The node at the end of each word's path: "tokenization" is the path "tokeniza", "tion"."""
         step = self.per_label
         window = np.ndarray(len(stream) - step + 1, "V8", stream, strides=(stream.itemsize,))  # 8 bytes from any index
-        labels = window.take(starts).view("<u8")
+        labels = _chosen(window, starts)
         labels &= self.masks.take(lengths, mode="clip")
         nodes = self.edges.add(np.zeros(len(starts), np.int32), labels)
         longer = np.flatnonzero(lengths > step)
         done = step
         while len(longer):
             left = lengths.take(longer) - done
-            labels = window.take(starts.take(longer) + done).view("<u8") & self.masks.take(left, mode="clip")
+            labels = _chosen(window, starts.take(longer) + done) & self.masks.take(left, mode="clip")
             nodes[longer] = self.edges.add(nodes.take(longer), labels)
             longer = longer[left > step]
             done += step
@@ -382,6 +398,11 @@ class _Words:
         values[several] = ~(places * 128 + counts[several])  # a word has at most 100 pieces
         self.used += len(copied)
         self.of_nodes[nodes[chosen]] = values
+
+
+def _chosen(window: NDArray, places: Ints) -> NDArray[np.uint64]:
+    """window[places] as integers; `take` is faster for many, though it first copies all of a window that overlaps."""
+    return (window.take(places) if len(places) * 8 > len(window) else window[places]).view("<u8")
 
 
 def _grown(array: NDArray, size: int, fill: int) -> NDArray:

@@ -617,8 +617,8 @@ MUTATIONS = {
         ),
         (
             "batch: what follows a word belongs to its path",
-            '(starts.take(longer) + done).view("<u8") & self.masks.take(left, mode="clip")',
-            '(starts.take(longer) + done).view("<u8")',
+            '_chosen(window, starts.take(longer) + done) & self.masks.take(left, mode="clip")',
+            "_chosen(window, starts.take(longer) + done)",
             "tests/text/test_wordpiece_batch.py::test_a_word_is_known_again_whatever_follows_it",
         ),
         (
@@ -681,6 +681,18 @@ MUTATIONS = {
             "flat._replace(spans=flat.spans + np.int32(begin)) if spans else flat",
             "flat",
             "tests/text/test_wordpiece_batch.py::test_long_texts_are_cut_where_nothing_joins",
+        ),
+        (
+            "batch: places of a later part count from its beginning",
+            "sources += np.int32(first)",
+            "pass",
+            "tests/text/test_wordpiece_batch.py::test_characters_become_others_part_by_part_as_if_all_at_once",
+        ),
+        (
+            "batch: a word without end is put together at once",
+            "if len(stream) <= PART:",
+            "if True:",
+            "tests/text/test_wordpiece_batch.py::test_a_word_without_end_takes_40_bytes_a_character",
         ),
         (
             "batch: parts stay in the order they were made",

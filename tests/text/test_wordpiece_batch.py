@@ -7,6 +7,7 @@ With -m slow every code point is compared with Hugging Face's `tokenizers`.
 import itertools
 import random
 import sys
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -295,6 +296,26 @@ def test_long_texts_are_cut_where_nothing_joins(monkeypatch, block):
     monkeypatch.setattr(wordpiece_batch, "BLOCK", block)
     for switches in ((True, None, True), (False, None, False)):
         agree(stirred_twins(switches), mixed(), split_special_tokens=not switches[0])
+
+
+@pytest.mark.parametrize("part", [1, 7, 100])
+def test_characters_become_others_part_by_part_as_if_all_at_once(monkeypatch, part):
+    monkeypatch.setattr(wordpiece_batch, "PART", part)
+    agree(stirred_twins((True, None, True)), mixed())
+
+
+@pytest.mark.parametrize("char", ["\u0301", "≠", "각"])
+def test_a_word_without_end_takes_40_bytes_a_character(monkeypatch, char):
+    monkeypatch.setattr(wordpiece_batch, "PART", 1 << 14)
+    made, many = stirred_twins((True, None, True)), 10**6
+    made.fast.encode([char * 1000])  # tables are made at the first text
+    tracemalloc.start()
+    try:
+        made.fast.encode([char * many])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak / many < 40
 
 
 @pytest.mark.parametrize("bound", ["MAX_NODES", "MAX_PIECES"])
