@@ -119,10 +119,11 @@ FLOORS = {
     ("cuda", "bert-base", "chnsenticorp"): (4, 1.5, None),
 }
 GEMM_FLOORS = {("cpu", "cfimdb"): 0.9, ("cpu", "chnsenticorp"): 0.9, ("cuda", "full"): 0.5}  # of bert-base
-ENGINE_FLOORS = {  # of every engine: of texts, and one at a time
-    **{(way, "sst"): 1.05 for way in ("texts", "classes")},
-    **{(way, corpus): 1.1 for way in ("texts", "classes") for corpus in ("cfimdb", "chnsenticorp")},
-    **{("one sentence", corpus): 1 / 1.1 for corpus in ("sst", "cfimdb", "chnsenticorp")},
+ENGINE_FLOORS = {  # of every engine, by size: of texts, and one at a time
+    **{("minilm", way, "sst"): 1.05 for way in ("texts", "classes")},
+    **{("minilm", way, corpus): 1.1 for way in ("texts", "classes") for corpus in ("cfimdb", "chnsenticorp")},
+    **{("minilm", "one sentence", corpus): 1 / 1.1 for corpus in ("sst", "cfimdb", "chnsenticorp")},
+    **{("bert-base", way, corpus): 1.05 for way in ("texts", "classes") for corpus in ("cfimdb", "chnsenticorp")},
 }
 SHORT, SENTENCES = range(8, 33), 16  # tokens of a single sentence; how many
 VECTORS_FLOOR, COLD_FLOOR, GPU_MEMORY_FLOOR = 1.1, 0.6, 0.6
@@ -388,7 +389,7 @@ def engine_races(
     for way, (ours, theirs, right) in ways.items():
         if way == "one sentence" and not short:
             continue
-        floor = None if plan.precision != "fp32" else ENGINE_FLOORS.get((way, work.corpus))
+        floor = None if plan.precision != "fp32" else ENGINE_FLOORS.get((size, way, work.corpus))
         who = [Contestant("minibert", ours)]
         who += [Contestant(e.name, partial(theirs, e), at_least(floor), e.obstacle) for e in found]
         case = f"engines, {way}, {size}, {kind}"

@@ -59,6 +59,17 @@ if OPERATOR is not None and FAST_ENOUGH:
     bound_caches()
 
 
+def raise_threshold() -> None:
+    """Has glibc keep what a layer frees for the next one: it gives back to the system what lies free beyond twice the
+    largest block that was ever given back, but counts blocks up to 32 MiB alone (mallopt(3), M_MMAP_THRESHOLD). This
+    one is never written to, so it costs nothing; in other C libraries it does nothing.
+    """
+    torch.empty((32 << 20) - (1 << 13), dtype=torch.uint8, device="cpu")
+
+
+raise_threshold()
+
+
 def usable(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
     """Whether oneDNN is to multiply these: several rows of plain float32 (bfloat16 where the CPU has it) on a CPU, and
     nothing around them that changes or counts what `F.linear` does. For one row MKL is the faster one.
@@ -93,7 +104,16 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor, act: str | None = None) -> T
         y = Product.apply(x, weight, bias)
     else:
         return cut(fused(filled(x), weight, bias, act), x)
+    if act in ACTIVATIONS and replaceable(y):
+        return torch.ops.aten.gelu_(y, approximate=ACTIVATIONS[act][1])
     return y if act is None else activation(act, y)
+
+
+def replaceable(y: Tensor) -> bool:
+    """Whether what follows a product may be written over it: on a CPU memory that is new, and large, has to be asked of
+    the system page by page, time and again.
+    """
+    return y.is_cpu and not torch.is_grad_enabled()
 
 
 def fused(x: Tensor, weight: Tensor, bias: Tensor, act: str | None) -> Tensor:
@@ -107,7 +127,8 @@ def linear_plus(x: Tensor, weight: Tensor, bias: Tensor, other: Tensor) -> Tenso
     """`other + F.linear(x, weight, bias)`. […, E], [F, E], [F], […, F] -> […, F]."""
     if not torch.is_grad_enabled() and usable(x, weight, bias) and other.dtype is x.dtype and other.is_cpu:
         return cut(OPERATOR.binary(filled(x), filled(other), weight, bias, "add"), x)
-    return other + linear(x, weight, bias)
+    y = linear(x, weight, bias)
+    return y.add_(other) if replaceable(y) and y.dtype is other.dtype else other + y
 
 
 def filled(x: Tensor) -> Tensor:

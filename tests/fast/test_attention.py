@@ -601,10 +601,14 @@ def by_formula(monkeypatch) -> list[torch.Size]:
     torch.set_num_threads(threads)
 
 
+@pytest.mark.parametrize("at_once", [1, torch_backends.AT_ONCE])
 @pytest.mark.parametrize("scale", [None, 0.3])
 @pytest.mark.parametrize("lengths", [(7, 2, 5), (3,) * 5 + (4,) * 2, (4, 3, 4, 3, 4, 3, 4), (1, 1, 2)])
 @torch.no_grad()
-def test_on_several_threads_short_rows_are_computed_by_the_formula_and_equal_it(lengths, scale, by_formula):
+def test_on_several_threads_short_rows_are_computed_by_the_formula_and_equal_it(
+    lengths, scale, at_once, by_formula, monkeypatch
+):
+    monkeypatch.setattr(torch_backends, "AT_ONCE", at_once)
     tensors = draw(sum(lengths), H, D)
     found = attend(*tensors[:3], Packed.from_lengths(lengths), "auto", scale=scale)
     torch.testing.assert_close(found.double(), packed_oracle(tensors, lengths, scale)[0], rtol=0, atol=4e-6)

@@ -5,6 +5,7 @@ Run: pytest tests/fast/test_products.py
 import copy
 import os
 import pickle
+import platform
 import subprocess
 import sys
 import warnings
@@ -96,6 +97,35 @@ def test_a_sum_with_a_product_is_the_sum(form):
     assert found.shape == other.shape
     if found.numel():
         assert_near([found], [other + wanted(x, weight, bias)], limit=3e-6)
+
+
+@pytest.mark.parametrize("act", ACTS[2:])
+@torch.no_grad()
+def test_where_it_is_linear_what_follows_is_written_over_its_answer(act, plain_products, monkeypatch):
+    parts, made = given(53, 37), []
+    other = torch.randn(53, 41)
+    true = wanted(*parts, act), other + wanted(*parts)
+    itself = F.linear
+    monkeypatch.setattr(F, "linear", lambda *given: made.append(itself(*given)) or made[-1])
+    found = products.linear(*parts, act), products.linear_plus(*parts, other)
+    assert [one.data_ptr() for one in found] == [one.data_ptr() for one in made]
+    assert_near(list(found), list(true), limit=3e-6)
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_where_it_is_linear_gradients_go_through_what_follows(act, plain_products):
+    parts, other = given(53, 37), torch.randn(53, 41)
+    whole = (True, True, True)
+    found = differentiated(lambda *given: products.linear(*given, act), parts, whole, False)
+    assert_near(found, differentiated(lambda *given: wanted(*given, act), parts, whole, False), limit=3e-6)
+    found = differentiated(lambda *given: products.linear_plus(*given, other), parts, whole, False)
+    assert_near(found, differentiated(lambda *given: other + wanted(*given), parts, whole, False), limit=3e-6)
+
+
+@torch.no_grad()
+def test_a_sum_with_numbers_of_another_type_is_of_the_larger_one():
+    parts = given(53, 37)
+    assert products.linear_plus(*parts, torch.ones(53, 41, dtype=torch.float64)).dtype is torch.float64
 
 
 def differentiated(
@@ -360,3 +390,23 @@ def test_kernels_are_bounded_whatever_tensors_are_by_default(monkeypatch):
     finally:
         torch.set_default_dtype(torch.float32)
     assert made == [(torch.float32, "cpu")]
+
+
+KEPT = """
+import resource, torch
+from minibert.fast import products
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    kept = [torch.ones(4 << 20) for _ in range(3)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+found = [faults() for _ in range(5)]
+print(found[0], sum(found[1:]))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library, which keeps memory by other rules")
+def test_memory_that_a_layer_frees_is_there_for_the_next_one():
+    """48 MiB five times: page by page they are asked of the system once."""
+    done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, check=True)
+    first, later = map(int, done.stdout.split())
+    assert later < first  # without it at least as many again

@@ -89,9 +89,9 @@ MUTATIONS = {
             "tests/fast/test_attention.py::test_on_several_threads_short_rows_are_computed_by_the_formula_and_equal_it",
         ),
         (
-            "attention: few rows are taken head by head in a row's order",
-            "torch.stack([answer.transpose(0, 1) for answer in answers])",
-            "torch.stack(answers).unflatten(1, (-1, q.shape[1])).flatten(1, 2)",
+            "attention: parts of the rows come in another order",
+            "torch.cat(answers).view(R, H, n, D)",
+            "torch.cat(answers[::-1]).view(R, H, n, D)",
             "tests/fast/test_attention.py::test_on_several_threads_short_rows_are_computed_by_the_formula_and_equal_it",
         ),
         (
@@ -324,6 +324,24 @@ MUTATIONS = {
             'get_cpu_capability() == "AVX512"',
             'get_cpu_capability() in ("AVX2", "AVX512")',
             "tests/fast/test_products.py::test_on_a_cpu_without_avx512_products_are_pytorchs_own",
+        ),
+        (
+            "products: memory is asked of the system for every layer",
+            "    torch.empty((32 << 20)",
+            "    torch.empty((32 << 10)",
+            "tests/fast/test_products.py::test_memory_that_a_layer_frees_is_there_for_the_next_one",
+        ),
+        (
+            "products: what follows one of MKL's asks for new memory",
+            "return y.is_cpu and not torch.is_grad_enabled()",
+            "return False",
+            "tests/fast/test_products.py::test_where_it_is_linear_what_follows_is_written_over_its_answer",
+        ),
+        (
+            "products: a sum has the type of the product",
+            " if replaceable(y) and y.dtype is other.dtype else other + y",
+            " if replaceable(y) else other + y",
+            "tests/fast/test_products.py::test_a_sum_with_numbers_of_another_type_is_of_the_larger_one",
         ),
         (
             "products: every kernel there was is kept",
