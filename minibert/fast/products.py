@@ -1,5 +1,6 @@
 """A Linear on a CPU with AVX-512 by oneDNN, which PyTorch brings along: on AMD's at twice the rate of `F.linear`, which
 is MKL's. The activation and the residual sum are done in the cache. With AVX2 alone it is `F.linear`: MKL is ahead.
+There both are written over the product, without gradients; what a layer frees is everywhere kept for the next one.
 
 The operator is the one that torch.compile's freezing puts in the place of a Linear (torch/_inductor, mkldnn_fusion). It
 takes weights as they are and arranges them for its kernels on the way, at a cost that only few tokens feel: so there is

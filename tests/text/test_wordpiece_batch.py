@@ -305,7 +305,7 @@ def test_characters_become_others_part_by_part_as_if_all_at_once(monkeypatch, pa
 
 
 @pytest.mark.parametrize("char", ["\u0301", "≠", "각"])
-def test_a_word_without_end_takes_40_bytes_a_character(monkeypatch, char):
+def test_a_word_without_end_takes_fewer_than_40_bytes_a_character(monkeypatch, char):
     monkeypatch.setattr(wordpiece_batch, "PART", 1 << 14)
     made, many = stirred_twins((True, None, True)), 10**6
     made.fast.encode([char * 1000])  # tables are made at the first text

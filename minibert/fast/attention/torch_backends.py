@@ -21,7 +21,7 @@ from minibert.fast.dropout import keep_mask
 from minibert.fast.layout import Packed, pack, pad
 
 LONGEST = 256  # tokens of a row whose probabilities, [H, n, n], still lie in a CPU's cache
-AT_ONCE = 1 << 18  # probabilities
+AT_ONCE = 1 << 18  # probabilities: so many make 1 MiB
 MATH, FLASH = SDPBackend.MATH, SDPBackend.FLASH_ATTENTION
 EFFICIENT, CUDNN = SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION
 
