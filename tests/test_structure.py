@@ -232,7 +232,7 @@ BUDGET = {  # folder -> (lines of Python it may have, lines it is to have); more
     "core": (2409, 2300),
     "io": (2373, 500),
     "text": (2836, 1450),
-    "fast": (2370, 1850),
+    "fast": (2400, 1850),
     "inference": (1803, 700),
     "training": (3617, 2750),
     "look": (1476, 1300),

@@ -1,6 +1,7 @@
 """A Linear on a CPU with AVX-512 by oneDNN, which PyTorch brings along: on AMD's at twice the rate of `F.linear`, which
 is MKL's. The activation and the residual sum are done in the cache. With AVX2 alone it is `F.linear`: MKL is ahead.
-There both are written over the product, without gradients; what a layer frees is everywhere kept for the next one.
+There both are written over the product, without gradients, and the product of a sentence alone is dealt out to the
+threads (`by_parts`); what a layer frees is everywhere kept for the next one.
 
 The operator is the one that torch.compile's freezing puts in the place of a Linear (torch/_inductor, mkldnn_fusion). It
 takes weights as they are and arranges them for its kernels on the way, at a cost that only few tokens feel: so there is
@@ -37,6 +38,7 @@ BF16_IN_HARDWARE = BF16 and getattr(torch.cpu, "_is_avx512_bf16_supported", bool
 FAST_ENOUGH = torch.backends.cpu.get_cpu_capability() == "AVX512"  # below, MKL is the faster one
 
 FEW, ROUND = 48, 8  # rows: of a sentence alone so many are computed that all lengths share six numbers of rows
+LARGE, PARTS = 1 << 18, 2  # numbers of a weight, 1 MiB: more than the cache of one core; parts for each thread
 
 # oneDNN's own cache of kernels and ideep's above it. Forward, a model asks for four, and its layers share them.
 CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "24", "LRU_CACHE_CAPACITY": "24"}
@@ -72,13 +74,31 @@ raise_threshold()
 
 
 def usable(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
-    """Whether oneDNN is to multiply these: several rows of plain float32 (bfloat16 where the CPU has it) on a CPU, and
-    nothing around them that changes or counts what `F.linear` does. For one row MKL is the faster one.
+    """Whether oneDNN is to multiply these: several rows on a CPU, and `plain`. For one row MKL is the faster one."""
+    return FAST_ENOUGH and OPERATOR is not None and plain(x, weight, bias) and x.numel() > x.shape[-1]
+
+
+def divisible(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
+    """Whether MKL's product of these is to be done `by_parts`: few rows and a large weight, `plain` and no gradient."""
+    return (
+        not FAST_ENOUGH
+        and plain(x, weight, bias)
+        and torch.backends.mkl.is_available()
+        and x.dim() == 2
+        and len(x) <= FEW
+        and weight.numel() >= LARGE
+        and torch.get_num_threads() > 1
+        and not len(weight) % (PARTS * torch.get_num_threads())
+        and not torch.is_grad_enabled()
+    )
+
+
+def plain(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
+    """Whether these are plain numbers on a CPU, in float32 (bfloat16 where the CPU has it), and nothing around them
+    changes or counts what `F.linear` does.
     """
     return (
-        FAST_ENOUGH
-        and OPERATOR is not None
-        and type(x) is Tensor
+        type(x) is Tensor
         and type(weight) in PLAIN
         and type(bias) in PLAIN
         and x.dtype is weight.dtype is bias.dtype
@@ -86,7 +106,6 @@ def usable(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
         and x.is_cpu
         and weight.is_cpu
         and bias.is_cpu
-        and x.numel() > x.shape[-1]
         and x.layout is weight.layout is torch.strided
         and torch.backends.mkldnn.enabled
         and not torch.is_autocast_enabled("cpu")
@@ -100,7 +119,7 @@ def usable(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
 def linear(x: Tensor, weight: Tensor, bias: Tensor, act: str | None = None) -> Tensor:
     """`F.linear(x, weight, bias)`, then the activation of that name. […, E], [F, E], [F] -> […, F]."""
     if not usable(x, weight, bias):
-        y = F.linear(x, weight, bias)
+        y = by_parts(x, weight, bias) if divisible(x, weight, bias) else F.linear(x, weight, bias)
     elif torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or bias.requires_grad):
         y = Product.apply(x, weight, bias)
     else:
@@ -108,6 +127,17 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor, act: str | None = None) -> T
     if act in ACTIVATIONS and replaceable(y):
         return torch.ops.aten.gelu_(y, approximate=ACTIVATIONS[act][1])
     return y if act is None else activation(act, y)
+
+
+def by_parts(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """`F.linear(x, weight, bias)`, each part of the outputs a product of its own. [T, E], [F, E], [F] -> [T, F].
+
+    Threads share the parts, and each reads its own rows of the weight; MKL's one product of few rows hardly gains by a
+    second thread.
+    """
+    weights = weight.unflatten(0, (PARTS * torch.get_num_threads(), -1))  # [P, F / P, E]
+    y = torch.baddbmm(bias.view(len(weights), 1, -1), x.expand(len(weights), -1, -1), weights.mT)
+    return y.transpose(0, 1).flatten(1)
 
 
 def replaceable(y: Tensor) -> bool:

@@ -2,6 +2,7 @@
 Run: pytest tests/fast/test_products.py
 """
 
+import contextlib
 import copy
 import os
 import pickle
@@ -233,6 +234,84 @@ def test_elsewhere_it_is_linear_itself(how, calls, monkeypatch):
     assert calls == []
     if "without numbers" not in how:
         assert_near([found.float()], [wanted(*parts)], limit=1e-2 if how == "under autocast" else 1e-5)
+
+
+# ---- a sentence alone, dealt out to the threads ----
+
+
+@pytest.fixture
+def parts(monkeypatch) -> list[int]:
+    """How many tokens each product had that was done by parts, as on a CPU with AVX2 alone, two threads and MKL."""
+    asked, itself = [], products.by_parts
+    monkeypatch.setattr(products, "FAST_ENOUGH", False)
+    monkeypatch.setattr(products, "LARGE", 48 * 37)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    monkeypatch.setattr(products, "by_parts", lambda *given: asked.append(len(given[0])) or itself(*given))
+    return asked
+
+
+def wide(T: int, F: int = 48) -> tuple[Tensor, Tensor, Tensor]:
+    """x [T, 37], a weight [F, 37] and a bias [F]."""
+    torch.manual_seed(0)
+    return torch.randn(T, 37), torch.randn(F, 37), torch.randn(F)
+
+
+SENTENCES = {
+    "of one token": lambda: wide(1),
+    "of no token": lambda: wide(0),
+    "of 13 tokens": lambda: wide(13),
+    "in every other row": lambda: (wide(26)[0][::2], *wide(26)[1:]),
+    "by a turned weight": lambda: (wide(13)[0], wide(13)[1].t().contiguous().t(), wide(13)[2]),
+}
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("form", SENTENCES)
+@torch.no_grad()
+def test_a_product_by_parts_is_that_of_linear(form, act, parts):
+    x, weight, bias = SENTENCES[form]()
+    other = torch.randn(len(x), len(bias))
+    found = products.linear(x, weight, bias, act), products.linear_plus(x, weight, bias, other)
+    assert parts == [len(x)] * 2
+    assert all(one.is_contiguous() for one in found)
+    if len(x):
+        assert_near(list(found), [wanted(x, weight, bias, act), other + wanted(x, weight, bias)], limit=3e-6)
+
+
+WHOLE = {
+    "of more rows": lambda: wide(49),
+    "of a batch": lambda: (wide(12)[0].view(3, 4, 37), *wide(12)[1:]),
+    "by a small weight": lambda: wide(13, 44),
+    "of outputs that do not divide": lambda: wide(13, 49),
+    "in another type": lambda: tuple(each.double() for each in wide(13)),
+}
+
+
+@pytest.mark.parametrize("form", WHOLE)
+@torch.no_grad()
+def test_other_products_stay_whole(form, parts):
+    given = WHOLE[form]()
+    assert products.linear(*given).shape == wanted(*given).shape
+    assert parts == []
+
+
+@pytest.mark.parametrize("how", ["with one thread", "with AVX-512", "without MKL", "with gradients", "while counted"])
+@torch.no_grad()
+def test_elsewhere_a_sentence_stays_whole(how, parts, monkeypatch):
+    given = wide(13)
+    if how == "with one thread":
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    elif how == "with AVX-512":
+        monkeypatch.setattr(products, "FAST_ENOUGH", True)
+        monkeypatch.setattr(products, "OPERATOR", None)
+    elif how == "without MKL":
+        monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
+    counter = FlopCounterMode(display=False) if how == "while counted" else contextlib.nullcontext()
+    with torch.set_grad_enabled(how == "with gradients"), counter:
+        found = products.linear(*given)
+    assert parts == []
+    assert_near([found], [wanted(*given)], limit=3e-6)
 
 
 # ---- what must not be lost ----

@@ -338,6 +338,30 @@ MUTATIONS = {
             "tests/fast/test_products.py::test_where_it_is_linear_what_follows_is_written_over_its_answer",
         ),
         (
+            "products: parts of a sentence's product are not put side by side",
+            "return y.transpose(0, 1).flatten(1)",
+            "return y.flatten(0, 1).view(len(x), -1)",
+            "tests/fast/test_products.py::test_a_product_by_parts_is_that_of_linear",
+        ),
+        (
+            "products: by parts where there is a gradient",
+            "        and not torch.is_grad_enabled()\n    )",
+            "    )",
+            "tests/fast/test_products.py::test_elsewhere_a_sentence_stays_whole",
+        ),
+        (
+            "products: by parts with one thread, where that is slower",
+            "torch.get_num_threads() > 1",
+            "torch.get_num_threads() > 0",
+            "tests/fast/test_products.py::test_elsewhere_a_sentence_stays_whole",
+        ),
+        (
+            "products: by parts also small weights, whose parts cost more than they gain",
+            "        and weight.numel() >= LARGE\n",
+            "",
+            "tests/fast/test_products.py::test_other_products_stay_whole",
+        ),
+        (
             "products: a sum has the type of the product",
             " if replaceable(y) and y.dtype is other.dtype else other + y",
             " if replaceable(y) else other + y",
