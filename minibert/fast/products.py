@@ -132,7 +132,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor, act: str | None = None) -> T
 def by_parts(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """`F.linear(x, weight, bias)`, each part of the outputs a product of its own. [T, E], [F, E], [F] -> [T, F].
 
-    Threads share the parts, and each reads its own rows of the weight; MKL's one product of few rows hardly gains by a
+    Threads share the parts, and each reads its own rows of the weight; MKL's one product of few rows gains little by a
     second thread.
     """
     weights = weight.unflatten(0, (PARTS * torch.get_num_threads(), -1))  # [P, F / P, E]
