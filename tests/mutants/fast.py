@@ -329,7 +329,7 @@ MUTATIONS = {
             "products: memory is asked of the system for every layer",
             "    torch.empty((32 << 20)",
             "    torch.empty((32 << 10)",
-            "tests/fast/test_products.py::test_memory_that_a_layer_frees_is_there_for_the_next_one",
+            "tests/fast/test_products.py::test_memory_of_a_layer_is_of_the_heap_which_is_kept_and_no_mapping_of_its_own",
         ),
         (
             "products: what follows one of MKL's asks for new memory",
