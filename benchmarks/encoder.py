@@ -63,6 +63,7 @@ from benchmarks.race import (
     BATCH,
     MAX_LENGTH,
     MINILM,
+    SIZES,
     Contestant,
     Plan,
     Work,
@@ -122,7 +123,7 @@ GEMM_FLOORS = {("cpu", "cfimdb"): 0.9, ("cpu", "chnsenticorp"): 0.9, ("cuda", "f
 ENGINE_FLOORS = {  # of every engine, by size: of texts, and one at a time
     **{("minilm", way, "sst"): 1.05 for way in ("texts", "classes")},
     **{("minilm", way, corpus): 1.1 for way in ("texts", "classes") for corpus in ("cfimdb", "chnsenticorp")},
-    **{("minilm", "one sentence", corpus): 1 / 1.1 for corpus in ("sst", "cfimdb", "chnsenticorp")},
+    **{(size, "one sentence", corpus): 1 / 1.1 for size in SIZES for corpus in ("sst", "cfimdb", "chnsenticorp")},
     **{("bert-base", way, corpus): 1.05 for way in ("texts", "classes") for corpus in ("cfimdb", "chnsenticorp")},
 }
 SHORT, SENTENCES = range(8, 33), 16  # tokens of a single sentence; how many
